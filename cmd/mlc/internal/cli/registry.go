@@ -1,0 +1,342 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mlc.dev/mlc/cmd/mlc/internal/view"
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/env"
+	"mlc.dev/mlc/runtime"
+	"mlc.dev/mlc/runtime/op"
+	"mlc.dev/mlc/runtime/state"
+	"mlc.dev/mlc/stdlib"
+)
+
+// registry opens the state of the environment; the spec need not be sound for
+// what is registered already.
+func (a *app) registry() (*runtime.System, error) {
+	vars, err := a.variables()
+	if err != nil {
+		return nil, err
+	}
+	e, list := env.Load(a.dir, a.env, vars)
+	if list.HasErrors() {
+		if e != nil {
+			a.view.Source = func(f string) []byte { return e.Files[f] }
+		}
+		return nil, list.Err()
+	}
+	s, err := runtime.Open(a.dir, e, true)
+	if err != nil {
+		return nil, err
+	}
+	if s.State == nil {
+		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: "nothing has been applied here yet", Mend: "run `mlc apply`, or give the spec's folder with -C"}
+	}
+	return s, nil
+}
+
+func (a *app) statusCmd() *cobra.Command {
+	var markdown bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show the last run and the registered models",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, err := a.registry()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			run, ok, err := s.State.LastRun(0)
+			if err != nil {
+				return err
+			}
+			versions, err := s.State.Versions("")
+			if err != nil {
+				return err
+			}
+			if a.json {
+				a.view.Emit("status", map[string]any{"run": run, "models": versions})
+				return nil
+			}
+			if ok {
+				took := ""
+				if !run.Finished.IsZero() {
+					took = ", " + view.Seconds(run.Finished.Sub(run.Started).Seconds())
+				}
+				if markdown {
+					a.view.Printf("### mlc status\n\nRun %d: %s%s\n\n| step | | time |\n|---|---|---|\n", run.ID, run.Status, took)
+				} else {
+					a.view.Printf("run %d: %s, started %s%s\n", run.ID, run.Status, run.Started.Local().Format("2006-01-02 15:04:05"), took)
+				}
+				for _, st := range run.Steps {
+					if markdown {
+						a.view.Printf("| `%s` | %s | %s |\n", st.ID, st.Status, view.Seconds(st.Seconds))
+					} else {
+						a.view.Printf("  %-7s %s  %s\n", st.Status, st.ID, view.Seconds(st.Seconds))
+					}
+				}
+			}
+			a.models(versions)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&markdown, "markdown", false, "print for a pull request")
+	return c
+}
+
+func (a *app) models(versions []state.Version) {
+	for _, v := range versions {
+		aliases := ""
+		if len(v.Aliases) > 0 {
+			aliases = "  " + strings.Join(v.Aliases, ", ")
+		}
+		a.view.Printf("%s@v%d  %s  %s%s\n", v.Model, v.Version, v.Created.Local().Format("2006-01-02 15:04"), v.Bundle.Short(), aliases)
+	}
+}
+
+func (a *app) showCmd() *cobra.Command {
+	var history bool
+	var file string
+	c := &cobra.Command{
+		Use:   "show [MODEL[@ALIAS|@vN] | PLAN]",
+		Short: "Show a model's card, its history, the models there are, or a saved plan",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if _, err := os.Stat(args[0]); err == nil && strings.ContainsAny(args[0], "./") {
+					return a.showPlan(c.Context(), args[0])
+				}
+			}
+			s, err := a.registry()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			if len(args) == 0 {
+				versions, err := s.State.Versions("")
+				if err != nil {
+					return err
+				}
+				if a.json {
+					a.view.Emit("models", map[string]any{"models": versions})
+					return nil
+				}
+				a.models(versions)
+				return nil
+			}
+			v, err := s.State.Resolve(args[0])
+			if err != nil {
+				return err
+			}
+			if history {
+				return a.history(s, v.Model)
+			}
+			path, err := s.Store.Path(v.Bundle, file)
+			if err != nil {
+				return gone(v, err)
+			}
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return gone(v, err)
+			}
+			if a.json {
+				a.view.Emit("model", map[string]any{"version": v, "file": file, "content": string(b)})
+				return nil
+			}
+			if file == "card.md" {
+				a.view.Printf("%s version %d\n\n", v.Model, v.Version)
+			}
+			a.view.Printf("%s", b)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&history, "history", false, "show how the model's aliases moved")
+	c.Flags().StringVar(&file, "file", "card.md", "a `file` of the bundle: signature.json, metrics.json, lineage.json, profile.json, …")
+	return c
+}
+
+func gone(v state.Version, err error) error {
+	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s@v%d cannot be read: %v", v.Model, v.Version, err), Mend: "apply again to rebuild it"}
+}
+
+func (a *app) history(s *runtime.System, model string) error {
+	moves, err := s.State.Moves(model)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		a.view.Emit("history", map[string]any{"model": model, "moves": moves})
+		return nil
+	}
+	for _, m := range moves {
+		from := "nowhere"
+		if m.From > 0 {
+			from = fmt.Sprintf("v%d", m.From)
+		}
+		a.view.Printf("%s  %s  %s -> v%d  %s\n", m.At.Local().Format("2006-01-02 15:04:05"), m.Alias, from, m.To, m.Why)
+	}
+	return nil
+}
+
+func (a *app) showPlan(ctx context.Context, path string) error {
+	sv, err := loadPlan(path)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		a.view.Emit("saved_plan", sv)
+		return nil
+	}
+	a.view.Printf("plan of %s, saved %s by mlc %s for environment %s\n", sv.Plan.System, sv.Created.Local().Format("2006-01-02 15:04:05"), sv.MLC, sv.Environment)
+	r, s, err := a.open(ctx, true)
+	if err != nil {
+		a.view.Notef("the spec is not sound any more; the plan is stale\n")
+		a.view.Graph(sv.Plan, false)
+		return nil
+	}
+	defer s.Close()
+	moved, err := stale(s, r, sv)
+	if err != nil {
+		return err
+	}
+	if len(moved) > 0 {
+		a.view.Notef("stale: %s moved since; apply would refuse it\n", strings.Join(moved, ", "))
+	}
+	a.view.Graph(sv.Plan, false)
+	return nil
+}
+
+func (a *app) promoteCmd() *cobra.Command {
+	var why string
+	c := &cobra.Command{
+		Use:   "promote MODEL[@ALIAS|@vN] ALIAS",
+		Short: "Move an alias to a version of a model",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := a.registry()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			v, err := s.State.Resolve(args[0])
+			if err != nil {
+				return err
+			}
+			from, err := s.State.Promote(c.Context(), v.Model, args[1], v.Version, time.Now(), why)
+			if err != nil {
+				return err
+			}
+			return a.moved(v.Model, args[1], from, v.Version)
+		},
+	}
+	c.Flags().StringVar(&why, "why", "promoted by hand", "what is noted in the history")
+	return c
+}
+
+func (a *app) moved(model, alias string, from, to int) error {
+	if a.json {
+		a.view.Emit("moved", map[string]any{"model": model, "alias": alias, "from": from, "to": to})
+		return nil
+	}
+	if from > 0 {
+		a.view.Printf("%s@%s is version %d (was %d)\n", model, alias, to, from)
+	} else {
+		a.view.Printf("%s@%s is version %d\n", model, alias, to)
+	}
+	return nil
+}
+
+func (a *app) rollbackCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rollback MODEL ALIAS",
+		Short: "Move an alias back to where it was",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := a.registry()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			from, to, err := s.State.Rollback(c.Context(), args[0], args[1], time.Now())
+			if err != nil {
+				return err
+			}
+			return a.moved(args[0], args[1], from, to)
+		},
+	}
+}
+
+func (a *app) predictCmd() *cobra.Command {
+	var in, out string
+	var keep []string
+	c := &cobra.Command{
+		Use:   "predict MODEL[@ALIAS|@vN]",
+		Short: "Predict the rows of a file",
+		Long:  "Predicts the rows of a CSV, TSV, JSON lines or Parquet file. Columns go by the\nfeature's name (group.feature) or by that of the column that it was trained on.\nRows that do not fit are counted and kept in <output>.rejects.jsonl.",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := a.registry()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			v, err := s.State.Resolve(args[0])
+			if err != nil {
+				return err
+			}
+			if err := s.Store.Verify(v.Bundle, s.State.FileDigest); err != nil {
+				return gone(v, err)
+			}
+			read := func(name string) ([]byte, error) {
+				path, err := s.Store.Path(v.Bundle, name)
+				if err != nil {
+					return nil, gone(v, err)
+				}
+				return os.ReadFile(path)
+			}
+			o := op.PredictOptions{Input: in, Output: out, Keep: keep, Stdout: os.Stdout}
+			if o.Model, err = read("model.onnx"); err != nil {
+				return err
+			}
+			sig, err := read("signature.json")
+			if err != nil {
+				return err
+			}
+			if err := json.Unmarshal(sig, &o.Signature); err != nil {
+				return err
+			}
+			o.Source, _ = stdlib.Kinds().Sources.Get("file")
+			o.Progress = func(done, total int64) { a.view.Live(fmt.Sprintf("%d/%d rows", done, total)) }
+			rep, err := op.Predict(c.Context(), o)
+			a.view.Live("")
+			if err != nil {
+				return err
+			}
+			if a.json && out != "" && out != "-" {
+				a.view.Emit("predicted", map[string]any{"model": v.Model, "version": v.Version, "report": rep})
+				return nil
+			}
+			a.view.Notef("%d rows predicted by %s version %d\n", rep.Rows, v.Model, v.Version)
+			if rep.Rejected > 0 {
+				a.view.Notef("%d rows do not fit the model's signature; they are in %s with their reasons\n", rep.Rejected, rep.Rejects)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVarP(&in, "input", "i", "", "the `file` of rows")
+	c.Flags().StringVarP(&out, "output", "o", "", "the `file` of predictions (.csv, .tsv, .jsonl, .parquet); by default CSV on standard output")
+	c.Flags().StringSliceVar(&keep, "keep", nil, "columns of the input to copy, separated by commas")
+	if err := c.MarkFlagRequired("input"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return c
+}

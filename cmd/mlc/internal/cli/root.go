@@ -1,0 +1,165 @@
+// Package cli is the commands, a file each: flags, then compiler or runtime,
+// then view.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"mlc.dev/mlc/cmd/mlc/internal/view"
+	"mlc.dev/mlc/compiler"
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/runtime"
+	"mlc.dev/mlc/stdlib"
+)
+
+// app is what commands share.
+type app struct {
+	view *view.View
+	json bool
+	dir  string
+	env  string
+	vars []string
+}
+
+// exit is an error that only sets the exit status: all has been said.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// Main runs the command line and returns the exit status: 0, or 1 for an error,
+// or 2 with --detailed-exitcode for changes. 130 after an interrupt.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{}
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if a.view == nil {
+		a.view = view.New(false)
+	}
+	a.view.Live("")
+	var status exit
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	case ctx.Err() != nil:
+		a.view.Notef("interrupted\n")
+		return 130
+	}
+	var list diag.ListError
+	var one diag.Diagnostic
+	if errors.As(err, &list) || errors.As(err, &one) {
+		a.view.Diagnostics(diag.From(err, diag.Range{}))
+	} else {
+		a.view.Notef("mlc: %v\n", err)
+	}
+	return 1
+}
+
+func (a *app) root() *cobra.Command {
+	c := &cobra.Command{
+		Use:           "mlc",
+		Short:         "The compiler for whole machine-learning systems",
+		Long:          "mlc compiles one typed CUE spec to an evaluated, registered ONNX model.\nBegin with `mlc init`, then `mlc vet`, `mlc plan` and `mlc apply`.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			a.view = view.New(a.json)
+			return nil
+		},
+	}
+	f := c.PersistentFlags()
+	f.BoolVar(&a.json, "json", false, "write a versioned stream of JSON objects, one a line")
+	f.StringVarP(&a.dir, "dir", "C", ".", "the spec's `folder`")
+	f.StringVarP(&a.env, "env", "e", "local", "the environment's `name`: NAME.mlc.hcl")
+	f.StringArrayVar(&a.vars, "var", nil, "set a variable of the environment, as `name=value`")
+	c.AddCommand(a.initCmd(), a.fmtCmd(), a.vetCmd(), a.renderCmd(), a.planCmd(), a.applyCmd(), a.statusCmd(), a.showCmd(), a.explainCmd(),
+		a.predictCmd(), a.promoteCmd(), a.rollbackCmd(), a.graphCmd(), a.doctorCmd(), a.versionCmd(), a.stageCmd())
+	return c
+}
+
+// variables parses --var.
+func (a *app) variables() (map[string]string, error) {
+	out := map[string]string{}
+	for _, v := range a.vars {
+		name, value, ok := strings.Cut(v, "=")
+		if !ok {
+			return nil, fmt.Errorf("--var %s: write it as name=value", v)
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+// compile compiles the spec and prints what is wrong with it. The error is set
+// where anything is.
+func (a *app) compile(ctx context.Context) (*compiler.Result, error) {
+	vars, err := a.variables()
+	if err != nil {
+		return nil, err
+	}
+	r, list := compiler.Compile(ctx, compiler.Options{Dir: a.dir, Env: a.env, Vars: vars}, stdlib.Kinds())
+	a.view.Source = r.Source
+	if a.dir != "." {
+		a.view.Prefix = filepath.ToSlash(filepath.Clean(a.dir)) + "/"
+	}
+	a.view.Diagnostics(list)
+	if list.HasErrors() {
+		return r, exit(1)
+	}
+	return r, nil
+}
+
+// place finds the best range for a path of the spec: its own value, or the name
+// of what declares it.
+func place(r *compiler.Result) func(string) diag.Range {
+	return func(path string) diag.Range {
+		at := r.At(path)
+		if at.Known() && at.End-at.Start > 200 { // a whole block: its name says more
+			return r.Label(path)
+		}
+		return at
+	}
+}
+
+// open compiles and opens the environment's state.
+func (a *app) open(ctx context.Context, readOnly bool) (*compiler.Result, *runtime.System, error) {
+	r, err := a.compile(ctx)
+	if err != nil {
+		return r, nil, err
+	}
+	s, err := runtime.Open(r.Spec.Dir, r.Env, readOnly)
+	return r, s, err
+}
+
+// Version is what `mlc version` tells: the module's version, or that of its
+// commit for a build from a checkout.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	if v == "" || v == "(devel)" {
+		v = "v0.1.0-dev"
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v += "+" + s.Value[:min(12, len(s.Value))]
+			}
+		}
+	}
+	return v
+}

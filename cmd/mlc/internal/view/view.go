@@ -1,0 +1,196 @@
+// Package view is the only writer to the terminal: it prints what commands
+// decide, for people, as JSON or as Markdown.
+package view
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/term"
+
+	"mlc.dev/mlc/compiler/diag"
+)
+
+// View writes to an output and an error stream. JSON makes every line of the
+// output an object; Colour is for terminals only.
+type View struct {
+	Out, Err io.Writer
+	JSON     bool
+	Colour   bool
+	Terminal bool // Err is one: progress is redrawn in place
+	// Source returns the text of a user's file, for positions and snippets.
+	Source func(file string) []byte
+	// Prefix is put before file names: the way from here to the spec's folder.
+	Prefix string
+
+	mu   sync.Mutex
+	live string // the progress line on the terminal
+}
+
+// New returns a view of the process's streams.
+func New(jsonOut bool) *View {
+	tty := term.IsTerminal(int(os.Stderr.Fd()))
+	return &View{Out: os.Stdout, Err: os.Stderr, JSON: jsonOut, Terminal: tty && !jsonOut, Colour: tty && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+}
+
+// Format is the version of the JSON stream. Readers ignore what they do not
+// know, and refuse another major version.
+const Format = "mlc.stream.v1"
+
+// Emit writes one JSON object with its type.
+func (v *View) Emit(kind string, fields any) {
+	b, err := json.Marshal(fields)
+	if err != nil {
+		panic(err) // plain data
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var buf bytes.Buffer
+	fmt.Fprintf(&buf, `{"format":%q,"type":%q`, Format, kind)
+	if s := string(b); len(s) > 2 {
+		buf.WriteString("," + s[1:])
+	} else {
+		buf.WriteString("}")
+	}
+	buf.WriteByte('\n')
+	v.Out.Write(buf.Bytes())
+}
+
+// Printf writes to the output.
+func (v *View) Printf(format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.clear()
+	fmt.Fprintf(v.Out, format, args...)
+}
+
+// Notef writes to the error stream, which carries what is not the answer.
+func (v *View) Notef(format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.clear()
+	fmt.Fprintf(v.Err, format, args...)
+	v.draw()
+}
+
+// live line
+
+func (v *View) clear() {
+	if v.live != "" {
+		fmt.Fprint(v.Err, "\r\x1b[K")
+	}
+}
+
+func (v *View) draw() {
+	if v.live != "" {
+		fmt.Fprint(v.Err, v.live)
+	}
+}
+
+// Live redraws the progress line; "" takes it away.
+func (v *View) Live(line string) {
+	if !v.Terminal {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.clear()
+	if w, _, err := term.GetSize(int(os.Stderr.Fd())); err == nil && len(line) >= w && w > 1 {
+		line = line[:w-1]
+	}
+	v.live = line
+	v.draw()
+}
+
+func (v *View) paint(code, s string) string {
+	if !v.Colour {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+// Bold, Red, Yellow, Green and Dim colour text where colours are wanted.
+func (v *View) Bold(s string) string   { return v.paint("1", s) }
+func (v *View) Red(s string) string    { return v.paint("31", s) }
+func (v *View) Yellow(s string) string { return v.paint("33", s) }
+func (v *View) Green(s string) string  { return v.paint("32", s) }
+func (v *View) Dim(s string) string    { return v.paint("2", s) }
+
+// Place prints a range as file:line:col, or "" where it is unknown.
+func (v *View) Place(r diag.Range) string {
+	if !r.Known() {
+		return ""
+	}
+	var src []byte
+	if v.Source != nil {
+		src = v.Source(r.File)
+	}
+	line, col := r.Position(src)
+	return fmt.Sprintf("%s%s:%d:%d", v.Prefix, r.File, line, col)
+}
+
+// Diagnostics prints every diagnostic: its place, code and what, the line of the
+// file that it is about, then why and how to mend it.
+func (v *View) Diagnostics(list diag.List) {
+	for _, d := range list {
+		if v.JSON {
+			v.Emit("diagnostic", struct {
+				diag.Diagnostic
+				Place string `json:"place,omitempty"`
+			}{d, v.Place(d.At)})
+			continue
+		}
+		var b strings.Builder
+		if p := v.Place(d.At); p != "" {
+			b.WriteString(v.Bold(p) + ": ")
+		}
+		if d.Severity == diag.Warning {
+			b.WriteString(v.Yellow("warning ") + string(d.Code) + ": " + d.What + "\n")
+		} else {
+			b.WriteString(v.Red(string(d.Code)) + ": " + d.What + "\n")
+		}
+		v.snippet(&b, d.At)
+		if d.Why != "" {
+			b.WriteString("    why: " + d.Why + "\n")
+		}
+		if d.Mend != "" {
+			b.WriteString("    mend: " + d.Mend + "\n")
+		}
+		for _, n := range d.Also {
+			if p := v.Place(n.At); p != "" {
+				b.WriteString("    " + p + ": " + n.Text + "\n")
+			}
+		}
+		v.Notef("%s", b.String())
+	}
+}
+
+// snippet prints the line of a range with its part underlined.
+func (v *View) snippet(b *strings.Builder, r diag.Range) {
+	if !r.Known() || v.Source == nil {
+		return
+	}
+	src := v.Source(r.File)
+	line, col := r.Position(src)
+	lines := bytes.Split(src, []byte{'\n'})
+	if line > len(lines) || r.End <= r.Start {
+		return
+	}
+	text := strings.TrimRight(string(lines[line-1]), "\r")
+	if len(text) > 160 {
+		return
+	}
+	width := max(1, min(r.End-r.Start, len(text)-col+1))
+	pad := strings.Map(func(c rune) rune {
+		if c == '\t' {
+			return '\t'
+		}
+		return ' '
+	}, text[:min(col-1, len(text))])
+	fmt.Fprintf(b, "    %s\n    %s%s\n", v.Dim(text), pad, v.Red(strings.Repeat("^", width)))
+}

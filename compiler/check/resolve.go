@@ -1,0 +1,724 @@
+// Package check proves a spec sound: it resolves names and types to the ir, and
+// then runs each proof, a file each. Every mistake is reported, at its own
+// place; what follows from one that is already reported is not.
+package check
+
+import (
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/env"
+	"mlc.dev/mlc/compiler/expr"
+	"mlc.dev/mlc/compiler/ir"
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/spec"
+	"mlc.dev/mlc/compiler/types"
+)
+
+// System resolves a spec and proves it. The system is complete only where the
+// list has no errors.
+func System(s *spec.Spec, kinds kind.Kinds, e *env.Environment) (*ir.System, diag.List) {
+	r := &resolver{spec: s, kinds: kinds, sys: &ir.System{Dir: s.Dir}, sources: map[string]*ir.Source{}, entities: map[string]*ir.Entity{},
+		groups: map[string]*ir.Group{}, features: map[string]*ir.Feature{}, problems: map[string]*ir.Problem{}}
+	r.resolve()
+	r.leakage()
+	r.sensitive()
+	if e != nil {
+		r.feasible(e)
+	}
+	r.list.Sort()
+	return r.sys, r.list
+}
+
+type resolver struct {
+	spec     *spec.Spec
+	kinds    kind.Kinds
+	sys      *ir.System
+	list     diag.List
+	sources  map[string]*ir.Source
+	entities map[string]*ir.Entity
+	groups   map[string]*ir.Group
+	features map[string]*ir.Feature
+	problems map[string]*ir.Problem
+}
+
+// add reports a mistake at a path's value.
+func (r *resolver) add(path string, code diag.Code, what string, args ...any) *diag.Diagnostic {
+	return r.list.Add(r.spec.At(path), code, what, args...)
+}
+
+// addLabel reports a mistake at a path's name.
+func (r *resolver) addLabel(path string, code diag.Code, what string, args ...any) *diag.Diagnostic {
+	return r.list.Add(r.spec.Label(path), code, what, args...)
+}
+
+// faults reports what a kind found in its arguments, which stand at path.
+func (r *resolver) faults(path string, faults []kind.Fault) {
+	for _, f := range faults {
+		at := r.spec.Label(path)
+		if f.Field != "" {
+			at = r.spec.At(path + "." + f.Field)
+			if f.End > 0 {
+				at = r.spec.Inside(path+"."+f.Field, f.Start, f.End)
+			}
+		}
+		r.list.Add(at, f.Code, "%s", f.What).Because(f.Why, f.Mend)
+	}
+}
+
+// get decodes the value at a path into out, as far as it is there.
+func get[T any](v *spec.Value) T {
+	var out T
+	if v != nil {
+		b, err := v.MarshalJSON()
+		if err == nil {
+			// What the schema has refused stays zero; it has been reported.
+			_ = json.Unmarshal(b, &out)
+		}
+	}
+	return out
+}
+
+func text(v *spec.Value) string {
+	if v == nil {
+		return ""
+	}
+	s, _ := v.Scalar.(string)
+	return s
+}
+
+// section calls f for every element of a section of the spec, in order.
+func (r *resolver) section(name string, f func(name string, v *spec.Value)) {
+	if sec := r.spec.Root.Get(name); sec != nil {
+		for _, e := range sec.Fields {
+			f(e.Name, e.Value)
+		}
+	}
+}
+
+func keys[T any](m map[string]T) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// ref looks a name up; an unknown one is reported unless CUE has refused the
+// declaration it may mean.
+func ref[T any](r *resolver, what, section string, m map[string]T, v *spec.Value) (T, bool) {
+	var zero T
+	name := text(v)
+	if name == "" {
+		return zero, false
+	}
+	if x, ok := m[name]; ok {
+		return x, true
+	}
+	if !r.spec.Broken(section + "." + name) {
+		r.add(v.Path, diag.NoName, "no %s %q%s", what, name, diag.Suggest(name, keys(m))).Because("", fmt.Sprintf("declare it under %s, or mend the name", section))
+	}
+	return zero, false
+}
+
+func (r *resolver) resolve() {
+	root := r.spec.Root
+	r.sys.Name, r.sys.Goal, r.sys.Owner = text(root.Get("name")), text(root.Get("goal")), text(root.Get("owner"))
+	if b := root.Get("budget"); b != nil {
+		r.sys.TrainBudget = get[float64](b.Get("train"))
+	}
+	r.section("entities", r.entity)
+	r.section("sources", r.source)
+	r.section("features", r.group)
+	r.derived()
+	r.section("problems", r.problem)
+	r.section("models", r.model)
+}
+
+func (r *resolver) entity(name string, v *spec.Value) {
+	e := &ir.Entity{Name: name, Path: v.Path}
+	if key := v.Get("key"); key != nil {
+		for _, k := range key.Fields {
+			e.Key = append(e.Key, ir.KeyColumn{Name: k.Name, Type: types.Type(text(k.Value))})
+		}
+	}
+	if len(e.Key) == 0 && !r.spec.Broken(v.Path) {
+		r.addLabel(v.Path, diag.BadArgs, "entity %q has no key column", name).Because("rows are joined by it", `write key: customer_id: "string"`)
+	}
+	r.entities[name] = e
+}
+
+func (r *resolver) source(name string, v *spec.Value) {
+	k, ok := r.kinds.Sources.Get(text(v.Get("kind")))
+	if !ok {
+		return
+	}
+	s := &ir.Source{Name: name, Path: v.Path, Kind: k, MaxQuarantine: get[float64](v.Get("max_quarantine"))}
+	if cols := v.Get("columns"); cols != nil {
+		for _, c := range cols.Fields {
+			s.Columns = append(s.Columns, r.column(c))
+		}
+	}
+	if len(s.Columns) == 0 && !r.spec.Broken(v.Path) {
+		r.addLabel(v.Path, diag.BadArgs, "source %q declares no columns", name).Because("only declared columns are read", "")
+	}
+	own := map[string]json.RawMessage{}
+	for _, f := range v.Fields {
+		if f.Name != "columns" && f.Name != "time" && f.Name != "max_quarantine" {
+			own[f.Name], _ = f.Value.MarshalJSON()
+		}
+	}
+	s.Args, _ = json.Marshal(own)
+	r.time(s, v.Get("time"))
+	if !r.spec.Broken(v.Path) {
+		files, faults := k.Files(s.Args, r.spec.Dir)
+		s.Files = files
+		r.faults(v.Path, faults)
+	}
+	r.sources[name] = s
+	r.sys.Sources = append(r.sys.Sources, s)
+}
+
+func (r *resolver) column(f *spec.Field) *ir.Column {
+	v := f.Value
+	c := &ir.Column{Path: v.Path, Sensitive: get[bool](v.Get("sensitive"))}
+	c.Name, c.Type = f.Name, types.Type(text(v.Get("type")))
+	c.Never = text(v.Get("nulls")) == "never"
+	c.NullFraction, c.Min, c.Max = get[*float64](v.Get("null_fraction")), get[*float64](v.Get("min")), get[*float64](v.Get("max"))
+	c.In = get[[]any](v.Get("in"))
+	c.Delay = r.duration(v.Get("delay"))
+	if strings.HasPrefix(c.Name, "_") {
+		r.addLabel(v.Path, diag.BadArgs, "column %q begins with an underscore", c.Name).Because("such names are mlc's own", "rename the column")
+	}
+	if c.Type != types.Invalid {
+		for field, set := range map[string]bool{"min": c.Min != nil, "max": c.Max != nil} {
+			if set && !c.Type.Numeric() {
+				r.add(v.Path+"."+field, diag.ExprType, "column %q is a %s, which has no %s", c.Name, c.Type, field).Because("bounds are for numbers", `use in: […] for a list of right values`)
+			}
+		}
+		for i, x := range c.In {
+			_, isText := x.(string)
+			if isText != (c.Type == types.String) {
+				r.add(fmt.Sprintf("%s.in[%d]", v.Path, i), diag.ExprType, "this is no %s, as column %q is", c.Type, c.Name)
+			}
+		}
+	}
+	return c
+}
+
+func (r *resolver) duration(v *spec.Value) time.Duration {
+	s := text(v)
+	if s == "" {
+		return 0
+	}
+	d, err := types.ParseDuration(s)
+	if err != nil {
+		r.add(v.Path, diag.BadValue, "%v", err)
+	}
+	return d
+}
+
+// columnRef finds a column of a source by the name at v.
+func (r *resolver) columnRef(s *ir.Source, v *spec.Value) *ir.Column {
+	name := text(v)
+	if name == "" {
+		return nil
+	}
+	c := s.Column(name)
+	if c == nil && !r.spec.Broken(s.Path+".columns") {
+		r.noColumn(r.spec.At(v.Path), s, name)
+	}
+	return c
+}
+
+func (r *resolver) noColumn(at diag.Range, s *ir.Source, name string) {
+	r.list.Add(at, diag.NoColumn, "no column %q in source %q%s", name, s.Name, diag.Suggest(name, s.ColumnNames())).
+		Because("", fmt.Sprintf("declare it in sources.%s.columns, or mend the name", s.Name))
+}
+
+func (r *resolver) timeColumn(s *ir.Source, v *spec.Value) *ir.Column {
+	c := r.columnRef(s, v)
+	if c != nil && c.Type != types.Timestamp && c.Type != types.Invalid {
+		r.add(v.Path, diag.ExprType, "column %q is a %s, not a timestamp", c.Name, c.Type).Because("it has to say when", `declare it with type: "timestamp"`)
+	}
+	return c
+}
+
+func (r *resolver) time(s *ir.Source, v *spec.Value) {
+	if v == nil {
+		return
+	}
+	s.Time = ir.Time{Declared: true, Static: get[bool](v.Get("static")), Event: r.timeColumn(s, v.Get("event")), Created: r.timeColumn(s, v.Get("created")), Delay: r.duration(v.Get("delay"))}
+	if r.spec.Broken(v.Path) {
+		return
+	}
+	switch {
+	case s.Time.Static && (v.Get("event") != nil || v.Get("created") != nil || v.Get("delay") != nil):
+		r.addLabel(v.Path, diag.NotTimed, "source %q is static and has times", s.Name).Because("static rows hold at any time", "leave out static, or the columns")
+	case !s.Time.Static && v.Get("event") == nil:
+		r.addLabel(v.Path, diag.NotTimed, "source %q has a time without an event column", s.Name).Because("", `name the column in time.event, or write time: static: true`)
+	}
+}
+
+func (r *resolver) group(name string, v *spec.Value) {
+	g := &ir.Group{Name: name, Path: v.Path, Kind: ir.FeatureKind(text(v.Get("kind")))}
+	r.groups[name] = g
+	switch g.Kind {
+	case ir.Derived:
+		if exprs := v.Get("exprs"); exprs != nil {
+			for _, f := range exprs.Fields {
+				r.feature(&ir.Feature{Name: name + "." + f.Name, Path: f.Value.Path, Group: g, Kind: ir.Derived})
+			}
+		}
+		return
+	case ir.Request, ir.Snapshot:
+	default:
+		return
+	}
+	src, ok := ref(r, "source", "sources", r.sources, v.Get("source"))
+	if ok {
+		g.Source = src
+	}
+	if g.Kind == ir.Snapshot {
+		r.snapshot(g, v)
+	}
+	if cols := v.Get("columns"); cols != nil && ok {
+		for _, c := range cols.List {
+			if col := r.columnRef(src, c); col != nil {
+				r.feature(&ir.Feature{Name: name + "." + col.Name, Path: c.Path, Group: g, Kind: g.Kind, Type: col.Type, Column: col})
+			} else {
+				r.spec.MarkBroken(g.Path)
+			}
+		}
+	}
+}
+
+func (r *resolver) feature(f *ir.Feature) {
+	if _, dup := r.features[f.Name]; dup {
+		r.add(f.Path, diag.BadArgs, "feature %q is declared twice", f.Name)
+		return
+	}
+	r.features[f.Name] = f
+	r.sys.Features = append(r.sys.Features, f)
+}
+
+// snapshot resolves what joins a snapshot group: its entity's key, by name or
+// by the renaming in key.
+func (r *resolver) snapshot(g *ir.Group, v *spec.Value) {
+	g.TTL = r.duration(v.Get("ttl"))
+	e, ok := ref(r, "entity", "entities", r.entities, v.Get("entity"))
+	if !ok || g.Source == nil {
+		return
+	}
+	g.Entity = e
+	names := get[map[string]string](v.Get("key"))
+	for _, k := range e.Key {
+		name, renamed := names[k.Name]
+		delete(names, k.Name)
+		if !renamed {
+			name = k.Name
+		}
+		c := g.Source.Column(name)
+		switch {
+		case c == nil && renamed:
+			r.noColumn(r.spec.At(v.Path+".key."+k.Name), g.Source, name)
+		case c == nil && !r.spec.Broken(g.Source.Path):
+			r.add(v.Path+".source", diag.KeyMismatch, "source %q has no column %q, the key of entity %q", g.Source.Name, k.Name, e.Name).
+				Because("rows are joined by the entity's key", fmt.Sprintf("name the column that holds it: key: %s: \"…\"", k.Name))
+		case c != nil && c.Type != k.Type && c.Type != types.Invalid && k.Type != types.Invalid:
+			r.add(v.Path+".source", diag.KeyMismatch, "column %q of source %q is a %s, but key %q of entity %q is a %s", c.Name, g.Source.Name, c.Type, k.Name, e.Name, k.Type)
+		}
+		g.Key = append(g.Key, c)
+	}
+	for _, name := range keys(names) {
+		have := make([]string, len(e.Key))
+		for i, k := range e.Key {
+			have[i] = k.Name
+		}
+		r.addLabel(v.Path+".key."+name, diag.KeyMismatch, "entity %q has no key column %q%s", e.Name, name, diag.Suggest(name, have))
+	}
+	t := g.Source.Time
+	switch {
+	case r.spec.Broken(g.Source.Path):
+	case !t.Declared:
+		r.add(v.Path+".source", diag.NotTimed, "snapshot of source %q, which has no time", g.Source.Name).
+			Because("a row from after the prediction time could be joined", fmt.Sprintf("declare sources.%s.time: event and created (or delay), or static: true if its rows hold at any time", g.Source.Name))
+	case !t.Static && t.Event != nil && t.Created == nil && r.spec.Root.Get("sources").Get(g.Source.Name).Get("time").Get("delay") == nil:
+		r.addLabel(g.Source.Path+".time", diag.NotTimed, "source %q says when rows happened, not when they were known", g.Source.Name).
+			Because("a row can be used only once it is recorded", `add time.created, or time.delay ("0s" if rows are known at once)`)
+	case t.Static && g.TTL > 0:
+		r.add(v.Path+".ttl", diag.NotTimed, "a ttl on source %q, whose rows hold at any time", g.Source.Name)
+	}
+}
+
+// expression parses and checks the expression at v, a string. Its columns are
+// found by scope; unknown ones are reported by miss, which may stay silent.
+func (r *resolver) expression(v *spec.Value, scope expr.Scope, names []string, miss func(at diag.Range, name string)) *expr.Node {
+	src := text(v)
+	if v == nil || r.spec.Broken(v.Path) {
+		return nil
+	}
+	n, err := expr.Parse(src)
+	if err != nil {
+		e := err.(*expr.Error)
+		r.list.Add(r.spec.Inside(v.Path, e.Start, e.End), diag.ExprSyntax, "%s", e.What).Because("", e.Mend)
+		return nil
+	}
+	errs := expr.Check(n, scope, names)
+	for _, e := range errs {
+		at := r.spec.Inside(v.Path, e.Start, e.End)
+		if e.Kind == expr.Unknown {
+			miss(at, e.Name)
+		} else {
+			r.list.Add(at, diag.ExprType, "%s", e.What).Because("", e.Mend)
+		}
+	}
+	if len(errs) > 0 {
+		return nil
+	}
+	return n
+}
+
+// derived types the derived features, each after those that it reads.
+func (r *resolver) derived() {
+	const visiting, done = 1, 2
+	state := map[*ir.Feature]int{}
+	var stack []string
+	var visit func(f *ir.Feature)
+	visit = func(f *ir.Feature) {
+		if f.Kind != ir.Derived || state[f] == done {
+			return
+		}
+		if state[f] == visiting {
+			return
+		}
+		state[f] = visiting
+		stack = append(stack, f.Name)
+		v := r.spec.Root.Get("features").Get(f.Group.Name).Get("exprs").Get(strings.TrimPrefix(f.Name, f.Group.Name+"."))
+		// What it reads has to be typed first, so the names are looked up before.
+		cyclic := false
+		if n, err := expr.Parse(text(v)); err == nil {
+			for _, c := range n.Columns() {
+				g, ok := r.features[c.Name]
+				if !ok {
+					continue
+				}
+				if state[g] == visiting {
+					r.list.Add(r.spec.Inside(v.Path, c.Start, c.End), diag.Cycle, "feature %q is computed from itself: %s -> %s", f.Name, strings.Join(stack, " -> "), g.Name).
+						Because("", "break the circle")
+					cyclic = true
+					continue
+				}
+				visit(g)
+			}
+		}
+		stack = stack[:len(stack)-1]
+		state[f] = done
+		if cyclic {
+			return
+		}
+		names := keys(r.features)
+		n := r.expression(v, func(name string) (types.Type, bool) {
+			g, ok := r.features[name]
+			if ok && g.Type == types.Invalid {
+				return types.Invalid, true // reported where it is declared
+			}
+			if !ok {
+				return types.Invalid, false
+			}
+			return g.Type, true
+		}, names, func(at diag.Range, name string) { r.noFeature(at, name) })
+		if n == nil || n.Type == types.Invalid {
+			return
+		}
+		if len(n.Columns()) == 0 {
+			r.add(v.Path, diag.BadArgs, "feature %q reads no feature", f.Name).Because("it would be the same for every row", "")
+			return
+		}
+		if n.Type == types.Null {
+			r.add(v.Path, diag.ExprType, "feature %q is always NULL", f.Name)
+			return
+		}
+		f.Expr, f.Type = n, n.Type
+		for _, c := range n.Columns() {
+			f.Uses = append(f.Uses, r.features[c.Name])
+		}
+		f.Online, _ = expr.Online(n)
+		for _, u := range f.Uses {
+			f.Online = f.Online && (u.Kind != ir.Derived || u.Online)
+		}
+		r.online(f, v)
+	}
+	for _, f := range r.sys.Features {
+		visit(f)
+	}
+}
+
+// noFeature reports a name that is no feature, unless its group is in error.
+func (r *resolver) noFeature(at diag.Range, name string) {
+	group, _, _ := strings.Cut(name, ".")
+	if r.spec.Broken("features." + group) {
+		return
+	}
+	names := keys(r.features)
+	mend := `features are named "group.feature"`
+	r.list.Add(at, diag.NoName, "no feature %q%s", name, diag.Suggest(name, names)).Because("", mend)
+}
+
+func (r *resolver) problem(name string, v *spec.Value) {
+	p := &ir.Problem{Name: name, Path: v.Path, Task: text(v.Get("kind"))}
+	if v.Get("entity") != nil {
+		if e, ok := ref(r, "entity", "entities", r.entities, v.Get("entity")); ok {
+			p.Entity = e
+		}
+	}
+	r.label(p, v.Get("label"))
+	if s := p.Label.Source; s != nil && p.Entity != nil && !r.spec.Broken(s.Path) {
+		r.hasKey(p, p.Entity, v.Path+".entity")
+	}
+	r.metrics(p, v.Get("metrics"))
+	r.baseline(p, v)
+	r.problems[name] = p
+	r.sys.Problems = append(r.sys.Problems, p)
+}
+
+// hasKey wants an entity's key in the label's source, from where it is joined.
+func (r *resolver) hasKey(p *ir.Problem, e *ir.Entity, path string) bool {
+	s := p.Label.Source
+	for _, k := range e.Key {
+		c := s.Column(k.Name)
+		if c == nil {
+			r.add(path, diag.KeyMismatch, "the label's source %q has no column %q, the key of entity %q", s.Name, k.Name, e.Name).
+				Because("features about the entity are joined to its rows", "declare the column there, or use another entity")
+			return false
+		}
+		if c.Type != k.Type && c.Type != types.Invalid && k.Type != types.Invalid {
+			r.add(path, diag.KeyMismatch, "column %q of the label's source %q is a %s, but key %q of entity %q is a %s", c.Name, s.Name, c.Type, k.Name, e.Name, k.Type)
+			return false
+		}
+	}
+	return true
+}
+
+func (r *resolver) sourceScope(s *ir.Source) (expr.Scope, []string, func(diag.Range, string)) {
+	return func(name string) (types.Type, bool) {
+			if c := s.Column(name); c != nil {
+				return c.Type, true
+			}
+			return types.Invalid, r.spec.Broken(s.Path + ".columns")
+		}, s.ColumnNames(), func(at diag.Range, name string) {
+			r.noColumn(at, s, name)
+		}
+}
+
+func (r *resolver) label(p *ir.Problem, v *spec.Value) {
+	if v == nil {
+		return
+	}
+	s, ok := ref(r, "source", "sources", r.sources, v.Get("source"))
+	if !ok {
+		return
+	}
+	p.Label = ir.Label{Source: s, Window: r.duration(v.Get("window")), Delay: r.duration(v.Get("delay"))}
+	if at := v.Get("at"); at != nil {
+		p.Label.At = r.timeColumn(s, at)
+	}
+	scope, names, miss := r.sourceScope(s)
+	n := r.expression(v.Get("expr"), scope, names, miss)
+	if n == nil || n.Type == types.Invalid {
+		return
+	}
+	if len(n.Columns()) == 0 {
+		r.add(v.Path+".expr", diag.BadArgs, "the label reads no column").Because("it would be the same for every row", "")
+		return
+	}
+	want, ok := "", true
+	switch p.Task {
+	case kind.Binary:
+		want, ok = "a condition", n.Type == types.Bool
+	case kind.Multiclass:
+		want, ok = "a string, a whole number or a condition", n.Type == types.String || n.Type == types.Int || n.Type == types.Bool
+	case kind.Regression:
+		want, ok = "a number", n.Type.Numeric()
+	}
+	if !ok {
+		r.add(v.Path+".expr", diag.ExprType, "the label of a %s problem is %s, this is a %s", p.Task, want, n.Type).
+			Because("", map[string]string{kind.Binary: "compare it: churned = 'Yes'"}[p.Task])
+		return
+	}
+	p.Label.Expr = n
+}
+
+// ruleType tells whether a rule's expression can predict a task.
+func ruleType(task string, t types.Type) (want string, ok bool) {
+	switch task {
+	case kind.Binary:
+		return "a condition", t == types.Bool
+	case kind.Multiclass:
+		return "a class or a condition", t == types.String || t == types.Int || t == types.Bool
+	}
+	return "a number", t.Numeric()
+}
+
+// trainer resolves a trainer or baseline.
+func (r *resolver) trainer(v *spec.Value, task string) *ir.Trainer {
+	if v == nil {
+		return nil
+	}
+	k, ok := r.kinds.Trainers.Get(text(v.Get("kind")))
+	if !ok {
+		return nil
+	}
+	own := map[string]json.RawMessage{}
+	for _, f := range v.Fields {
+		if f.Name != "resources" {
+			own[f.Name], _ = f.Value.MarshalJSON()
+		}
+	}
+	t := &ir.Trainer{Kind: k, Path: v.Path, CPU: 1, Memory: 1 << 30}
+	t.Args, _ = json.Marshal(own)
+	if res := v.Get("resources"); res != nil {
+		t.CPU = max(get[int](res.Get("cpu")), 1)
+		if m := text(res.Get("memory")); m != "" {
+			n, err := types.ParseSize(m)
+			if err != nil {
+				r.add(v.Path+".resources.memory", diag.BadValue, "%v", err)
+			}
+			t.Memory = n
+		}
+	}
+	if !r.spec.Broken(v.Path) {
+		r.faults(v.Path, k.Check(t.Args, task))
+	}
+	return t
+}
+
+func (r *resolver) model(name string, v *spec.Value) {
+	p, ok := ref(r, "problem", "problems", r.problems, v.Get("problem"))
+	m := &ir.Model{Name: name, Path: v.Path, Problem: p, Seed: get[uint64](v.Get("seed")), Promote: text(v.Get("promote").Get("stage"))}
+	task := ""
+	if ok {
+		task = p.Task
+	}
+	m.Trainer = r.trainer(v.Get("trainer"), task)
+	if m.Trainer != nil && m.Trainer.Kind.Name() == "rule" {
+		r.add(v.Path+".trainer", diag.BadArgs, "a rule is a baseline, not a model").Because("it is computed from the label's source, which is not there when predicting", "use it as the problem's baseline")
+	}
+	if sp := v.Get("split"); sp != nil {
+		if k, found := r.kinds.Splits.Get(text(sp.Get("kind"))); found {
+			m.Split = ir.Split{Kind: k, Path: sp.Path}
+			m.Split.Args, _ = sp.MarshalJSON()
+			if ok && !r.spec.Broken(sp.Path) {
+				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: p.Label.At != nil, Task: p.Task}))
+			}
+		}
+	}
+	if ins := v.Get("inputs"); ins != nil && m.Trainer != nil {
+		r.inputs(m, ins)
+	}
+	if ok && m.Trainer != nil && m.Split.Kind != nil {
+		r.sys.Models = append(r.sys.Models, m)
+	}
+}
+
+// inputs expands "group.*". A feature named by itself goes before its group's
+// star, which then passes it over.
+func (r *resolver) inputs(m *ir.Model, ins *spec.Value) {
+	named := map[string]bool{}
+	for _, f := range ins.Fields {
+		named[f.Name] = true
+	}
+	for _, f := range ins.Fields {
+		group, isStar := strings.CutSuffix(f.Name, ".*")
+		if !isStar {
+			ft, ok := r.features[f.Name]
+			if !ok {
+				r.noFeature(r.spec.Label(f.Value.Path), f.Name)
+				continue
+			}
+			r.input(m, ft, f.Value)
+			continue
+		}
+		if _, ok := r.groups[group]; !ok {
+			if !r.spec.Broken("features." + group) {
+				r.addLabel(f.Value.Path, diag.NoName, "no feature group %q%s", group, diag.Suggest(group, keys(r.groups))).Because("", "declare it under features, or mend the name")
+			}
+			continue
+		}
+		for _, ft := range r.sys.Features {
+			if ft.Group.Name == group && !named[ft.Name] {
+				r.input(m, ft, f.Value)
+			}
+		}
+	}
+	// Columns of the matrix come in the order of names, whatever that of the lines.
+	sort.SliceStable(m.Inputs, func(i, j int) bool { return m.Inputs[i].Feature.Name < m.Inputs[j].Feature.Name })
+	if len(m.Inputs) == 0 && len(ins.Fields) == 0 {
+		r.addLabel(ins.Path, diag.BadArgs, "model %q has no inputs", m.Name).Because("", `name features: inputs: "group.*": {}`)
+	}
+}
+
+func (r *resolver) input(m *ir.Model, f *ir.Feature, v *spec.Value) {
+	in := &ir.Input{Feature: f, Path: v.Path, AllowSensitive: text(v.Get("allow_sensitive"))}
+	m.Inputs = append(m.Inputs, in)
+	if f.Type == types.Invalid {
+		return
+	}
+	flow := kind.Numbers
+	if f.Type == types.String {
+		flow = kind.Texts
+	}
+	add := func(args json.RawMessage, path string) bool {
+		var name struct{ Kind string }
+		if err := json.Unmarshal(args, &name); err != nil {
+			return false
+		}
+		k, ok := r.kinds.Encoders.Get(name.Kind)
+		if !ok {
+			return false
+		}
+		out, ok := k.Accepts(flow, args)
+		if !ok {
+			r.add(path, diag.EncoderType, "encoder %s cannot take feature %q here, which is a %s", k.Name(), f.Name, describe(flow)).
+				Because("", "choose another encoder or order, or leave encode out for the default")
+			return false
+		}
+		in.Encoders = append(in.Encoders, ir.Encoder{Kind: k, Args: args, Path: path})
+		flow = out
+		return true
+	}
+	enc := v.Get("encode")
+	if enc == nil {
+		for _, args := range m.Trainer.Kind.Defaults(f.Type) {
+			add(args, v.Path)
+		}
+		return
+	}
+	if r.spec.Broken(enc.Path) {
+		return
+	}
+	for _, e := range enc.List {
+		args, _ := e.MarshalJSON()
+		if !add(args, e.Path) {
+			return
+		}
+	}
+	if flow == kind.Texts {
+		r.add(enc.Path, diag.EncoderType, "feature %q is still a string after its encoders", f.Name).Because("a model takes numbers", "end with one_hot or ordinal")
+	}
+}
+
+func describe(f kind.Flow) string {
+	switch f {
+	case kind.Numbers:
+		return "number"
+	case kind.Texts:
+		return "string"
+	}
+	return "finished block of columns"
+}

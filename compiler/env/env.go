@@ -1,0 +1,282 @@
+// Package env reads environment files: HCL that says where a system runs. It is
+// the only importer of hcl.
+package env
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sort"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/ext/typeexpr"
+	"github.com/hashicorp/hcl/v2/gohcl"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+	"github.com/zclconf/go-cty/cty/function"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/types"
+)
+
+// Environment says where steps run and what they leave is kept.
+type Environment struct {
+	Name      string
+	Runners   []Runner
+	Artifacts string // a folder
+	State     string // an SQLite file
+	// Files are the environment's own files, by the name that positions carry.
+	Files map[string][]byte
+}
+
+// Runner is a machine that runs steps.
+type Runner struct {
+	Name       string     `json:"name"`
+	Kind       string     `json:"kind"`
+	CPUs       int        `json:"cpus"`
+	Memory     int64      `json:"memory"`
+	USDPerHour float64    `json:"usd_per_hour"`
+	At         diag.Range `json:"at"`
+}
+
+type file struct {
+	Runners   []runner  `hcl:"runner,block"`
+	Artifacts *location `hcl:"artifacts,block"`
+	State     *location `hcl:"state,block"`
+}
+
+type runner struct {
+	Name       string    `hcl:"name,label"`
+	Kind       string    `hcl:"kind"`
+	CPUs       *int      `hcl:"cpus"`
+	Memory     *string   `hcl:"memory"`
+	USDPerHour *float64  `hcl:"usd_per_hour"`
+	Range      hcl.Range `hcl:",def_range"`
+}
+
+type location struct {
+	URL   string    `hcl:"url"`
+	Range hcl.Range `hcl:",def_range"`
+}
+
+type variable struct {
+	Name    string         `hcl:"name,label"`
+	Type    hcl.Expression `hcl:"type,optional"`
+	Default hcl.Expression `hcl:"default,optional"`
+	Range   hcl.Range      `hcl:",def_range"`
+}
+
+// Local is the environment that needs no file: this machine, and .mlc below dir.
+func Local(dir string) *Environment {
+	return &Environment{Name: "local", Runners: []Runner{localRunner()},
+		Artifacts: filepath.Join(dir, ".mlc", "artifacts"), State: filepath.Join(dir, ".mlc", "state.db")}
+}
+
+func localRunner() Runner {
+	return Runner{Name: "local", Kind: "local", CPUs: runtime.NumCPU(), Memory: machineMemory()}
+}
+
+// Load reads NAME.mlc.hcl in dir, or Local where name is "local" and there is no
+// such file. vars are the values of --var; MLC_VAR_x comes after them.
+func Load(dir, name string, vars map[string]string) (*Environment, diag.List) {
+	var list diag.List
+	path := filepath.Join(dir, name+".mlc.hcl")
+	src, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		if name == "local" {
+			return Local(dir), nil
+		}
+		what := fmt.Sprintf("no environment %q: there is no %s.mlc.hcl", name, name)
+		if found, _ := filepath.Glob(filepath.Join(dir, "*.mlc.hcl")); len(found) > 0 {
+			names := make([]string, len(found))
+			for i, f := range found {
+				names[i] = strings.TrimSuffix(filepath.Base(f), ".mlc.hcl")
+			}
+			what += diag.Suggest(name, names)
+		}
+		list.Add(diag.Range{}, diag.EnvMissing, "%s", what).Because("", "write the file, or leave out --env to run on this machine")
+		return nil, list
+	}
+	if err != nil {
+		list.Add(diag.Range{}, diag.EnvMissing, "%v", err)
+		return nil, list
+	}
+	e := Local(dir)
+	base := filepath.Base(path)
+	e.Name, e.Files = name, map[string][]byte{base: src}
+	f, diags := hclsyntax.ParseConfig(src, base, hcl.InitialPos)
+	if diags.HasErrors() {
+		return nil, convertAll(diags, diag.EnvSyntax)
+	}
+	var head struct {
+		Variables []variable `hcl:"variable,block"`
+		Rest      hcl.Body   `hcl:",remain"`
+	}
+	diags = gohcl.DecodeBody(f.Body, nil, &head)
+	values, more := variables(head.Variables, vars)
+	diags = append(diags, more...)
+	var body file
+	ctx := &hcl.EvalContext{Variables: map[string]cty.Value{"var": cty.ObjectVal(values)}}
+	diags = append(diags, gohcl.DecodeBody(head.Rest, ctx, &body)...)
+	list = convertAll(diags, diag.EnvValue)
+	if list.HasErrors() {
+		return nil, list
+	}
+	if len(body.Runners) > 0 {
+		e.Runners = nil
+	}
+	seen := map[string]bool{}
+	for _, r := range body.Runners {
+		out := localRunner()
+		out.Name, out.Kind, out.At = r.Name, r.Kind, rangeOf(r.Range)
+		if seen[r.Name] {
+			list.Add(out.At, diag.EnvValue, "runner %q is declared twice", r.Name)
+		}
+		seen[r.Name] = true
+		if r.Kind != "local" {
+			list.Add(out.At, diag.EnvValue, "runner kind %q is not supported", r.Kind).Because("", `write kind = "local"`)
+		}
+		if r.CPUs != nil {
+			if out.CPUs = *r.CPUs; out.CPUs < 1 {
+				list.Add(out.At, diag.EnvValue, "runner %q has %d cpus", r.Name, out.CPUs).Because("a step needs at least one", "")
+			}
+		}
+		if r.Memory != nil {
+			n, err := types.ParseSize(*r.Memory)
+			if err != nil {
+				list.Add(out.At, diag.EnvValue, "runner %q: memory: %v", r.Name, err)
+			}
+			out.Memory = n
+		}
+		if r.USDPerHour != nil {
+			if out.USDPerHour = *r.USDPerHour; out.USDPerHour < 0 {
+				list.Add(out.At, diag.EnvValue, "runner %q costs less than nothing", r.Name)
+			}
+		}
+		e.Runners = append(e.Runners, out)
+	}
+	e.Artifacts = e.locate(dir, body.Artifacts, "file://", e.Artifacts, &list)
+	e.State = e.locate(dir, body.State, "sqlite://", e.State, &list)
+	return e, list
+}
+
+// locate turns a URL of the one supported scheme into a path; relative ones
+// start at dir.
+func (e *Environment) locate(dir string, l *location, scheme, fallback string, list *diag.List) string {
+	if l == nil {
+		return fallback
+	}
+	path, ok := strings.CutPrefix(l.URL, scheme)
+	if !ok || path == "" {
+		list.Add(rangeOf(l.Range), diag.EnvValue, "url %q is not supported here", l.URL).Because("", fmt.Sprintf("write %s./path", scheme))
+		return fallback
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	return path
+}
+
+// variables gives each variable its value: --var, MLC_VAR_name, default.
+func variables(decls []variable, vars map[string]string) (map[string]cty.Value, hcl.Diagnostics) {
+	out := map[string]cty.Value{}
+	var diags hcl.Diagnostics
+	ctx := &hcl.EvalContext{Functions: map[string]function.Function{"env": envFunc}}
+	names := map[string]bool{}
+	for _, d := range decls {
+		names[d.Name] = true
+		want := cty.String
+		if d.Type != nil && d.Type.Range().Start != d.Type.Range().End {
+			t, ds := typeexpr.TypeConstraint(d.Type)
+			if diags = append(diags, ds...); ds.HasErrors() {
+				continue
+			}
+			want = t
+		}
+		text, given := vars[d.Name]
+		if !given {
+			text, given = os.LookupEnv("MLC_VAR_" + d.Name)
+		}
+		v := cty.NilVal
+		if given {
+			v = cty.StringVal(text)
+		} else if d.Default != nil {
+			dv, ds := d.Default.Value(ctx)
+			if diags = append(diags, ds...); ds.HasErrors() {
+				continue
+			}
+			v = dv
+		}
+		if v == cty.NilVal || v.IsNull() {
+			diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: fmt.Sprintf("variable %q has no value", d.Name),
+				Detail: fmt.Sprintf("give it with --var %s=…, MLC_VAR_%s or a default", d.Name, d.Name), Subject: d.Range.Ptr()})
+			continue
+		}
+		got, err := convert.Convert(v, want)
+		if err != nil {
+			diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: fmt.Sprintf("variable %q: %v", d.Name, err), Subject: d.Range.Ptr()})
+			continue
+		}
+		out[d.Name] = got
+	}
+	var unknown []string
+	for name := range vars {
+		if !names[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	sort.Strings(unknown)
+	for _, name := range unknown {
+		diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: fmt.Sprintf("--var %s: the environment declares no such variable", name)})
+	}
+	return out, diags
+}
+
+// envFunc is env(name) or env(name, otherwise), allowed in variable defaults
+// only, so that a file's inputs can be seen.
+var envFunc = function.New(&function.Spec{
+	Params:   []function.Parameter{{Name: "name", Type: cty.String}},
+	VarParam: &function.Parameter{Name: "otherwise", Type: cty.String},
+	Type:     function.StaticReturnType(cty.String),
+	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+		if v, ok := os.LookupEnv(args[0].AsString()); ok {
+			return cty.StringVal(v), nil
+		}
+		if len(args) > 1 {
+			return args[1], nil
+		}
+		return cty.NilVal, fmt.Errorf("the environment variable %s is not set; give env a second argument to fall back on", args[0].AsString())
+	},
+})
+
+func rangeOf(r hcl.Range) diag.Range {
+	return diag.Range{File: r.Filename, Start: r.Start.Byte, End: r.End.Byte}
+}
+
+// convertAll makes ours of HCL's diagnostics, without the complaint about an
+// unknown value that follows a failed expression on its line.
+func convertAll(diags hcl.Diagnostics, code diag.Code) diag.List {
+	var list diag.List
+	lines := map[string]bool{}
+	for _, d := range diags {
+		if d.Severity != hcl.DiagError {
+			continue
+		}
+		at := diag.Range{}
+		if d.Subject != nil {
+			at = rangeOf(*d.Subject)
+			line := fmt.Sprint(d.Subject.Filename, d.Subject.Start.Line)
+			if lines[line] && strings.Contains(d.Detail, "must be known") {
+				continue
+			}
+			lines[line] = true
+		}
+		what := strings.ToLower(d.Summary[:1]) + d.Summary[1:]
+		list.Add(at, code, "%s", strings.TrimSuffix(what, ".")).Because(strings.TrimSuffix(d.Detail, "."), "")
+	}
+	list.Sort()
+	return list
+}

@@ -1,0 +1,491 @@
+package expr
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"strings"
+
+	"mlc.dev/mlc/compiler/onnx"
+	"mlc.dev/mlc/compiler/types"
+)
+
+// Online reports whether a checked expression can be lowered to ONNX; where it
+// cannot, it returns the node that stands in the way.
+func Online(n *Node) (bool, *Node) {
+	var bad *Node
+	n.Walk(func(c *Node) {
+		if bad == nil && !online(c) {
+			bad = c
+		}
+	})
+	return bad == nil, bad
+}
+
+func online(n *Node) bool {
+	argType := func() types.Type {
+		t := types.Null
+		for _, a := range n.Args {
+			if a.Type != types.Null {
+				t = a.Type
+			}
+		}
+		return t
+	}
+	switch n.Op {
+	case OpCall:
+		return functions[n.Name].lower != nil
+	case OpLt, OpLe, OpGt, OpGe, OpBetween:
+		return argType() != types.String
+	case OpCast:
+		from := n.Args[0].Type
+		return from == n.Cast || from == types.Null || from != types.String && n.Cast != types.String
+	}
+	return true
+}
+
+// val is a lowered value. v holds doubles (numbers and timestamps), booleans or
+// strings of shape [N,1], or a constant of shape []. null, when not empty, is a
+// boolean tensor; under it v is arbitrary, but false for booleans.
+type val struct {
+	v, null onnx.Value
+	konst   bool
+}
+
+// Input is a raw feature in a graph: Value holds doubles or strings of shape
+// [N,1], NULL being NaN or types.NullString.
+type Input struct {
+	Value onnx.Value
+	Type  types.Type
+}
+
+// Lower adds a checked expression that is Online to g. column gives the tensor
+// of a column. The result is a raw value like the inputs: doubles with NaN for
+// NULL (booleans as 0 and 1), or strings with types.NullString for NULL, of
+// shape [N,1]. The expression must use at least one column.
+func Lower(g *onnx.Graph, n *Node, column func(name string) Input) onnx.Value {
+	l := &lowerer{g: g, column: column}
+	r := l.lower(n)
+	if l.any == "" {
+		panic("expr: lowering an expression without columns")
+	}
+	out := r.v
+	switch n.Type {
+	case types.String:
+		if r.null != "" {
+			out = g.Op("Where", r.null, g.Scalar(types.NullString), out)
+		}
+	default:
+		if n.Type == types.Bool {
+			out = g.Cast(out, onnx.Double)
+		}
+		if r.null != "" {
+			out = g.Op("Where", r.null, g.Scalar(math.NaN()), out)
+		}
+	}
+	if r.konst {
+		out = g.Op("Expand", out, g.Op("Shape", l.any))
+	}
+	return out
+}
+
+type lowerer struct {
+	g      *onnx.Graph
+	column func(string) Input
+	any    onnx.Value // some [N,1] tensor
+}
+
+func (l *lowerer) num(x float64) onnx.Value { return l.g.Scalar(x) }
+
+// or joins null masks.
+func (l *lowerer) or(masks ...onnx.Value) onnx.Value {
+	var out onnx.Value
+	for _, m := range masks {
+		switch {
+		case m == "":
+		case out == "":
+			out = m
+		case out != m:
+			out = l.g.Op("Or", out, m)
+		}
+	}
+	return out
+}
+
+func (l *lowerer) lower(n *Node) val {
+	g := l.g
+	args := make([]val, len(n.Args))
+	for i, a := range n.Args {
+		args[i] = l.lower(a)
+		if a.Type == types.Null {
+			args[i] = l.nullOf(n, i)
+		}
+	}
+	switch n.Op {
+	case OpColumn:
+		in := l.column(n.Name)
+		l.any = in.Value
+		if in.Type == types.String {
+			return val{v: in.Value, null: g.Op("Equal", in.Value, g.Scalar(types.NullString))}
+		}
+		null := g.Op("IsNaN", in.Value)
+		if in.Type == types.Bool {
+			return val{v: g.Op("And", g.Op("Not", g.Op("Equal", in.Value, l.num(0))), g.Op("Not", null)), null: null}
+		}
+		return val{v: in.Value, null: null}
+	case OpNumber, OpInstant:
+		return val{v: l.num(n.Num), konst: true}
+	case OpString:
+		return val{v: g.Scalar(n.Str), konst: true}
+	case OpBool:
+		return val{v: g.Scalar(n.Bool), konst: true}
+	case OpNull:
+		return l.null(types.Float)
+	case OpNeg:
+		return l.map1("Neg", args[0])
+	case OpNot:
+		return val{v: l.andNotNull(g.Op("Not", args[0].v), args[0].null), null: args[0].null, konst: args[0].konst}
+	case OpAnd, OpOr:
+		return l.logic(n.Op, args[0], args[1])
+	case OpIsNull, OpNotNull:
+		null := args[0].null
+		if null == "" {
+			return val{v: g.Scalar(n.Op == OpNotNull), konst: true}
+		}
+		if n.Op == OpNotNull {
+			null = g.Op("Not", null)
+		}
+		return val{v: null, konst: args[0].konst}
+	case OpAdd:
+		return l.arith("Add", args[0], args[1])
+	case OpSub:
+		return l.arith("Sub", args[0], args[1])
+	case OpMul:
+		return l.arith("Mul", args[0], args[1])
+	case OpDiv:
+		return l.arith("Div", args[0], l.nonZero(args[1]))
+	case OpIntDiv:
+		return l.trunc(l.arith("Div", args[0], l.nonZero(args[1])))
+	case OpMod:
+		return l.arith("Mod", args[0], l.nonZero(args[1]))
+	case OpConcat:
+		return val{v: g.Op("StringConcat", args[0].v, args[1].v), null: l.or(args[0].null, args[1].null), konst: args[0].konst && args[1].konst}
+	case OpEq, OpNe, OpLt, OpLe, OpGt, OpGe:
+		return l.compare(n.Op, args[0], args[1])
+	case OpBetween:
+		return l.logic(OpAnd, l.compare(OpGe, args[0], args[1]), l.compare(OpLe, args[0], args[2]))
+	case OpIn:
+		out := l.compare(OpEq, args[0], args[1])
+		for _, a := range args[2:] {
+			out = l.logic(OpOr, out, l.compare(OpEq, args[0], a))
+		}
+		return out
+	case OpLike:
+		m := g.OpA("RegexFullMatch", onnx.Attrs{"pattern": likePattern(n.Args[1].Str)}, args[0].v)
+		return val{v: l.andNotNull(m, args[0].null), null: args[0].null, konst: args[0].konst}
+	case OpCase:
+		var out val
+		i := len(args)
+		if n.Else {
+			i--
+			out = args[i]
+		} else {
+			out = l.null(n.Type)
+		}
+		for i -= 2; i >= 0; i -= 2 {
+			out = l.choose(n.Type, l.isTrue(args[i]), args[i+1], out)
+		}
+		return out
+	case OpCast:
+		return l.cast(n, args[0])
+	case OpCall:
+		return functions[n.Name].lower(l, n, args)
+	}
+	panic(fmt.Sprintf("expr: cannot lower %s", n.Op))
+}
+
+// nullOf is the typed form of a bare NULL that is argument i of n: it takes the
+// type of its fellows.
+func (l *lowerer) nullOf(n *Node, i int) val {
+	switch n.Op {
+	case OpNot, OpAnd, OpOr:
+		return l.null(types.Bool)
+	case OpConcat, OpLike:
+		return l.null(types.String)
+	case OpCast:
+		return l.null(n.Cast)
+	case OpIsNull, OpNotNull:
+		return l.null(types.Float)
+	}
+	cond := n.Op == OpCase && i%2 == 0 && !(n.Else && i == len(n.Args)-1) || n.Op == OpCall && n.Name == "if" && i == 0
+	if cond {
+		return l.null(types.Bool)
+	}
+	if n.Op == OpCase || n.Op == OpCall && n.Type != types.Null {
+		if n.Op == OpCase || n.Name == "if" || n.Name == "coalesce" || n.Name == "nullif" {
+			return l.null(n.Type)
+		}
+		return l.null(types.Float)
+	}
+	for _, a := range n.Args {
+		if a.Type != types.Null {
+			return l.null(a.Type)
+		}
+	}
+	return l.null(types.Float)
+}
+
+// null is a NULL in the tensor form of t.
+func (l *lowerer) null(t types.Type) val {
+	v := val{null: l.g.Scalar(true), konst: true}
+	switch t {
+	case types.Bool:
+		v.v = l.g.Scalar(false)
+	case types.String:
+		v.v = l.g.Scalar("")
+	default:
+		v.v = l.num(0)
+	}
+	return v
+}
+
+func (l *lowerer) map1(op string, x val) val {
+	return val{v: l.g.Op(op, x.v), null: x.null, konst: x.konst}
+}
+
+func (l *lowerer) map2k(op string, x val, k float64) val {
+	return val{v: l.g.Op(op, x.v, l.num(k)), null: x.null, konst: x.konst}
+}
+
+func (l *lowerer) addK(x val, k float64) val { return l.map2k("Add", x, k) }
+
+// arith applies a numeric operator and makes NULL of a NaN.
+func (l *lowerer) arith(op string, a, b val) val {
+	var v onnx.Value
+	if op == "Mod" {
+		v = l.g.OpA("Mod", onnx.Attrs{"fmod": 1}, a.v, b.v)
+	} else {
+		v = l.g.Op(op, a.v, b.v)
+	}
+	return val{v: v, null: l.or(a.null, b.null, l.g.Op("IsNaN", v)), konst: a.konst && b.konst}
+}
+
+func (l *lowerer) nonZero(x val) val {
+	zero := l.g.Op("Equal", x.v, l.num(0))
+	return val{v: l.g.Op("Where", zero, l.num(1), x.v), null: l.or(x.null, zero), konst: x.konst}
+}
+
+func (l *lowerer) trunc(x val) val {
+	neg := l.g.Op("Less", x.v, l.num(0))
+	return val{v: l.g.Op("Where", neg, l.g.Op("Ceil", x.v), l.g.Op("Floor", x.v)), null: x.null, konst: x.konst}
+}
+
+// lowerRound rounds half away from zero; ONNX Round goes to even.
+func lowerRound(l *lowerer, x val) val {
+	abs := l.g.Op("Abs", x.v)
+	down := l.g.Op("Floor", abs)
+	up := l.g.Cast(l.g.Op("GreaterOrEqual", l.g.Op("Sub", abs, down), l.num(0.5)), onnx.Double)
+	big := l.g.Op("GreaterOrEqual", abs, l.num(1<<52)) // already whole; inf - inf is NaN
+	r := l.g.Op("Where", big, abs, l.g.Op("Add", down, up))
+	return val{v: l.g.Op("Mul", l.g.Op("Sign", x.v), r), null: x.null, konst: x.konst}
+}
+
+// andNotNull keeps the promise that a boolean is false under its null mask.
+func (l *lowerer) andNotNull(v, null onnx.Value) onnx.Value {
+	if null == "" {
+		return v
+	}
+	return l.g.Op("And", v, l.g.Op("Not", null))
+}
+
+// isTrue is the plain boolean "known and true".
+func (l *lowerer) isTrue(x val) val { return val{v: x.v, konst: x.konst} }
+
+// logic is Kleene AND and OR.
+func (l *lowerer) logic(op Op, a, b val) val {
+	g := l.g
+	konst := a.konst && b.konst
+	name := "And"
+	if op == OpOr {
+		name = "Or"
+	}
+	v := g.Op(name, a.v, b.v)
+	null := l.or(a.null, b.null)
+	if null == "" {
+		return val{v: v, konst: konst}
+	}
+	if op == OpOr { // true beats NULL
+		return val{v: v, null: g.Op("And", null, g.Op("Not", v)), konst: konst}
+	}
+	isFalse := func(x val) onnx.Value {
+		f := g.Op("Not", x.v)
+		if x.null != "" {
+			f = g.Op("And", f, g.Op("Not", x.null))
+		}
+		return f
+	}
+	known := g.Op("Or", isFalse(a), isFalse(b)) // false beats NULL
+	return val{v: v, null: g.Op("And", null, g.Op("Not", known)), konst: konst}
+}
+
+func (l *lowerer) compare(op Op, a, b val) val {
+	g := l.g
+	var v onnx.Value
+	switch op {
+	case OpEq:
+		v = g.Op("Equal", a.v, b.v)
+	case OpNe:
+		v = g.Op("Not", g.Op("Equal", a.v, b.v))
+	case OpLt:
+		v = g.Op("Less", a.v, b.v)
+	case OpLe:
+		v = g.Op("LessOrEqual", a.v, b.v)
+	case OpGt:
+		v = g.Op("Greater", a.v, b.v)
+	case OpGe:
+		v = g.Op("GreaterOrEqual", a.v, b.v)
+	}
+	null := l.or(a.null, b.null)
+	return val{v: l.andNotNull(v, null), null: null, konst: a.konst && b.konst}
+}
+
+// choose is cond ? a : b for a condition that is never NULL.
+func (l *lowerer) choose(t types.Type, cond, a, b val) val {
+	g := l.g
+	out := val{v: l.where(t, cond.v, a.v, b.v), konst: cond.konst && a.konst && b.konst}
+	if a.null != "" || b.null != "" {
+		mask := func(x val) onnx.Value {
+			if x.null == "" {
+				return g.Scalar(false)
+			}
+			return x.null
+		}
+		out.null = l.where(types.Bool, cond.v, mask(a), mask(b))
+	}
+	return out
+}
+
+// where is Where; ONNX Runtime has none for booleans.
+func (l *lowerer) where(t types.Type, cond, a, b onnx.Value) onnx.Value {
+	if t == types.Bool {
+		return l.g.Op("Or", l.g.Op("And", cond, a), l.g.Op("And", l.g.Op("Not", cond), b))
+	}
+	return l.g.Op("Where", cond, a, b)
+}
+
+// extreme folds Max or Min; NULLs are passed over, as DuckDB does.
+func (l *lowerer) extreme(op string, args []val) val {
+	g := l.g
+	out := args[0]
+	for _, b := range args[1:] {
+		v := g.Op(op, out.v, b.v)
+		if b.null != "" {
+			v = g.Op("Where", b.null, out.v, v)
+		}
+		if out.null != "" {
+			v = g.Op("Where", out.null, b.v, v)
+		}
+		null := onnx.Value("")
+		if out.null != "" && b.null != "" {
+			null = g.Op("And", out.null, b.null)
+		}
+		out = val{v: v, null: null, konst: out.konst && b.konst}
+	}
+	return out
+}
+
+func lowerCoalesce(l *lowerer, n *Node, args []val) val {
+	out := args[len(args)-1]
+	for i := len(args) - 2; i >= 0; i-- {
+		a := args[i]
+		if a.null == "" {
+			out = a
+			continue
+		}
+		konst := a.konst && out.konst
+		v := l.where(n.Type, a.null, out.v, a.v)
+		null := onnx.Value("")
+		if out.null != "" {
+			null = l.g.Op("And", a.null, out.null)
+		}
+		out = val{v: v, null: null, konst: konst}
+	}
+	return out
+}
+
+func lowerNullif(l *lowerer, n *Node, args []val) val {
+	eq := l.compare(OpEq, args[0], args[1])
+	out := val{v: args[0].v, null: l.or(args[0].null, eq.v), konst: args[0].konst && args[1].konst}
+	if n.Type == types.Bool {
+		out.v = l.andNotNull(out.v, out.null)
+	}
+	return out
+}
+
+func (l *lowerer) cast(n *Node, x val) val {
+	from := n.Args[0].Type
+	switch {
+	case from == n.Cast || from == types.Null:
+		return x
+	case n.Cast == types.Bool:
+		v := l.g.Op("Not", l.g.Op("Equal", x.v, l.num(0)))
+		return val{v: l.andNotNull(v, x.null), null: x.null, konst: x.konst}
+	case from == types.Bool:
+		return val{v: l.g.Cast(x.v, onnx.Double), null: x.null, konst: x.konst}
+	case n.Cast == types.Int:
+		return l.map1("Round", x)
+	}
+	return x // int to float
+}
+
+// floorMod is x mod k in [0, k), exact in doubles.
+func (l *lowerer) floorMod(x val, k float64) val {
+	g := l.g
+	r := g.OpA("Mod", onnx.Attrs{"fmod": 1}, x.v, l.num(k))
+	r = g.Op("Where", g.Op("Less", r, l.num(0)), g.Op("Add", r, l.num(k)), r)
+	return val{v: r, null: x.null, konst: x.konst}
+}
+
+// floorDiv is floor(x / k), exact: the remainder is taken off first.
+func (l *lowerer) floorDiv(x val, k float64) val {
+	whole := val{v: l.g.Op("Sub", x.v, l.floorMod(x, k).v), null: x.null, konst: x.konst}
+	return l.map2k("Div", whole, k)
+}
+
+func (l *lowerer) days(us val) val { return l.floorDiv(us, 86400e6) }
+
+// civil gives year, month and day of microseconds since 1970, by Howard
+// Hinnant's days_from_civil inverse (chrono-Compatible Low-Level Date Algorithms).
+func (l *lowerer) civil(us val) (y, m, d val) {
+	sub := func(a, b val) val { return val{v: l.g.Op("Sub", a.v, b.v), null: a.null, konst: a.konst} }
+	add := func(a, b val) val { return val{v: l.g.Op("Add", a.v, b.v), null: a.null, konst: a.konst} }
+	z := l.addK(l.days(us), 719468)
+	era := l.floorDiv(z, 146097)
+	doe := l.floorMod(z, 146097)
+	yoe := l.floorDiv(sub(add(sub(doe, l.floorDiv(doe, 1460)), l.floorDiv(doe, 36524)), l.floorDiv(doe, 146096)), 365)
+	doy := sub(doe, sub(add(l.map2k("Mul", yoe, 365), l.floorDiv(yoe, 4)), l.floorDiv(yoe, 100)))
+	mp := l.floorDiv(l.addK(l.map2k("Mul", doy, 5), 2), 153)
+	d = l.addK(sub(doy, l.floorDiv(l.addK(l.map2k("Mul", mp, 153), 2), 5)), 1)
+	early := l.g.Op("Less", mp.v, l.num(10))
+	m = val{v: l.g.Op("Where", early, l.addK(mp, 3).v, l.addK(mp, -9).v), null: us.null, konst: us.konst}
+	leap := l.g.Cast(l.g.Op("LessOrEqual", m.v, l.num(2)), onnx.Double)
+	y = add(add(yoe, l.map2k("Mul", era, 400)), val{v: leap})
+	return y, m, d
+}
+
+// likePattern is the RE2 form of a LIKE pattern.
+func likePattern(p string) string {
+	var b strings.Builder
+	b.WriteString("(?s)")
+	for _, r := range p {
+		switch r {
+		case '%':
+			b.WriteString(".*")
+		case '_':
+			b.WriteString(".")
+		default:
+			b.WriteString(regexp.QuoteMeta(string(r)))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,240 @@
+// Package ir is the resolved, typed system: every name is a pointer, every
+// expression is typed. Every node carries the path of its declaration in the
+// spec, from which its range is found.
+package ir
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"mlc.dev/mlc/compiler/expr"
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/types"
+)
+
+// System is a whole spec.
+type System struct {
+	Name, Goal, Owner string
+	Dir               string // absolute; paths in the spec start there
+	Sources           []*Source
+	Problems          []*Problem
+	Models            []*Model
+	Features          []*Feature // in order of groups and names
+	TrainBudget       float64    // US dollars; 0: none
+}
+
+// Source is a table.
+type Source struct {
+	Name, Path    string
+	Kind          kind.Source
+	Args          json.RawMessage
+	Columns       []*Column
+	Time          Time
+	MaxQuarantine float64
+	Files         []string // as users call them, in row order
+}
+
+// Column returns a column by name, or nil.
+func (s *Source) Column(name string) *Column {
+	for _, c := range s.Columns {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// ColumnNames lists the columns.
+func (s *Source) ColumnNames() []string {
+	out := make([]string, len(s.Columns))
+	for i, c := range s.Columns {
+		out[i] = c.Name
+	}
+	return out
+}
+
+// Column is a declared column.
+type Column struct {
+	kind.Column
+	Path      string
+	Sensitive bool
+	Delay     time.Duration // after the row's event time
+}
+
+// Time says when rows happened and were known.
+type Time struct {
+	Declared       bool
+	Static         bool
+	Event, Created *Column
+	Delay          time.Duration
+}
+
+// Entity is a kind of thing that features describe.
+type Entity struct {
+	Name, Path string
+	Key        []KeyColumn
+}
+
+// KeyColumn is a part of an entity's key.
+type KeyColumn struct {
+	Name string
+	Type types.Type
+}
+
+// Problem is something to predict.
+type Problem struct {
+	Name, Path string
+	Task       string
+	Entity     *Entity // nil: each row is its own
+	Label      Label
+	Baseline   *Trainer
+	Rule       *expr.Node // the baseline's expression, when it is a rule
+	Primary    kind.Metric
+	Gates      []Gate
+}
+
+// Label is how the truth is computed.
+type Label struct {
+	Source        *Source
+	Expr          *expr.Node
+	At            *Column // nil: the problem has no time
+	Window, Delay time.Duration
+}
+
+// Gate is what a metric must reach.
+type Gate struct {
+	Metric                 kind.Metric
+	Path                   string
+	Min, Max, OverBaseline *float64
+}
+
+// FeatureKind tells how a feature is made.
+type FeatureKind string
+
+// The kinds of features.
+const (
+	Request  FeatureKind = "request"
+	Snapshot FeatureKind = "snapshot"
+	Derived  FeatureKind = "derived"
+)
+
+// Feature is one feature: "group.name".
+type Feature struct {
+	Name, Path string
+	Group      *Group
+	Kind       FeatureKind
+	Type       types.Type
+	Column     *Column // request and snapshot
+	Expr       *expr.Node
+	Uses       []*Feature // derived: what its expression reads
+	Online     bool       // derived: whether it can be lowered to ONNX
+}
+
+// Raw lists the features that f is computed from and that are not computed
+// themselves in the model: itself, or what a derived one reads, transitively.
+func (f *Feature) Raw() []*Feature {
+	if f.Kind != Derived || !f.Online {
+		return []*Feature{f}
+	}
+	var out []*Feature
+	for _, u := range f.Uses {
+		out = append(out, u.Raw()...)
+	}
+	return out
+}
+
+// Origins lists the source columns that f's value comes from.
+func (f *Feature) Origins() []*Feature {
+	if f.Kind != Derived {
+		return []*Feature{f}
+	}
+	var out []*Feature
+	for _, u := range f.Uses {
+		out = append(out, u.Origins()...)
+	}
+	return out
+}
+
+// Group is a declared group of features.
+type Group struct {
+	Name, Path string
+	Kind       FeatureKind
+	Source     *Source // request and snapshot
+	Entity     *Entity // snapshot
+	Key        []*Column
+	TTL        time.Duration // 0: none
+}
+
+// Model is a solution of a problem.
+type Model struct {
+	Name, Path string
+	Problem    *Problem
+	Inputs     []*Input
+	Split      Split
+	Trainer    *Trainer
+	Seed       uint64
+	Promote    string
+}
+
+// Input is a feature that enters a model.
+type Input struct {
+	Feature        *Feature
+	Path           string
+	Encoders       []Encoder
+	AllowSensitive string
+}
+
+// Encoder is one step of an input's encoding.
+type Encoder struct {
+	Kind kind.Encoder
+	Args json.RawMessage
+	Path string
+}
+
+// Split divides a model's rows.
+type Split struct {
+	Kind kind.Split
+	Args json.RawMessage
+	Path string
+}
+
+// Trainer is what learns.
+type Trainer struct {
+	Kind   kind.Trainer
+	Args   json.RawMessage // without resources
+	Path   string
+	CPU    int
+	Memory int64
+}
+
+// Text prints a system, a line a node, for golden tests and for people.
+func (s *System) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "system %s\n", s.Name)
+	for _, src := range s.Sources {
+		fmt.Fprintf(&b, "source %s kind=%s columns=%d files=%d\n", src.Name, src.Kind.Name(), len(src.Columns), len(src.Files))
+	}
+	for _, f := range s.Features {
+		fmt.Fprintf(&b, "feature %s %s %s", f.Name, f.Kind, f.Type)
+		if f.Expr != nil {
+			fmt.Fprintf(&b, " = %s", f.Expr)
+		}
+		b.WriteByte('\n')
+	}
+	for _, p := range s.Problems {
+		fmt.Fprintf(&b, "problem %s %s label=%s\n", p.Name, p.Task, p.Label.Expr)
+	}
+	for _, m := range s.Models {
+		fmt.Fprintf(&b, "model %s problem=%s trainer=%s split=%s\n", m.Name, m.Problem.Name, m.Trainer.Kind.Name(), m.Split.Kind.Name())
+		for _, in := range m.Inputs {
+			names := make([]string, len(in.Encoders))
+			for i, e := range in.Encoders {
+				names[i] = e.Kind.Name()
+			}
+			fmt.Fprintf(&b, "  input %s %s\n", in.Feature.Name, strings.Join(names, ","))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,330 @@
+// Package kind holds the contracts that a source, trainer, encoder, split or
+// metric fulfils, and the Set that the one table of them is made of. The
+// compiler and the runtime know kinds only through it.
+package kind
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sort"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/onnx"
+	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/schema"
+)
+
+// Kinds is everything that users choose by `kind` or by name.
+type Kinds struct {
+	Sources  Set[Source]
+	Encoders Set[Encoder]
+	Splits   Set[Split]
+	Trainers Set[Trainer]
+	Metrics  Set[Metric]
+}
+
+// Schemas returns the CUE of every kind that has one.
+func (k Kinds) Schemas() []schema.Kind {
+	var out []schema.Kind
+	out = append(out, schemas(k.Sources)...)
+	out = append(out, schemas(k.Encoders)...)
+	out = append(out, schemas(k.Splits)...)
+	return append(out, schemas(k.Trainers)...)
+}
+
+func schemas[T Kind](s Set[T]) []schema.Kind {
+	var out []schema.Kind
+	for _, n := range s.Names() {
+		k, _ := s.Get(n)
+		out = append(out, k.Schema())
+	}
+	return out
+}
+
+// Named is what a Set holds.
+type Named interface {
+	// Name is what users write.
+	Name() string
+}
+
+// Set is a family of kinds by name.
+type Set[T Named] struct{ byName map[string]T }
+
+// Of makes a Set. A name that comes twice panics: it is our mistake, and any
+// test meets it.
+func Of[T Named](ks ...T) Set[T] {
+	s := Set[T]{map[string]T{}}
+	for _, k := range ks {
+		if _, dup := s.byName[k.Name()]; dup {
+			panic(fmt.Sprintf("kind %q is registered twice", k.Name()))
+		}
+		s.byName[k.Name()] = k
+	}
+	return s
+}
+
+// Get returns the kind of a name and whether there is one.
+func (s Set[T]) Get(name string) (T, bool) { k, ok := s.byName[name]; return k, ok }
+
+// Names returns the names in order.
+func (s Set[T]) Names() []string {
+	out := make([]string, 0, len(s.byName))
+	for n := range s.byName {
+		out = append(out, n)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// Kind is a choice with a definition in the schema.
+type Kind interface {
+	Named
+	// Schema is the kind's CUE definition.
+	Schema() schema.Kind
+	// Version changes whenever the same arguments and inputs can give another
+	// result. It is part of every step key that the kind takes part in.
+	Version() int
+}
+
+// Fault is a mistake in a kind's own arguments: Field is the path of the field
+// under the kind's struct ("" for the whole), Span, when not zero, a byte range
+// inside that field's string.
+type Fault struct {
+	Field      string
+	Start, End int
+	Code       diag.Code
+	What       string
+	Why, Mend  string
+}
+
+// Engine is the set-wise SQL engine as kinds use it: DuckDB's dialect.
+type Engine interface {
+	Exec(ctx context.Context, query string, args ...any) error
+	Row(ctx context.Context, query string, dest ...any) error
+	Rows(ctx context.Context, query string, f func(scan func(dest ...any) error) error) error
+	Columns(ctx context.Context, query string) (names, sqlTypes []string, err error)
+	WriteParquet(ctx context.Context, query, path string) error
+}
+
+// Column is a declared column of a source.
+type Column struct {
+	Name         string     `json:"name"`
+	Type         types.Type `json:"type"`
+	Never        bool       `json:"never,omitempty"` // nulls: "never"
+	NullFraction *float64   `json:"null_fraction,omitempty"`
+	Min          *float64   `json:"min,omitempty"`
+	Max          *float64   `json:"max,omitempty"`
+	In           []any      `json:"in,omitempty"`
+}
+
+// Source reads a table.
+type Source interface {
+	Kind
+	// Files returns the files that the source reads, in the order of their rows,
+	// relative to dir or absolute. A Fault names the field that is wrong.
+	Files(args json.RawMessage, dir string) ([]string, []Fault)
+	// Ordered reports whether the order of the declared columns matters.
+	Ordered(args json.RawMessage) bool
+	// Snapshot copies the rows as they are into a Parquet file.
+	Snapshot(ctx context.Context, job SnapshotJob) (SnapshotReport, error)
+}
+
+// SnapshotJob asks for one copy. The Parquet file at Out gets the columns
+// _row (BIGINT: position from 1 over all files), _file (INTEGER: index in
+// Files) and the declared ones, as text where the format has no types.
+// Lines that cannot be split into columns go to Rejects as JSON lines
+// {"file","line","reason","text"}.
+type SnapshotJob struct {
+	Args         json.RawMessage
+	Columns      []Column
+	Files        []string // absolute paths
+	Labels       []string // what users call them
+	Engine       Engine
+	Out, Rejects string
+}
+
+// SnapshotReport counts what a Snapshot read.
+type SnapshotReport struct {
+	Rows     int64
+	Rejected int64
+}
+
+// Task is what a model learns.
+type Task struct {
+	Kind    string   `json:"kind"` // binary, multiclass, regression
+	Classes []string `json:"classes,omitempty"`
+}
+
+// The task kinds.
+const (
+	Binary     = "binary"
+	Multiclass = "multiclass"
+	Regression = "regression"
+)
+
+// Width is the number of values in a prediction.
+func (t Task) Width() int {
+	if t.Kind == Multiclass {
+		return len(t.Classes)
+	}
+	return 1
+}
+
+// Matrix is dense, row-major float32. NaN is a missing value.
+type Matrix struct {
+	Rows, Cols int
+	Data       []float32
+}
+
+// Row returns row i; it shares memory with m.
+func (m Matrix) Row(i int) []float32 { return m.Data[i*m.Cols : (i+1)*m.Cols] }
+
+// Examples are feature rows with their labels: 0 or 1 (binary), a class index
+// (multiclass), or the value (regression).
+type Examples struct {
+	X Matrix
+	Y []float64
+}
+
+// Trainer makes a model of examples.
+type Trainer interface {
+	Kind
+	// Check finds mistakes in the arguments for a task kind.
+	Check(args json.RawMessage, task string) []Fault
+	// Defaults returns the encoders, as arguments with their kind, for a feature
+	// of a type when the spec names none.
+	Defaults(t types.Type) []json.RawMessage
+	// Memory estimates the bytes that training needs.
+	Memory(args json.RawMessage, rows int64, cols int) int64
+	// Train learns from job.Train, may stop early by job.Valid, and sees nothing else.
+	Train(ctx context.Context, job TrainJob) (TrainResult, error)
+}
+
+// TrainJob asks for one training.
+type TrainJob struct {
+	Task         Task
+	Args         json.RawMessage
+	Seed         uint64
+	Threads      int
+	Names        []string // of the columns of X
+	Train, Valid Examples
+	// Progress tells how far the training is; total 0 means unknown.
+	Progress func(done, total int, note string)
+}
+
+// TrainResult is a trained model.
+type TrainResult struct {
+	// Model is ONNX: input X, float [N, cols]; output Y, float [N, Task.Width()]:
+	// the probability of true, of each class, or the value.
+	Model []byte
+	// Predict is the trainer's own prediction, in Go, of shape rows × Task.Width().
+	// Packaging proves that Model gives the same.
+	Predict func(Matrix) []float32
+	// Report tells how the training went; it ends up in the model card.
+	Report map[string]any
+}
+
+// Flow is what moves between encoders.
+type Flow string
+
+// Numbers are doubles [N,1] with NaN for a missing value, Texts strings [N,1]
+// with types.NullString, and a Block is the final float [N,k], never missing.
+const (
+	Numbers Flow = "number"
+	Texts   Flow = "text"
+	Block   Flow = "block"
+)
+
+// Values are the training rows of one feature, in one of the two forms.
+type Values struct {
+	Numbers []float64
+	Texts   []string
+}
+
+// Encoder turns a feature into numbers, in one way for training and serving:
+// by ONNX.
+type Encoder interface {
+	Kind
+	// Accepts returns what comes out for what goes in, or false.
+	Accepts(in Flow, args json.RawMessage) (out Flow, ok bool)
+	// Learns tells whether Fit needs values at all.
+	Learns() bool
+	// Fit learns parameters from the training rows' values, and from no others.
+	Fit(args json.RawMessage, v Values) (params json.RawMessage, err error)
+	// Lower adds the encoder to a graph. names labels the columns of a Block, and
+	// is empty for Numbers and Texts.
+	Lower(g *onnx.Graph, in Flow, x onnx.Value, args, params json.RawMessage) (y onnx.Value, names []string, err error)
+}
+
+// Part says what a row is for.
+type Part uint8
+
+// A row trains, validates, tests, or is left out (purged) because its outcome
+// overlaps a later part.
+const (
+	Train Part = iota
+	Valid
+	Test
+	Purged
+)
+
+// PartNames are the parts' names, by Part.
+var PartNames = []string{"train", "validation", "test", "purged"}
+
+// SplitInfo is what the compiler knows of a problem when it checks a split.
+type SplitInfo struct {
+	HasTime bool
+	Task    string
+}
+
+// SplitJob asks for the part of every row. Slices are parallel; Time is empty
+// without a prediction time.
+type SplitJob struct {
+	Args   json.RawMessage
+	Seed   uint64
+	Group  []string // identity: rows with the same one stay together under random splits
+	Time   []int64  // prediction time, microseconds
+	Window int64    // label window, microseconds
+	Label  []float64
+	File   []int32
+	Files  []string
+}
+
+// Split divides the rows.
+type Split interface {
+	Kind
+	Check(args json.RawMessage, info SplitInfo) []Fault
+	Assign(job SplitJob) ([]Part, error)
+}
+
+// Direction tells which values of a metric are better.
+type Direction int
+
+// Up: greater is better.
+const (
+	Up   Direction = 1
+	Down Direction = -1
+)
+
+// Metric judges predictions.
+type Metric interface {
+	Named
+	// Tasks are the task kinds that it fits.
+	Tasks() []string
+	// Better tells the good direction.
+	Better() Direction
+	// Compute judges predictions p, of shape len(y) × task.Width(), against y as in
+	// Examples. It fails where the metric is not defined, e.g. on one class only.
+	Compute(task Task, y []float64, p []float32) (float64, error)
+}
+
+// DecodeArgs reads a kind's arguments; the schema has checked them, so a failure
+// is a mistake of ours and panics.
+func DecodeArgs[T any](args json.RawMessage) T {
+	var out T
+	if err := json.Unmarshal(args, &out); err != nil {
+		panic(fmt.Sprintf("kind: arguments %s: %v", args, err))
+	}
+	return out
+}

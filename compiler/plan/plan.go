@@ -1,0 +1,157 @@
+// Package plan is what would run: steps as pure data, the one key function, and
+// the saved form. What is saved is what runs.
+package plan
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Digest names content: "sha256:" and 64 hexadecimal digits.
+type Digest string
+
+// DigestOf returns the digest of bytes.
+func DigestOf(b []byte) Digest {
+	h := sha256.Sum256(b)
+	return Digest("sha256:" + hex.EncodeToString(h[:]))
+}
+
+// Short is the digest's first twelve digits, for people.
+func (d Digest) Short() string {
+	s := strings.TrimPrefix(string(d), "sha256:")
+	return s[:min(12, len(s))]
+}
+
+// Plan is the steps of a system in an order in which they can run.
+type Plan struct {
+	System string `json:"system"`
+	Steps  []Step `json:"steps"`
+}
+
+// Step is one unit of work.
+type Step struct {
+	// ID is what people call it, unique in the plan: "model.train churn".
+	ID string `json:"id"`
+	Op string `json:"op"`
+	// Version is the implementation's, with that of the kinds that take part.
+	Version string `json:"version"`
+	// Args are everything that the spec says of the step, canonically.
+	Args    json.RawMessage `json:"args"`
+	Inputs  []Input         `json:"inputs,omitempty"`
+	Outputs []string        `json:"outputs"`
+	// Needs and At do not change what comes out, so they are not in the key.
+	Needs Needs  `json:"needs"`
+	At    string `json:"at"` // path of the declaration in the spec
+	// ArgAt maps the fields of Args, as in "args.rounds", to paths in the spec.
+	ArgAt map[string]string `json:"arg_at,omitempty"`
+}
+
+// Input is what a step reads: an output of an earlier step, or files.
+type Input struct {
+	Name   string   `json:"name"`
+	Step   int      `json:"step"` // index in Steps; -1: Files
+	Output string   `json:"output,omitempty"`
+	Files  []string `json:"files,omitempty"` // relative to the spec's folder, or absolute
+}
+
+// Needs is what a step asks of a runner.
+type Needs struct {
+	CPU    int   `json:"cpu"`
+	Memory int64 `json:"memory"`
+}
+
+// Key digests exactly what can change a step's result: the key's own format, the
+// operation and its version, the arguments, and the content of the inputs in
+// order. It leaves out positions, limits and clocks: moving a line must not
+// retrain a model.
+func (s Step) Key(inputs []Digest) Digest {
+	var args bytes.Buffer
+	if err := json.Compact(&args, s.Args); err != nil {
+		panic(fmt.Sprintf("plan: arguments of %s: %v", s.ID, err)) // made by lower
+	}
+	type in struct {
+		Name   string
+		Digest Digest
+	}
+	ins := make([]in, len(inputs))
+	for i, d := range inputs {
+		ins[i] = in{s.Inputs[i].Name, d}
+	}
+	b, err := json.Marshal(struct {
+		Format, Op, Version string
+		Args                json.RawMessage
+		Inputs              []in
+		Outputs             []string
+	}{"mlc.step.v1", s.Op, s.Version, args.Bytes(), ins, s.Outputs})
+	if err != nil {
+		panic(err) // plain data
+	}
+	return DigestOf(b)
+}
+
+// Digest identifies a plan: two specs with the same digest would run the same.
+func (p *Plan) Digest() Digest {
+	q := Plan{System: p.System, Steps: append([]Step(nil), p.Steps...)}
+	for i := range q.Steps {
+		q.Steps[i].At, q.Steps[i].ArgAt = "", nil
+	}
+	b, err := json.Marshal(q)
+	if err != nil {
+		panic(err) // plain data
+	}
+	return DigestOf(b)
+}
+
+// Index returns the step of an ID, or -1.
+func (p *Plan) Index(id string) int {
+	for i := range p.Steps {
+		if p.Steps[i].ID == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// Text prints the steps, a line each with what they read, for golden tests.
+func (p *Plan) Text() string {
+	var b strings.Builder
+	for _, s := range p.Steps {
+		fmt.Fprintf(&b, "%s", s.ID)
+		for i, in := range s.Inputs {
+			sep := ", "
+			if i == 0 {
+				sep = " <- "
+			}
+			if in.Step < 0 {
+				fmt.Fprintf(&b, "%s%s", sep, strings.Join(in.Files, " "))
+			} else {
+				fmt.Fprintf(&b, "%s%s[%s]", sep, p.Steps[in.Step].ID, in.Output)
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// Saved is a plan in a file, with all that must not have moved when it is applied.
+type Saved struct {
+	Format      string    `json:"format"`
+	MLC         string    `json:"mlc"`
+	Created     time.Time `json:"created"`
+	Environment string    `json:"environment"`
+	// Lineage and Serial are the state's, Inputs the digest of what the plan's
+	// files hold.
+	Lineage string            `json:"lineage"`
+	Serial  int64             `json:"serial"`
+	Inputs  map[string]Digest `json:"inputs"`
+	Digest  Digest            `json:"digest"`
+	Plan    *Plan             `json:"plan"`
+}
+
+// SavedFormat is the version of the saved form; readers refuse others.
+const SavedFormat = "mlc.plan.v1"

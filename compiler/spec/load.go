@@ -1,0 +1,576 @@
+// Package spec reads CUE: it unifies a folder's .cue files with the schema,
+// reports every mistake at its place in the user's files, and gives the spec as
+// plain Go values. It is the only importer of cuelang.org.
+package spec
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing/fstest"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/cuecontext"
+	"cuelang.org/go/cue/errors"
+	"cuelang.org/go/cue/load"
+	"cuelang.org/go/cue/token"
+	"cuelang.org/go/mod/modconfig"
+	"cuelang.org/go/mod/modfile"
+	"cuelang.org/go/mod/module"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/schema"
+)
+
+// Spec is a loaded spec. Paths are relative to system, as in
+// "features.profile.columns[0]".
+type Spec struct {
+	// Dir is the folder, absolute.
+	Dir string
+	// Files are the user's files by the name that positions carry (relative to Dir).
+	Files map[string][]byte
+	// Root is the spec as data, with defaults; nil where there is none. Elements
+	// in error are partly missing.
+	Root *Value
+
+	places map[string]place
+	broken map[string]bool
+	value  cue.Value
+}
+
+// place is where a field stands: its label and its value.
+type place struct {
+	label, value diag.Range
+	plain        bool // the value is a string literal without escapes
+}
+
+// Load reads the package in dir against the assembled schema. The spec is not
+// nil unless there is no system at all; the list holds every mistake that CUE
+// sees. Checks of what CUE passed can go on over the rest of a broken spec.
+func Load(ctx context.Context, dir string, files schema.Files) (*Spec, diag.List) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // evaluation allocates in one burst
+	var list diag.List
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		list.Add(diag.Range{}, diag.NoSpec, "%v", err)
+		return nil, list
+	}
+	s := &Spec{Dir: dir, Files: map[string][]byte{}, places: map[string]place{}, broken: map[string]bool{}}
+	names, err := filepath.Glob(filepath.Join(dir, "*.cue"))
+	if err != nil || len(names) == 0 {
+		list.Add(diag.Range{}, diag.NoSpec, "no .cue file in %s", dir).Because("a spec is a folder of .cue files", "run `mlc init` to begin one, or go to the spec's folder")
+		return nil, list
+	}
+	for _, n := range names {
+		b, err := os.ReadFile(n)
+		if err != nil {
+			list.Add(diag.Range{}, diag.NoSpec, "%v", err)
+			return nil, list
+		}
+		s.Files[filepath.Base(n)] = b
+	}
+	inst := s.instance(files)
+	if inst.Err != nil {
+		s.convert(inst.Err, &list, diag.Syntax)
+		return nil, list
+	}
+	s.index(inst.Files)
+	v := cuecontext.New().BuildInstance(inst)
+	s.value = v.LookupPath(cue.ParsePath("system"))
+	if !s.value.Exists() {
+		if err := v.Err(); err != nil {
+			s.convert(err, &list, diag.BadValue)
+		} else {
+			at := diag.Range{File: filepath.Base(names[0])}
+			list.Add(at, diag.NoSystem, "the spec has no field system").Because("it is the one entry point", "write system: schema.#System & {…}")
+		}
+		return nil, list
+	}
+	if err := v.Validate(cue.Concrete(true), cue.Final(), cue.All()); err != nil {
+		s.convert(err, &list, diag.BadValue)
+	}
+	if _, ok := s.places[""]; ok && !s.usesSchema(inst.Files) {
+		list.Add(s.At(""), diag.NoSystem, "system is not a schema.#System").Because("without it nothing checks its fields", "write system: schema.#System & {…}")
+	}
+	s.Root = s.read(s.value, "")
+	list.Sort()
+	return s, list
+}
+
+// instance loads the package with the schema as a module that is there without
+// any registry: it is read from the binary.
+func (s *Spec) instance(files schema.Files) *buildInstance {
+	root := filepath.Join(os.TempDir(), "mlc-schema", files.Version()) // need not exist
+	overlay := map[string]load.Source{}
+	mapped := fstest.MapFS{}
+	for n, b := range files {
+		overlay[filepath.Join(root, filepath.FromSlash(n))] = load.FromBytes(b)
+		mapped[n] = &fstest.MapFile{Data: b}
+	}
+	if !hasModule(s.Dir) {
+		overlay[filepath.Join(s.Dir, "cue.mod", "module.cue")] = load.FromBytes(ModuleFile("mlc.local/system@v0", files))
+	}
+	cfg := &load.Config{Dir: s.Dir, Overlay: overlay, Registry: embedded{
+		Registry: &lazyRegistry{}, root: rooted{mapped, root}, version: files.Version()}}
+	return load.Instances([]string{"."}, cfg)[0]
+}
+
+func hasModule(dir string) bool {
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "cue.mod", "module.cue")); err == nil {
+			return true
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return false
+		}
+		dir = up
+	}
+}
+
+// ModuleFile is a cue.mod/module.cue that depends on the schema.
+func ModuleFile(path string, files schema.Files) []byte {
+	return fmt.Appendf(nil, "module: %q\nlanguage: version: \"v0.17.0\"\ndeps: %q: v: %q\n", path, schema.Module, files.Version())
+}
+
+// rooted is a file system that claims a place on disk, as CUE wants of a module.
+type rooted struct {
+	fs.FS
+	root string
+}
+
+// OSRoot implements module.OSRootFS.
+func (r rooted) OSRoot() string { return r.root }
+
+// embedded answers for the schema's module from the binary, whatever version a
+// spec names: mlc enforces the schema that it was built with.
+type embedded struct {
+	modconfig.Registry
+	root    rooted
+	version string
+}
+
+func (e embedded) ModFile(ctx context.Context, mv module.Version) (*modfile.File, error) {
+	if mv.Path() != schema.Module {
+		return e.Registry.ModFile(ctx, mv)
+	}
+	b, err := fs.ReadFile(e.root, "cue.mod/module.cue")
+	if err != nil {
+		return nil, err
+	}
+	return modfile.Parse(b, "mlc.dev/cue.mod/module.cue")
+}
+
+func (e embedded) Fetch(ctx context.Context, mv module.Version) (module.SourceLoc, error) {
+	if mv.Path() != schema.Module {
+		return e.Registry.Fetch(ctx, mv)
+	}
+	return module.SourceLoc{FS: e.root, Dir: "."}, nil
+}
+
+func (e embedded) ModuleVersions(ctx context.Context, path string) ([]string, error) {
+	if path != schema.Module && path != strings.TrimSuffix(schema.Module, "@v0") {
+		return e.Registry.ModuleVersions(ctx, path)
+	}
+	return []string{e.version}, nil
+}
+
+// lazyRegistry is the user's own CUE registry, set up when a spec first needs it.
+type lazyRegistry struct{ r modconfig.Registry }
+
+func (l *lazyRegistry) get() (modconfig.Registry, error) {
+	if l.r == nil {
+		r, err := modconfig.NewRegistry(nil)
+		if err != nil {
+			return nil, err
+		}
+		l.r = r
+	}
+	return l.r, nil
+}
+
+func (l *lazyRegistry) ModFile(ctx context.Context, mv module.Version) (*modfile.File, error) {
+	r, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return r.ModFile(ctx, mv)
+}
+
+func (l *lazyRegistry) Fetch(ctx context.Context, mv module.Version) (module.SourceLoc, error) {
+	r, err := l.get()
+	if err != nil {
+		return module.SourceLoc{}, err
+	}
+	return r.Fetch(ctx, mv)
+}
+
+func (l *lazyRegistry) ModuleVersions(ctx context.Context, path string) ([]string, error) {
+	r, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return r.ModuleVersions(ctx, path)
+}
+
+// rangeOf turns CUE positions into a range of one of the user's files.
+func (s *Spec) rangeOf(from, to token.Pos) (diag.Range, bool) {
+	if !from.IsValid() {
+		return diag.Range{}, false
+	}
+	name := from.Filename()
+	if filepath.IsAbs(name) {
+		rel, err := filepath.Rel(s.Dir, name)
+		if err != nil {
+			return diag.Range{}, false
+		}
+		name = rel
+	}
+	name = filepath.ToSlash(strings.TrimPrefix(name, "./"))
+	if _, mine := s.Files[name]; !mine {
+		return diag.Range{}, false
+	}
+	r := diag.Range{File: name, Start: from.Offset(), End: from.Offset()}
+	if to.IsValid() && to.Filename() == from.Filename() {
+		r.End = max(r.End, to.Offset())
+	}
+	return r, true
+}
+
+// index notes where every field of system stands, from the syntax alone: it is
+// cheap, and gives ranges. What comprehensions make is found by At instead.
+func (s *Spec) index(files []*ast.File) {
+	for _, f := range files {
+		for _, d := range f.Decls {
+			if field, ok := d.(*ast.Field); ok && labelOf(field.Label) == "system" {
+				s.indexField("", field)
+			}
+		}
+	}
+}
+
+func labelOf(l ast.Label) string {
+	name, _, err := ast.LabelName(l)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+func (s *Spec) indexField(path string, f *ast.Field) {
+	label, ok := s.rangeOf(f.Label.Pos(), f.Label.End())
+	if !ok {
+		return
+	}
+	value, _ := s.rangeOf(f.Value.Pos(), f.Value.End())
+	if _, dup := s.places[path]; !dup {
+		lit, isLit := f.Value.(*ast.BasicLit)
+		s.places[path] = place{label, value, isLit && plainString(lit)}
+	}
+	s.indexValue(path, f.Value)
+}
+
+func plainString(l *ast.BasicLit) bool {
+	return l.Kind == token.STRING && strings.HasPrefix(l.Value, `"`) && !strings.HasPrefix(l.Value, `""`) && !strings.Contains(l.Value, `\`)
+}
+
+func (s *Spec) indexValue(path string, e ast.Expr) {
+	switch e := e.(type) {
+	case *ast.StructLit:
+		for _, d := range e.Elts {
+			switch d := d.(type) {
+			case *ast.Field:
+				if name := labelOf(d.Label); name != "" {
+					s.indexField(join(path, name), d)
+				}
+			case *ast.EmbedDecl:
+				s.indexValue(path, d.Expr)
+			}
+		}
+	case *ast.BinaryExpr:
+		s.indexValue(path, e.X)
+		s.indexValue(path, e.Y)
+	case *ast.ParenExpr:
+		s.indexValue(path, e.X)
+	case *ast.ListLit:
+		for i, x := range e.Elts {
+			p := fmt.Sprintf("%s[%d]", path, i)
+			r, _ := s.rangeOf(x.Pos(), x.End())
+			lit, isLit := x.(*ast.BasicLit)
+			s.places[p] = place{r, r, isLit && plainString(lit)}
+			s.indexValue(p, x)
+		}
+	}
+}
+
+// join appends a field name to a path.
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// parent cuts the last element off a path; "" has none.
+func parent(path string) (string, bool) {
+	if path == "" {
+		return "", false
+	}
+	if i := strings.LastIndexAny(path, ".["); i >= 0 {
+		return path[:i], true
+	}
+	return "", true
+}
+
+// At returns where a path's value stands, or the nearest enclosing one's label.
+func (s *Spec) At(path string) diag.Range {
+	if p, ok := s.places[path]; ok {
+		return p.value
+	}
+	if r, ok := s.generated(path); ok {
+		return r
+	}
+	return s.Label(path)
+}
+
+// Label returns where a path's own name stands, or that of the nearest
+// enclosing field.
+func (s *Spec) Label(path string) diag.Range {
+	for ok := true; ok; path, ok = parent(path) {
+		if p, found := s.places[path]; found {
+			return p.label
+		}
+		if r, found := s.generated(path); found {
+			return r
+		}
+	}
+	return diag.Range{}
+}
+
+// Inside returns the range of bytes [start, end) of a string value: exact where
+// the literal has no escapes, else the whole literal.
+func (s *Spec) Inside(path string, start, end int) diag.Range {
+	if p, ok := s.places[path]; ok && p.plain {
+		return p.value.Within(1+start, 1+end)
+	}
+	return s.At(path)
+}
+
+// generated finds a field that a comprehension or a template made.
+func (s *Spec) generated(path string) (diag.Range, bool) {
+	if path == "" {
+		return diag.Range{}, false
+	}
+	v := s.value.LookupPath(cuePath(path))
+	if !v.Exists() {
+		return diag.Range{}, false
+	}
+	if r, ok := s.rangeOf(v.Pos(), token.NoPos); ok {
+		return r, true
+	}
+	op, args := v.Expr()
+	if op == cue.AndOp || op == cue.NoOp {
+		for _, a := range args {
+			if r, ok := s.rangeOf(a.Pos(), token.NoPos); ok {
+				return r, true
+			}
+		}
+	}
+	return diag.Range{}, false
+}
+
+// cuePath is the CUE form of one of our paths.
+func cuePath(path string) cue.Path {
+	var sels []cue.Selector
+	for _, part := range splitPath(path) {
+		if strings.HasPrefix(part, "[") {
+			n := 0
+			fmt.Sscanf(part, "[%d]", &n)
+			sels = append(sels, cue.Index(n))
+		} else {
+			sels = append(sels, cue.Str(part))
+		}
+	}
+	return cue.MakePath(sels...)
+}
+
+// usesSchema tells whether system is unified with schema.#System somewhere.
+func (s *Spec) usesSchema(files []*ast.File) bool {
+	found := false
+	for _, f := range files {
+		ast.Walk(f, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && labelOf(sel.Sel) == "#System" {
+				found = true
+			}
+			return !found
+		}, nil)
+	}
+	return found
+}
+
+// Broken reports whether CUE found a mistake at path or below it, so that what
+// is missing there should not be reported again.
+func (s *Spec) Broken(path string) bool { return s.broken[path] }
+
+func (s *Spec) breakAt(path string) {
+	for ok := true; ok; path, ok = parent(path) {
+		s.broken[path] = true
+	}
+}
+
+// convert turns CUE errors into diagnostics, one for each mistake.
+func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
+	type mistake struct {
+		path, msg string
+	}
+	seen := map[mistake]bool{}
+	all := errors.Errors(err)
+	for _, e := range all {
+		path := s.path(e.Path())
+		format, args := e.Msg()
+		msg := fmt.Sprintf(format, args...)
+		if strings.Contains(msg, "errors in empty disjunction") {
+			continue // the arms' own errors follow
+		}
+		if seen[mistake{path, msg}] {
+			continue
+		}
+		seen[mistake{path, msg}] = true
+		s.breakAt(path)
+		at := s.errorPlace(e, path)
+		switch {
+		case strings.Contains(msg, "field not allowed"):
+			up, _ := parent(path)
+			name := strings.TrimPrefix(strings.TrimPrefix(path, up), ".")
+			list.Add(s.labelOr(path, at), diag.UnknownField, "unknown field %q%s", name, diag.Suggest(name, s.allowed(up))).
+				Because("", "see `mlc explain MLC1101`")
+		case strings.Contains(msg, "required but not present") || strings.Contains(msg, "incomplete value"):
+			up, _ := parent(path)
+			name := strings.TrimPrefix(strings.TrimPrefix(path, up), ".")
+			if slices.ContainsFunc(all, func(o errors.Error) bool {
+				p := s.path(o.Path())
+				f, a := o.Msg()
+				m := fmt.Sprintf(f, a...)
+				pu, _ := parent(p)
+				return strings.Contains(m, "field not allowed") && pu == up && diag.Suggest(strings.TrimPrefix(strings.TrimPrefix(p, pu), "."), []string{name}) != ""
+			}) {
+				continue // the misspelt field is the one that is missing
+			}
+			list.Add(s.Label(up), diag.MissingField, "%s has no field %q", orSystem(up), name).Because("it is required", "add "+name+": …")
+		case strings.Contains(msg, "reference ") && strings.Contains(msg, "not found") || strings.Contains(msg, "undefined field"):
+			list.Add(at, diag.UndefinedName, "%s", msg)
+		case code == diag.Syntax:
+			list.Add(at, diag.Syntax, "%s", msg)
+		default:
+			if path != "" {
+				msg = path + ": " + msg
+			}
+			list.Add(at, diag.BadValue, "%s", msg)
+		}
+	}
+	s.onePerPath(list)
+}
+
+// onePerPath keeps, of several complaints about one value, the schema's own
+// sentence, which says what is right.
+func (s *Spec) onePerPath(list *diag.List) {
+	at := map[diag.Range][]int{}
+	for i, d := range *list {
+		if d.Code == diag.BadValue {
+			at[d.At] = append(at[d.At], i)
+		}
+	}
+	drop := map[int]bool{}
+	for _, is := range at {
+		if len(is) < 2 {
+			continue
+		}
+		keep := is[0]
+		for _, i := range is {
+			if !strings.Contains((*list)[i].What, "conflicting values") && !strings.Contains((*list)[i].What, "invalid value") {
+				keep = i
+				break
+			}
+		}
+		for _, i := range is {
+			drop[i] = i != keep
+		}
+	}
+	out := diag.List{}
+	for i, d := range *list {
+		if !drop[i] {
+			out = append(out, d)
+		}
+	}
+	*list = out
+}
+
+func orSystem(path string) string {
+	if path == "" {
+		return "system"
+	}
+	return path
+}
+
+// path makes ours of a CUE error's path, which begins with "system".
+func (s *Spec) path(sels []string) string {
+	if len(sels) > 0 && sels[0] == "system" {
+		sels = sels[1:]
+	}
+	out := ""
+	for _, p := range sels {
+		if strings.HasPrefix(p, `"`) {
+			p = strings.Trim(p, `"`)
+		}
+		if _, isList := s.places[out+"["+p+"]"]; isList {
+			out += "[" + p + "]"
+			continue
+		}
+		out = join(out, p)
+	}
+	return out
+}
+
+// errorPlace is the best range of the user's own for an error.
+func (s *Spec) errorPlace(e errors.Error, path string) diag.Range {
+	if p, ok := s.places[path]; ok && path != "" {
+		return p.value
+	}
+	for _, pos := range errors.Positions(e) {
+		if r, ok := s.rangeOf(pos, token.NoPos); ok {
+			return r
+		}
+	}
+	return s.Label(path)
+}
+
+func (s *Spec) labelOr(path string, or diag.Range) diag.Range {
+	if p, ok := s.places[path]; ok {
+		return p.label
+	}
+	return or
+}
+
+// allowed lists the fields that the struct at path may have.
+func (s *Spec) allowed(path string) []string {
+	v := s.value
+	if path != "" {
+		v = v.LookupPath(cuePath(path))
+	}
+	var out []string
+	it, err := v.Fields(cue.Optional(true))
+	if err != nil {
+		return nil
+	}
+	for it.Next() {
+		name := it.Selector().String()
+		out = append(out, strings.Trim(strings.TrimRight(name, "?!"), `"`))
+	}
+	return out
+}

@@ -1,0 +1,389 @@
+// Package runtime decides which steps have to run, runs them, and keeps what
+// they make.
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"mlc.dev/mlc/compiler/env"
+	"mlc.dev/mlc/compiler/lower"
+	"mlc.dev/mlc/compiler/plan"
+	"mlc.dev/mlc/runtime/artifact"
+	"mlc.dev/mlc/runtime/state"
+)
+
+// Action is what would happen to a step.
+type Action string
+
+// A step runs, is cached, or may do either: that depends on whether what comes
+// before it makes something new.
+const (
+	WillRun Action = "run"
+	Cached  Action = "cached"
+	Maybe   Action = "maybe"
+)
+
+// Decision is what would happen to one step, and why.
+type Decision struct {
+	ID      string      `json:"id"`
+	Action  Action      `json:"action"`
+	Key     plan.Digest `json:"key,omitempty"`
+	Reasons []Reason    `json:"reasons,omitempty"`
+	// Seconds it took the last time; 0: unknown.
+	Seconds float64 `json:"seconds,omitempty"`
+	USD     float64 `json:"usd,omitempty"`
+	Runner  string  `json:"runner"`
+
+	outputs map[string]plan.Digest
+}
+
+// Reason is one link of the chain that explains a Decision: it ends at a path of
+// the spec, at a file, or at another step.
+type Reason struct {
+	Text string `json:"text"`
+	Path string `json:"path,omitempty"` // in the spec
+	Step string `json:"step,omitempty"`
+}
+
+// System is an opened place to run: the environment's state and store.
+type System struct {
+	Dir   string // the spec's folder; files of sources start there
+	Env   *env.Environment
+	State *state.DB // nil where nothing has run yet
+	Store *artifact.Store
+}
+
+// Open opens the state and store of an environment. To only look, ask for
+// readOnly: then State is nil where nothing has run yet.
+func Open(dir string, e *env.Environment, readOnly bool) (*System, error) {
+	s := &System{Dir: dir, Env: e}
+	if readOnly {
+		db, ok, err := state.OpenExisting(e.State)
+		if err != nil || !ok {
+			return s, err
+		}
+		s.State = db
+	} else {
+		db, err := state.Open(e.State)
+		if err != nil {
+			return nil, err
+		}
+		s.State = db
+	}
+	var err error
+	s.Store, err = artifact.Open(e.Artifacts)
+	return s, err
+}
+
+// Close closes the state.
+func (s *System) Close() error {
+	if s.State == nil {
+		return nil
+	}
+	return s.State.Close()
+}
+
+// memory is what the state knew when decisions began.
+type memory struct {
+	steps map[plan.Digest]state.StepResult
+	lasts map[string]state.Last
+}
+
+func (s *System) recall() (memory, error) {
+	m := memory{map[plan.Digest]state.StepResult{}, map[string]state.Last{}}
+	if s.State == nil {
+		return m, nil
+	}
+	var err error
+	if m.steps, err = s.State.Steps(); err != nil {
+		return m, err
+	}
+	m.lasts, err = s.State.Lasts()
+	return m, err
+}
+
+// Decide tells what an apply of the plan would do. It runs nothing and takes no
+// lock.
+func (s *System) Decide(p *plan.Plan) ([]Decision, error) {
+	m, err := s.recall()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Decision, len(p.Steps))
+	for i := range p.Steps {
+		if out[i], err = s.decide(p, i, out, m); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// decide decides step i, given the decisions before it.
+func (s *System) decide(p *plan.Plan, i int, before []Decision, m memory) (Decision, error) {
+	step := p.Steps[i]
+	last, ran := m.lasts[step.ID]
+	d := Decision{ID: step.ID, Seconds: last.Seconds, Runner: "local"}
+	if r := s.place(step.Needs); r != nil {
+		d.Runner = r.Name
+		d.USD = d.Seconds / 3600 * r.USDPerHour
+	}
+	for _, in := range step.Inputs {
+		if in.Step >= 0 && before[in.Step].Action != Cached {
+			d.Action = Maybe
+			d.Reasons = append(d.Reasons, Reason{Text: fmt.Sprintf("reads %s of %s, which %s", in.Output, p.Steps[in.Step].ID, map[Action]string{WillRun: "runs", Maybe: "may run"}[before[in.Step].Action]), Step: p.Steps[in.Step].ID})
+		}
+	}
+	if d.Action == Maybe {
+		// A changed argument makes it run whatever comes before.
+		if own := changes(step, last); ran && len(own) > 0 {
+			d.Action, d.Reasons = WillRun, append(own, d.Reasons...)
+		} else if !ran {
+			d.Action, d.Reasons = WillRun, append([]Reason{{Text: "has never run", Path: step.At}}, d.Reasons...)
+		}
+		return d, nil
+	}
+	digests, err := s.inputs(p, i, before)
+	if err != nil {
+		return d, err
+	}
+	d.Key = step.Key(digests)
+	if step.Op == lower.OpRegister {
+		return s.decideRegister(d, step, digests[0])
+	}
+	if r, ok := m.steps[d.Key]; ok {
+		d.outputs = r.Outputs
+		d.Action = Cached
+		for _, name := range step.Outputs {
+			if err := s.Store.Verify(r.Outputs[name], s.State.FileDigest); err != nil {
+				if !errors.Is(err, artifact.ErrMissing) {
+					return d, err
+				}
+				d.Action = WillRun
+				d.Reasons = append(d.Reasons, Reason{Text: err.Error()})
+			}
+		}
+		return d, nil
+	}
+	d.Action = WillRun
+	if !ran {
+		d.Reasons = append(d.Reasons, Reason{Text: "has never run", Path: step.At})
+		return d, nil
+	}
+	d.Reasons = append(d.Reasons, changes(step, last)...)
+	for k, in := range step.Inputs {
+		if digests[k] != last.Inputs[in.Name] {
+			if in.Step < 0 {
+				d.Reasons = append(d.Reasons, Reason{Text: strings.Join(in.Files, ", ") + " changed", Path: step.At})
+			} else {
+				d.Reasons = append(d.Reasons, Reason{Text: fmt.Sprintf("%s of %s changed", in.Output, p.Steps[in.Step].ID), Step: p.Steps[in.Step].ID})
+			}
+		}
+	}
+	if len(d.Reasons) == 0 {
+		d.Reasons = append(d.Reasons, Reason{Text: "its result is not in the state", Path: step.At})
+	}
+	return d, nil
+}
+
+func (s *System) decideRegister(d Decision, step plan.Step, bundle plan.Digest) (Decision, error) {
+	a, err := registerArgs(step)
+	if err != nil {
+		return d, err
+	}
+	version := 0
+	if s.State != nil {
+		if version, err = s.State.Registered(a.Model, bundle); err != nil {
+			return d, err
+		}
+	}
+	if version > 0 {
+		d.Action = Cached
+		return d, nil
+	}
+	d.Action = WillRun
+	d.Reasons = append(d.Reasons, Reason{Text: "the bundle is not registered", Path: step.At})
+	return d, nil
+}
+
+func registerArgs(step plan.Step) (lower.RegisterArgs, error) {
+	var a lower.RegisterArgs
+	err := json.Unmarshal(step.Args, &a)
+	return a, err
+}
+
+// inputs returns the digest of each input of a step whose inputs are all known.
+func (s *System) inputs(p *plan.Plan, i int, before []Decision) ([]plan.Digest, error) {
+	step := p.Steps[i]
+	digests := make([]plan.Digest, len(step.Inputs))
+	for k, in := range step.Inputs {
+		if in.Step >= 0 {
+			digests[k] = before[in.Step].outputs[in.Output]
+			continue
+		}
+		d, err := s.digestFiles(in.Files)
+		if err != nil {
+			return nil, err
+		}
+		digests[k] = d
+	}
+	return digests, nil
+}
+
+// digestFiles is the digest of the contents of files, in order.
+func (s *System) digestFiles(files []string) (plan.Digest, error) {
+	var b strings.Builder
+	for _, f := range files {
+		d, err := s.FileDigest(f)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(string(d) + "\n")
+	}
+	return plan.DigestOf([]byte(b.String())), nil
+}
+
+// path is the absolute path of a file of the spec.
+func (s *System) path(f string) string {
+	if filepath.IsAbs(f) {
+		return f
+	}
+	return filepath.Join(s.Dir, f)
+}
+
+// changes tells how a step's own arguments and version differ from the last time.
+func changes(step plan.Step, last state.Last) []Reason {
+	var out []Reason
+	if last.Version != "" && step.Version != last.Version {
+		out = append(out, Reason{Text: fmt.Sprintf("mlc computes it otherwise now (version %s, was %s)", step.Version, last.Version)})
+	}
+	if string(step.Args) == string(last.Args) || last.Args == nil {
+		return out
+	}
+	var was, is any
+	if json.Unmarshal(last.Args, &was) != nil || json.Unmarshal(step.Args, &is) != nil {
+		return out
+	}
+	var diffs []Reason
+	diff("", was, is, func(path, text string) {
+		diffs = append(diffs, Reason{Text: strings.TrimPrefix(path, ".") + ": " + text, Path: specPath(step, strings.TrimPrefix(path, "."))})
+	})
+	if n := len(diffs); n > 4 {
+		diffs = append(diffs[:3], Reason{Text: fmt.Sprintf("and %d more changes", n-3)})
+	}
+	return append(out, diffs...)
+}
+
+// specPath finds where an argument is declared: the longest known prefix of its
+// path, and what remains of it below that.
+func specPath(step plan.Step, arg string) string {
+	for p := arg; p != ""; {
+		if at, ok := step.ArgAt[p]; ok {
+			return at + arg[len(p):]
+		}
+		i := strings.LastIndexAny(p, ".[")
+		if i < 0 {
+			break
+		}
+		p = p[:i]
+	}
+	return step.At
+}
+
+// diff calls f for the places where two JSON trees differ.
+func diff(path string, was, is any, f func(path, text string)) {
+	switch a := was.(type) {
+	case map[string]any:
+		b, ok := is.(map[string]any)
+		if !ok {
+			break
+		}
+		keys := map[string]bool{}
+		for k := range a {
+			keys[k] = true
+		}
+		for k := range b {
+			keys[k] = true
+		}
+		for _, k := range sorted(keys) {
+			x, had := a[k]
+			y, has := b[k]
+			switch {
+			case !had:
+				f(path+"."+k, "added "+short(y))
+			case !has:
+				f(path+"."+k, "removed "+short(x))
+			default:
+				diff(path+"."+k, x, y, f)
+			}
+		}
+		return
+	case []any:
+		b, ok := is.([]any)
+		if !ok {
+			break
+		}
+		if len(a) != len(b) {
+			f(path, fmt.Sprintf("%d items, was %d", len(b), len(a)))
+			return
+		}
+		for i := range a {
+			diff(fmt.Sprintf("%s[%d]", path, i), a[i], b[i], f)
+		}
+		return
+	}
+	if x, y := short(was), short(is); x != y {
+		f(path, x+" -> "+y)
+	}
+}
+
+func short(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "?"
+	}
+	if s := string(b); len(s) <= 60 {
+		return s
+	}
+	return string(b[:57]) + "..."
+}
+
+func sorted[T any](m map[string]T) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// place returns the cheapest runner that has what a step needs. Operations of
+// mlc's own make do with less, so where none has it the greatest is taken.
+func (s *System) place(n plan.Needs) *env.Runner {
+	var best, greatest *env.Runner
+	for i := range s.Env.Runners {
+		r := &s.Env.Runners[i]
+		if greatest == nil || r.Memory > greatest.Memory {
+			greatest = r
+		}
+		if r.CPUs >= n.CPU && r.Memory >= n.Memory && (best == nil || r.USDPerHour < best.USDPerHour) {
+			best = r
+		}
+	}
+	if best == nil {
+		return greatest
+	}
+	return best
+}
+
+// FileDigest returns the digest of a file of the spec.
+func (s *System) FileDigest(f string) (plan.Digest, error) {
+	if s.State != nil {
+		return s.State.FileDigest(s.path(f))
+	}
+	return artifact.DigestFile(s.path(f))
+}

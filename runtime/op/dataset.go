@@ -1,0 +1,376 @@
+package op
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/expr"
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/lower"
+	"mlc.dev/mlc/runtime/executor"
+	"mlc.dev/mlc/runtime/sql"
+	"mlc.dev/mlc/runtime/table"
+)
+
+// The columns that every dataset has beside its features.
+const (
+	colRow   = "_row_id" // from 0, in the order of the label's rows
+	colLabel = "_label"  // 0 or 1, class index, or value
+	colAt    = "_at"     // prediction time, microseconds; 0 without one
+	colGroup = "_group"  // identity for splits
+	colFile  = "_file"   // index of the file that the row comes from
+)
+
+// Meta describes a dataset.
+type Meta struct {
+	Task    kind.Task        `json:"task"`
+	Rows    int64            `json:"rows"`
+	Dropped map[string]int64 `json:"dropped,omitempty"`
+	Joins   []JoinCounts     `json:"joins,omitempty"`
+	// Sources are the digests of the validated rows that it was made of.
+	Sources map[string]string `json:"sources"`
+}
+
+// JoinCounts tells what a point-in-time join found.
+type JoinCounts struct {
+	Input    string `json:"input"`
+	Present  int64  `json:"present"`
+	NotFound int64  `json:"not_found"`
+	Expired  int64  `json:"expired"`
+	// Superseded rows came to be known after a newer event was, or with the same
+	// key at the same time, and so are never the latest.
+	Superseded int64 `json:"superseded"`
+}
+
+func (s *Stage) rows(input string) string {
+	return "read_parquet(" + expr.QuoteString(s.In(input, "rows.parquet")) + ")"
+}
+
+// datasetBuild makes the spine, the label's rows in order with an id each, and
+// joins the snapshot features as they were known at each row's time.
+func datasetBuild(ctx context.Context, s *Stage) error {
+	a, err := decode[lower.DatasetArgs](s)
+	if err != nil {
+		return err
+	}
+	db, err := s.sql(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	m := Meta{Task: kind.Task{Kind: a.Task}, Dropped: map[string]int64{}, Sources: map[string]string{}}
+	for _, in := range s.Inputs {
+		m.Sources[strings.TrimPrefix(in.Name, "source:")] = string(in.Digest)
+	}
+	b := &builder{ctx: ctx, s: s, a: a, db: db, meta: &m}
+	if err := b.labels(); err != nil {
+		return err
+	}
+	if err := b.spine(); err != nil {
+		return err
+	}
+	from, features, err := b.joins()
+	if err != nil {
+		return err
+	}
+	cols := []string{colRow, colLabel, colAt, colGroup, colFile}
+	for _, f := range a.Features {
+		features = append(features, expr.QuoteName(f.Name))
+	}
+	inner := "SELECT " + strings.Join(append(cols, features...), ", ") + " FROM " + from
+	for _, c := range a.Computed {
+		inner = "SELECT *, " + c.SQL + " AS " + expr.QuoteName(c.Name) + " FROM (" + inner + ")"
+	}
+	if err := db.WriteParquet(ctx, inner+" ORDER BY "+colRow, s.Out("rows", "rows.parquet")); err != nil {
+		return err
+	}
+	if m.Rows, err = table.Rows(s.Out("rows", "rows.parquet")); err != nil {
+		return err
+	}
+	if a.Task == kind.Binary {
+		m.Task.Classes = []string{"false", "true"}
+	}
+	s.Report["rows"], s.Report["dropped"], s.Report["joins"] = m.Rows, m.Dropped, m.Joins
+	s.Progress(m.Rows, m.Rows, "rows", "")
+	return s.writeJSON(s.Out("meta", "meta.json"), m)
+}
+
+type builder struct {
+	ctx  context.Context
+	s    *Stage
+	a    lower.DatasetArgs
+	db   *sql.DB
+	meta *Meta
+}
+
+// labels looks at the labels before anything is built: how many are missing or
+// not yet known, and which classes there are.
+func (b *builder) labels() error {
+	mature, at := "true", "true"
+	if b.a.At != "" {
+		q := "l." + expr.QuoteName(b.a.At)
+		at = q + " IS NOT NULL"
+		if b.a.Mature > 0 {
+			mature = fmt.Sprintf("epoch_us(%s) + %d <= (SELECT max(epoch_us(%s)) FROM %s)", q, b.a.Mature, expr.QuoteName(b.a.Event), b.s.rows(b.a.Source))
+		}
+	}
+	finite := "true"
+	if b.a.Task == kind.Regression {
+		finite = "coalesce(isfinite(y), true)"
+	}
+	err := b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE labelled AS SELECT _row, _file, y, CASE WHEN y IS NULL THEN 'missing label' WHEN NOT %s THEN 'infinite label' WHEN NOT timed THEN 'missing time' WHEN NOT mature THEN 'outcome not yet known' END AS dropped FROM (SELECT _row, _file, %s AS y, %s AS timed, %s AS mature FROM %s AS l)",
+		finite, b.a.Label, at, mature, b.s.rows(b.a.Source)))
+	if err != nil {
+		return err
+	}
+	var kept int64
+	err = b.db.Rows(b.ctx, "SELECT dropped, count(*) FROM labelled GROUP BY 1 ORDER BY 1", func(scan func(...any) error) error {
+		var reason *string
+		var n int64
+		if err := scan(&reason, &n); err != nil {
+			return err
+		}
+		if reason == nil {
+			kept = n
+		} else {
+			b.meta.Dropped[*reason] = n
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if kept == 0 {
+		return fault("label", diag.BadLabel, fmt.Sprint(b.meta.Dropped), "look at the label's expression and its columns' profiles", "no row has a label")
+	}
+	var classes []string
+	err = b.db.Rows(b.ctx, "SELECT DISTINCT CAST(y AS VARCHAR) AS c, TRY_CAST(c AS DOUBLE) AS n FROM labelled WHERE dropped IS NULL ORDER BY n NULLS LAST, c LIMIT 10001", func(scan func(...any) error) error {
+		var c string
+		var n *float64
+		if err := scan(&c, &n); err != nil {
+			return err
+		}
+		classes = append(classes, c)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(classes) == 1 {
+		return fault("label", diag.BadLabel, "there is nothing to tell apart", "look at the label's expression and its columns' profiles", "every label is %s", classes[0])
+	}
+	if b.a.Task == kind.Multiclass {
+		if len(classes) > 10000 {
+			return fault("label", diag.BadLabel, "a class needs rows to be learned", "did you mean a regression?", "the label has more than 10000 classes")
+		}
+		b.meta.Task.Classes = classes
+	}
+	return nil
+}
+
+// spine makes the table spine: id, label, time, identity, keys and the features
+// of the label's own row.
+func (b *builder) spine() error {
+	a := b.a
+	y := "CAST(y AS DOUBLE)"
+	if a.Task == kind.Multiclass {
+		quoted := make([]string, len(b.meta.Task.Classes))
+		for i, c := range b.meta.Task.Classes {
+			quoted[i] = expr.QuoteString(c)
+		}
+		y = "CAST(list_position([" + strings.Join(quoted, ", ") + "], y) - 1 AS DOUBLE)"
+	}
+	at := "0::BIGINT"
+	if a.At != "" {
+		at = "epoch_us(l." + expr.QuoteName(a.At) + ")"
+	}
+	group := "CAST(l._row AS VARCHAR)"
+	if len(a.Group) > 0 {
+		parts := make([]string, len(a.Group))
+		for i, k := range a.Group {
+			// The length keeps ("1","23") apart from ("12","3").
+			v := "coalesce(CAST(l." + expr.QuoteName(k) + " AS VARCHAR), '')"
+			parts[i] = "length(" + v + ") || ':' || " + v
+		}
+		group = strings.Join(parts, " || ")
+	}
+	cols := []string{"row_number() OVER (ORDER BY l._row) - 1 AS " + colRow, y + " AS " + colLabel, at + " AS " + colAt, group + " AS " + colGroup, "CAST(l._file AS BIGINT) AS " + colFile}
+	for _, f := range a.Features {
+		cols = append(cols, f.SQL+" AS "+expr.QuoteName(f.Name))
+	}
+	keys := map[string]bool{}
+	for _, j := range a.Snapshots {
+		for _, k := range j.Left {
+			if !keys[k] {
+				keys[k] = true
+				cols = append(cols, "l."+expr.QuoteName(k)+" AS "+expr.QuoteName("_key."+k))
+			}
+		}
+	}
+	return b.db.Exec(b.ctx, "CREATE TEMP TABLE spine AS SELECT "+strings.Join(cols, ", ")+" FROM "+b.s.rows(a.Source)+" AS l JOIN labelled USING (_row) WHERE dropped IS NULL")
+}
+
+// joins makes a table for each snapshot, a row for each of the spine's, and
+// returns the FROM clause over all of them with their columns.
+func (b *builder) joins() (from string, cols []string, err error) {
+	from = "spine"
+	for i, j := range b.a.Snapshots {
+		name := fmt.Sprintf("join_%d", i)
+		if err := b.join(name, j); err != nil {
+			return "", nil, err
+		}
+		from += fmt.Sprintf(" LEFT JOIN %s USING (%s)", name, colRow)
+		for _, c := range j.Columns {
+			cols = append(cols, expr.QuoteName(c.Name))
+		}
+	}
+	return from, cols, nil
+}
+
+// join is the point-in-time join. A row is known from available_at =
+// greatest(event, created) + delay on; per key, in the order of available_at, it
+// counts only if its event is no older than those before (an online store in
+// which the newest event wins would have taken exactly these writes); of rows
+// that become known at once the greatest (event, created, offset) wins. Then one
+// ASOF join on available_at is exact, and the TTL is looked at after it.
+func (b *builder) join(name string, j lower.Join) error {
+	keys, on, notNull := make([]string, len(j.Right)), make([]string, len(j.Right)), make([]string, len(j.Right))
+	for i, k := range j.Right {
+		keys[i] = expr.QuoteName(k)
+		on[i] = "s." + expr.QuoteName("_key."+j.Left[i]) + " = r." + keys[i]
+		notNull[i] = keys[i] + " IS NOT NULL"
+	}
+	by, rows := strings.Join(keys, ", "), b.s.rows(j.Input)
+	counts := JoinCounts{Input: strings.TrimPrefix(j.Input, "source:")}
+	values := func(present string) string {
+		out := make([]string, len(j.Columns))
+		for i, c := range j.Columns {
+			out[i] = fmt.Sprintf("CASE WHEN %s THEN %s END AS %s", present, c.SQL, expr.QuoteName(c.Name))
+		}
+		return strings.Join(out, ", ")
+	}
+	if j.Static {
+		var key string
+		var n int64
+		err := b.db.Rows(b.ctx, fmt.Sprintf("SELECT array_to_string([%s], ', '), count(*) AS n FROM %s WHERE %s GROUP BY %s HAVING n > 1 ORDER BY %s LIMIT 1",
+			castAll(keys), rows, strings.Join(notNull, " AND "), by, by), func(scan func(...any) error) error { return scan(&key, &n) })
+		if err != nil {
+			return err
+		}
+		if n > 1 {
+			return fault("snapshots", diag.DuplicateKey, "a static source has one row a key", "drop the others, or give the source a time", "source %q has %d rows with the key %s", counts.Input, n, key)
+		}
+		err = b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT s.%s, CASE WHEN r._row IS NULL THEN 1 ELSE 0 END AS _status, %s FROM spine AS s LEFT JOIN %s AS r ON %s",
+			name, colRow, values("r._row IS NOT NULL"), rows, strings.Join(on, " AND ")))
+		if err != nil {
+			return err
+		}
+		return b.count(name, counts)
+	}
+	event := "epoch_us(" + expr.QuoteName(j.Event) + ")"
+	created := event
+	if j.Created != "" {
+		created = "epoch_us(" + expr.QuoteName(j.Created) + ")"
+	}
+	known := "known_" + name
+	err := b.db.Exec(b.ctx, fmt.Sprintf(`CREATE TEMP TABLE %s AS
+SELECT * EXCLUDE (_newest) FROM (
+  SELECT *, max(_event) OVER (PARTITION BY %s ORDER BY _available ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS _newest FROM (
+    SELECT *, %s AS _event, greatest(%s, %s) + %d AS _available FROM %s WHERE %s
+    QUALIFY row_number() OVER (PARTITION BY %s, _available ORDER BY _event DESC, %s DESC, _row DESC) = 1))
+WHERE _newest IS NULL OR _event >= _newest`, known, by, event, event, created, j.Delay, rows, strings.Join(notNull, " AND "), by, created))
+	if err != nil {
+		return err
+	}
+	var all, kept int64
+	if err := b.db.Row(b.ctx, fmt.Sprintf("SELECT (SELECT count(*) FROM %s WHERE %s), (SELECT count(*) FROM %s)", rows, strings.Join(notNull, " AND "), known), &all, &kept); err != nil {
+		return err
+	}
+	counts.Superseded = all - kept
+	fresh := "r._row IS NOT NULL"
+	if j.TTL > 0 {
+		fresh += fmt.Sprintf(" AND r._event >= s.%s - %d", colAt, j.TTL)
+	}
+	err = b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT s.%s, CASE WHEN r._row IS NULL THEN 1 WHEN NOT (%s) THEN 2 ELSE 0 END AS _status, %s FROM spine AS s ASOF LEFT JOIN %s AS r ON %s AND s.%s >= r._available",
+		name, colRow, fresh, values(fresh), known, strings.Join(on, " AND "), colAt))
+	if err != nil {
+		return err
+	}
+	if err := b.db.Exec(b.ctx, "DROP TABLE "+known); err != nil {
+		return err
+	}
+	return b.count(name, counts)
+}
+
+func castAll(keys []string) string {
+	out := make([]string, len(keys))
+	for i, k := range keys {
+		out[i] = "CAST(" + k + " AS VARCHAR)"
+	}
+	return strings.Join(out, ", ")
+}
+
+func (b *builder) count(name string, c JoinCounts) error {
+	q := "SELECT count(*) FILTER (_status = 0), count(*) FILTER (_status = 1), count(*) FILTER (_status = 2) FROM " + name
+	if err := b.db.Row(b.ctx, q, &c.Present, &c.NotFound, &c.Expired); err != nil {
+		return err
+	}
+	b.meta.Joins = append(b.meta.Joins, c)
+	return nil
+}
+
+// datasetSplit gives every row its part.
+func datasetSplit(ctx context.Context, s *Stage) error {
+	a, err := decode[lower.SplitArgs](s)
+	if err != nil {
+		return err
+	}
+	k, ok := s.Kinds.Splits.Get(a.Kind)
+	if !ok {
+		return fmt.Errorf("no split kind %q", a.Kind)
+	}
+	job := kind.SplitJob{Args: a.Args, Seed: a.Seed, Window: a.Window, Files: a.Files}
+	var ids []int64
+	err = table.Read(ctx, s.In("dataset", "rows.parquet"), map[string]table.Form{colRow: table.Ints, colLabel: table.Floats, colAt: table.Ints, colGroup: table.Texts, colFile: table.Ints}, func(b table.Batch) error {
+		ids = append(ids, b.Ints(colRow)...)
+		job.Label = append(job.Label, b.Floats(colLabel)...)
+		job.Group = append(job.Group, b.Texts(colGroup)...)
+		if a.Timed {
+			job.Time = append(job.Time, b.Ints(colAt)...)
+		}
+		for _, f := range b.Ints(colFile) {
+			job.File = append(job.File, int32(f))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	parts, err := k.Assign(job)
+	if err != nil {
+		return err
+	}
+	counts := make([]int64, len(kind.PartNames))
+	out := make([]int64, len(parts))
+	for i, p := range parts {
+		counts[p]++
+		out[i] = int64(p)
+	}
+	report := map[string]int64{}
+	for p, n := range counts {
+		report[kind.PartNames[p]] = n
+	}
+	s.Report["parts"] = report
+	var faults executor.Faults
+	for _, p := range []kind.Part{kind.Train, kind.Test} {
+		if counts[p] == 0 {
+			faults = append(faults, executor.Fault{Arg: "args", Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.EmptySplit, What: fmt.Sprintf("the split leaves no %s rows of %d", kind.PartNames[p], len(parts)), Mend: "change the spans or shares"}})
+		}
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	return table.Write(s.Out("parts", "parts.parquet"), []table.Column{{Name: colRow, Data: ids}, {Name: "part", Data: out}})
+}

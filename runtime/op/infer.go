@@ -1,0 +1,222 @@
+package op
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/lower"
+	"mlc.dev/mlc/compiler/onnx"
+	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/table"
+)
+
+// chunk is how many rows go through a model at once; larger is no faster.
+const chunk = 1024
+
+// model is a loaded ONNX model of which every input is a raw feature.
+type model struct{ *ort.Session }
+
+func openModel(b []byte) (*model, error) {
+	s, err := ort.Open(b)
+	if err != nil {
+		return nil, err
+	}
+	return &model{s}, nil
+}
+
+// columns holds raw features by name, []float64 or []string.
+type columns map[string]any
+
+// forms are how raw features are read from a table.
+func forms(raw []lower.RawFeature) map[string]table.Form {
+	out := map[string]table.Form{}
+	for _, r := range raw {
+		out[r.Name] = table.Floats
+		if r.Type == types.String {
+			out[r.Name] = table.Texts
+		}
+	}
+	return out
+}
+
+// run feeds n rows of columns to the model and returns its outputs' data.
+func (m *model) run(c columns) ([]any, error) {
+	in := make([]ort.Tensor, len(m.Inputs()))
+	for i, info := range m.Inputs() {
+		switch d := c[info.Name].(type) {
+		case []float64:
+			in[i] = ort.Column(d)
+		case []string:
+			in[i] = ort.Column(d)
+		default:
+			return nil, fmt.Errorf("no values for input %q", info.Name)
+		}
+	}
+	res, err := m.Run(in)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]any, len(res))
+	for i, t := range res {
+		out[i] = t.Data
+	}
+	return out, nil
+}
+
+// stream runs the rows of one part of the dataset through the model, on all
+// cores. f gets each chunk's outputs with the place of its first row among the
+// part's rows; calls do not overlap, but come in any order.
+func (m *model) stream(ctx context.Context, s *Stage, raw []lower.RawFeature, p parts, of kind.Part, f func(at int, out []any)) error {
+	want := forms(raw)
+	want[colRow] = table.Ints
+	total := int64(p.count(of))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	type job struct {
+		at   int
+		rows columns
+	}
+	jobs := make(chan job, 2*runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	done := int64(0)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for j := range jobs {
+				out, err := m.run(j.rows)
+				if err != nil {
+					cancel(err)
+					continue
+				}
+				mu.Lock()
+				f(j.at, out)
+				if n := length(j.rows); n > 0 {
+					done += int64(n)
+					s.Progress(done, total, "rows", "")
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	at := 0
+	err := table.Read(ctx, s.In("dataset", "rows.parquet"), want, func(b table.Batch) error {
+		var keep []int
+		for i, id := range b.Ints(colRow) {
+			if p[id] == of {
+				keep = append(keep, i)
+			}
+		}
+		for len(keep) > 0 {
+			n := min(chunk, len(keep))
+			j := job{at, columns{}}
+			for _, r := range raw {
+				switch d := b.Columns[r.Name].(type) {
+				case []float64:
+					j.rows[r.Name] = gather(d, keep[:n])
+				case []string:
+					j.rows[r.Name] = gather(d, keep[:n])
+				}
+			}
+			at += n
+			keep = keep[n:]
+			select {
+			case jobs <- j:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	})
+	close(jobs)
+	wg.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+func length(c columns) int {
+	for _, v := range c {
+		switch d := v.(type) {
+		case []float64:
+			return len(d)
+		case []string:
+			return len(d)
+		}
+	}
+	return 0
+}
+
+func gather[T any](xs []T, at []int) []T {
+	out := make([]T, len(at))
+	for i, k := range at {
+		out[i] = xs[k]
+	}
+	return out
+}
+
+// matrix is the training matrix of one part: the transform's output X.
+func (m *model) matrix(ctx context.Context, s *Stage, t Transform, p parts, of kind.Part) (kind.Matrix, error) {
+	x := kind.Matrix{Rows: p.count(of), Cols: len(t.Columns)}
+	x.Data = make([]float32, x.Rows*x.Cols)
+	err := m.stream(ctx, s, t.Raw, p, of, func(at int, out []any) {
+		copy(x.Data[at*x.Cols:], out[0].([]float32))
+	})
+	return x, err
+}
+
+// labels returns the ids and labels of one part's rows, in order.
+func labels(ctx context.Context, s *Stage, p parts, of kind.Part) (ids []int64, y []float64, err error) {
+	err = table.Read(ctx, s.In("dataset", "rows.parquet"), map[string]table.Form{colRow: table.Ints, colLabel: table.Floats}, func(b table.Batch) error {
+		l := b.Floats(colLabel)
+		for i, id := range b.Ints(colRow) {
+			if p[id] == of {
+				ids, y = append(ids, id), append(y, l[i])
+			}
+		}
+		return nil
+	})
+	return ids, y, err
+}
+
+// fuse joins a transform and a trainer's model to one graph that takes raw
+// features, and names its outputs by task: probability (binary), probabilities
+// and class (multiclass), prediction (regression).
+func fuse(task kind.Task, t Transform, transform, trained []byte, meta map[string]string) ([]byte, error) {
+	g := onnx.New("model")
+	for k, v := range meta {
+		g.Meta(k, v)
+	}
+	in := map[string]onnx.Value{}
+	for _, r := range t.Raw {
+		dt := onnx.Double
+		if r.Type == types.String {
+			dt = onnx.String
+		}
+		in[r.Name] = g.Input(r.Name, dt, -1, 1)
+	}
+	mid, err := g.Merge(transform, in)
+	if err != nil {
+		return nil, fmt.Errorf("transform: %w", err)
+	}
+	out, err := g.Merge(trained, map[string]onnx.Value{"X": mid["X"]})
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	y, w := out["Y"], int64(task.Width())
+	switch task.Kind {
+	case kind.Binary:
+		g.Output("probability", y, onnx.Float, -1, w)
+	case kind.Multiclass:
+		g.Output("probabilities", y, onnx.Float, -1, w)
+		best := g.OpA("ArgMax", onnx.Attrs{"axis": 1, "keepdims": 1}, y)
+		g.Output("class", g.OpA("Gather", onnx.Attrs{"axis": 0}, g.Const(task.Classes, int64(len(task.Classes))), best), onnx.String, -1, 1)
+	default:
+		g.Output("prediction", y, onnx.Float, -1, w)
+	}
+	return g.Marshal(), nil
+}

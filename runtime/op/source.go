@@ -1,0 +1,224 @@
+package op
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/expr"
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/lower"
+	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/executor"
+	"mlc.dev/mlc/runtime/sql"
+)
+
+// sourceSnapshot copies a source's rows as they are.
+func sourceSnapshot(ctx context.Context, s *Stage) error {
+	a, err := decode[lower.SnapshotArgs](s)
+	if err != nil {
+		return err
+	}
+	k, ok := s.Kinds.Sources.Get(a.Kind)
+	if !ok {
+		return fmt.Errorf("no source kind %q", a.Kind)
+	}
+	db, err := s.sql(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	job := kind.SnapshotJob{Args: a.Args, Columns: a.Columns, Labels: a.Files, Engine: db, Out: s.Out("rows", "rows.parquet"), Rejects: s.Out("rejects", "rejects.jsonl")}
+	for i := range a.Files {
+		p, err := filepath.EvalSymlinks(s.In("files", fmt.Sprint(i)))
+		if err != nil {
+			return diag.Diagnostic{Severity: diag.Error, Code: diag.FileMissing, What: fmt.Sprintf("no file %q", a.Files[i]), Mend: "put the file there, or mend the path"}
+		}
+		job.Files = append(job.Files, p)
+	}
+	rep, err := k.Snapshot(ctx, job)
+	if err != nil {
+		return err
+	}
+	s.Report["rows"], s.Report["rejected"] = rep.Rows, rep.Rejected
+	s.Progress(rep.Rows, rep.Rows, "rows", "")
+	return nil
+}
+
+// typed is the SQL that reads a text column as its declared type; NULL where it
+// cannot.
+func typed(c kind.Column, native bool) string {
+	q := expr.QuoteName(c.Name)
+	switch c.Type {
+	case types.Int:
+		// DuckDB rounds '1.5' to 2; a whole number reads the same as a double.
+		return fmt.Sprintf("CASE WHEN TRY_CAST(%s AS DOUBLE) = CAST(TRY_CAST(%s AS BIGINT) AS DOUBLE) THEN TRY_CAST(%s AS BIGINT) END", q, q, q)
+	case types.Float:
+		return "nullif(TRY_CAST(" + q + " AS DOUBLE), 'nan'::DOUBLE)"
+	case types.Bool:
+		return "TRY_CAST(" + q + " AS BOOLEAN)"
+	case types.Timestamp:
+		if native {
+			return q
+		}
+		// TIMESTAMPTZ heeds an offset; a bare TIMESTAMP would pass over it.
+		return "CAST(TRY_CAST(" + q + " AS TIMESTAMPTZ) AS TIMESTAMP)"
+	}
+	return q
+}
+
+// faultsSQL is the SQL of the reasons why a row is bad, joined by "; ", empty for
+// a good one. The typed value of column i is _t<i>, its text goes by its name.
+func faultsSQL(cols []kind.Column) string {
+	var parts []string
+	for i, c := range cols {
+		t, r := fmt.Sprintf("_t%d", i), expr.QuoteName(c.Name)
+		add := func(cond, reason string) {
+			parts = append(parts, fmt.Sprintf("CASE WHEN %s THEN %s END", cond, expr.QuoteString(c.Name+": "+reason)))
+		}
+		switch c.Type {
+		case types.String:
+			add(t+" = "+expr.QuoteString(types.NullString), "holds the reserved text "+types.NullString)
+		case types.Float:
+			add(t+" IS NULL AND "+r+" IS NOT NULL AND coalesce(NOT isnan(TRY_CAST("+r+" AS DOUBLE)), true)", "not a number")
+			add("isinf("+t+")", "infinite")
+		case types.Int:
+			add(t+" IS NULL AND "+r+" IS NOT NULL", "not a whole number")
+		default:
+			add(t+" IS NULL AND "+r+" IS NOT NULL", "not a "+string(c.Type))
+		}
+		if c.Never {
+			missing := r + " IS NULL"
+			if c.Type == types.Float {
+				missing = "(" + missing + " OR isnan(TRY_CAST(" + r + " AS DOUBLE)))"
+			}
+			add(missing, "missing")
+		}
+		if c.Min != nil {
+			add(fmt.Sprintf("%s < %v", t, *c.Min), fmt.Sprintf("below %v", *c.Min))
+		}
+		if c.Max != nil {
+			add(fmt.Sprintf("%s > %v", t, *c.Max), fmt.Sprintf("above %v", *c.Max))
+		}
+		if len(c.In) > 0 {
+			vals := make([]string, len(c.In))
+			for i, v := range c.In {
+				if x, ok := v.(string); ok {
+					vals[i] = expr.QuoteString(x)
+				} else {
+					vals[i] = fmt.Sprint(v)
+				}
+			}
+			add(t+" NOT IN ("+strings.Join(vals, ", ")+")", "not among the right values")
+		}
+	}
+	return "concat_ws('; ', " + strings.Join(parts, ", ") + ")"
+}
+
+// sourceValidate types every value, sets bad rows aside with their reasons, and
+// profiles the rest.
+func sourceValidate(ctx context.Context, s *Stage) error {
+	a, err := decode[lower.ValidateArgs](s)
+	if err != nil {
+		return err
+	}
+	db, err := s.sql(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	raw := "read_parquet(" + expr.QuoteString(s.In("rows", "rows.parquet")) + ")"
+	names, sqlTypes, err := db.Columns(ctx, "SELECT * FROM "+raw)
+	if err != nil {
+		return err
+	}
+	native := map[string]bool{}
+	for i, n := range names {
+		native[n] = sqlTypes[i] == "TIMESTAMP"
+	}
+	var quoted, casts, values, texts []string
+	for i, c := range a.Columns {
+		q := expr.QuoteName(c.Name)
+		quoted = append(quoted, q)
+		casts = append(casts, fmt.Sprintf("%s AS _t%d", typed(c, native[c.Name]), i))
+		values = append(values, fmt.Sprintf("_t%d AS %s", i, q))
+		texts = append(texts, q+" := "+q)
+	}
+	// One scan: the typed rows, and the faults and texts of the bad ones.
+	err = db.Exec(ctx, fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT _row, _file, %s AS _faults, CASE WHEN _faults <> '' THEN CAST(to_json(struct_pack(%s)) AS VARCHAR) END AS _texts, %s FROM (SELECT *, %s FROM %s)",
+		faultsSQL(a.Columns), strings.Join(texts, ", "), strings.Join(values, ", "), strings.Join(casts, ", "), raw))
+	if err != nil {
+		return err
+	}
+	good := strings.Join(append([]string{"_row", "_file"}, quoted...), ", ")
+	if err := db.WriteParquet(ctx, "SELECT "+good+" FROM checked WHERE _faults = ''", s.Out("rows", "rows.parquet")); err != nil {
+		return err
+	}
+	if err := db.WriteParquet(ctx, "SELECT _row, _file, _faults AS reasons, _texts AS row FROM checked WHERE _faults <> '' ORDER BY _row", s.Out("quarantine", "rows.parquet")); err != nil {
+		return err
+	}
+	var rows, bad, rejected int64
+	if err := db.Row(ctx, "SELECT count(*), count(*) FILTER (_faults <> '') FROM checked", &rows, &bad); err != nil {
+		return err
+	}
+	if err := db.Row(ctx, "SELECT count(*) FROM read_csv("+expr.QuoteString(s.In("rejects", "rejects.jsonl"))+", columns={'l': 'VARCHAR'}, delim=E'\\x01', quote='', escape='', header=false, auto_detect=false)", &rejected); err != nil {
+		return err
+	}
+	s.Report["rows"], s.Report["quarantined"] = rows-bad, bad+rejected
+	if bad+rejected > 0 {
+		reasons, err := topReasons(ctx, db)
+		if err != nil {
+			return err
+		}
+		if rejected > 0 {
+			reasons = append(reasons, fmt.Sprintf("%d lines are no rows (see rejects.jsonl)", rejected))
+		}
+		s.Report["reasons"] = reasons
+		if share := float64(bad+rejected) / float64(rows+rejected); share > a.MaxQuarantine {
+			return fault("max_quarantine", diag.TooManyBadRows, strings.Join(reasons, "; "), "mend the data or the column's declaration, or raise max_quarantine",
+				"source %q: %d of %d rows (%.2f%%) do not fit their declarations; %.2f%% are allowed", a.Source, bad+rejected, rows+rejected, 100*share, 100*a.MaxQuarantine)
+		}
+	}
+	if rows-bad == 0 {
+		return fault("", diag.NoRows, "there is nothing to learn from", "check what wrote it", "source %q has no rows", a.Source)
+	}
+	if err := db.Exec(ctx, "DROP TABLE checked"); err != nil {
+		return err
+	}
+	profiles, err := profile(ctx, db, s, a.Columns)
+	if err != nil {
+		return err
+	}
+	var faults executor.Faults
+	for i, c := range a.Columns {
+		if c.NullFraction != nil {
+			if p := profiles[i]; float64(p.Nulls) > *c.NullFraction*float64(p.Rows) {
+				faults = append(faults, executor.Fault{Arg: fmt.Sprintf("columns[%d]", i), Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.TooManyBadRows,
+					What: fmt.Sprintf("column %q of source %q is missing in %.2f%% of rows; %.2f%% are allowed", c.Name, a.Source, 100*float64(p.Nulls)/float64(p.Rows), 100**c.NullFraction), Mend: "mend the data, or raise null_fraction"}})
+			}
+		}
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	s.Progress(rows, rows, "rows", "")
+	return s.writeJSON(s.Out("profile", "profile.json"), map[string]any{"source": a.Source, "rows": rows - bad, "quarantined": bad + rejected, "columns": profiles})
+}
+
+// topReasons counts the commonest faults, with the first rows that have each.
+func topReasons(ctx context.Context, db *sql.DB) ([]string, error) {
+	var out []string
+	q := `SELECT reason, count(*) AS n, array_to_string(list(_row ORDER BY _row)[:3], ', ') FROM (SELECT _row, unnest(string_split(_faults, '; ')) AS reason FROM checked WHERE _faults <> '') GROUP BY reason ORDER BY n DESC, reason LIMIT 10`
+	err := db.Rows(ctx, q, func(scan func(...any) error) error {
+		var reason, rows string
+		var n int64
+		if err := scan(&reason, &n, &rows); err != nil {
+			return err
+		}
+		out = append(out, fmt.Sprintf("%s in %d rows (%s%s)", reason, n, rows, map[bool]string{true: ", …"}[n > 3]))
+		return nil
+	})
+	return out, err
+}

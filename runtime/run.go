@@ -1,0 +1,376 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/env"
+	"mlc.dev/mlc/compiler/lower"
+	"mlc.dev/mlc/compiler/plan"
+	"mlc.dev/mlc/runtime/executor"
+	"mlc.dev/mlc/runtime/state"
+)
+
+// Event tells how an apply goes on.
+type Event struct {
+	// Kind is started, progress, done, cached, failed or skipped.
+	Kind     string          `json:"kind"`
+	Step     string          `json:"step"`
+	Progress executor.Event  `json:"progress,omitzero"`
+	Seconds  float64         `json:"seconds,omitempty"`
+	Report   json.RawMessage `json:"report,omitempty"`
+	Error    string          `json:"error,omitempty"`
+	// Done of Total steps are settled.
+	Done  int `json:"done"`
+	Total int `json:"total"`
+}
+
+// Options are what an apply needs beside the plan.
+type Options struct {
+	Plan *plan.Plan
+	// Executor returns what runs steps on a runner.
+	Executor func(env.Runner) executor.Executor
+	// At finds a path of the spec, for diagnostics.
+	At      func(path string) diag.Range
+	OnEvent func(Event)
+	Now     func() time.Time
+}
+
+// Outcome is what an apply did.
+type Outcome struct {
+	Run      int64               `json:"run"`
+	Ran      int                 `json:"ran"`
+	Cached   int                 `json:"cached"`
+	Failed   int                 `json:"failed"`
+	Skipped  int                 `json:"skipped"`
+	Versions []RegisteredVersion `json:"versions,omitempty"`
+}
+
+// RegisteredVersion is a model's version that an apply made or met.
+type RegisteredVersion struct {
+	Model   string      `json:"model"`
+	Version int         `json:"version"`
+	Bundle  plan.Digest `json:"bundle"`
+	New     bool        `json:"new"`
+}
+
+// Apply runs what has to run, as many steps at once as the runners have room
+// for. A step that fails keeps those that read it from running; the others go
+// on. The list tells every fault at its declaration. When ctx ends, steps in
+// flight are stopped and what is finished stays finished.
+func (s *System) Apply(ctx context.Context, o Options) (Outcome, diag.List) {
+	var list diag.List
+	unlock, err := lock(s.Env.State + ".lock")
+	if err != nil {
+		list.Append(err, diag.Range{})
+		return Outcome{}, list
+	}
+	defer unlock()
+	a := &apply{System: s, Options: o, list: &list}
+	if err := a.run(ctx); err != nil {
+		list.Append(err, diag.Range{})
+	}
+	return a.out, list
+}
+
+type apply struct {
+	*System
+	Options
+	list *diag.List
+	out  Outcome
+	work string
+	done []Decision // by step; Action "" until it is settled, Failed ones never
+	free map[string]plan.Needs
+}
+
+type finished struct {
+	step    int
+	result  executor.Result
+	err     error
+	seconds float64
+}
+
+func (a *apply) run(ctx context.Context) error {
+	m, err := a.recall()
+	if err != nil {
+		return err
+	}
+	// What a killed run left behind is no use to anyone.
+	a.work = filepath.Join(filepath.Dir(a.Env.State), "work")
+	if err := os.RemoveAll(a.work); err != nil {
+		return err
+	}
+	n := len(a.Plan.Steps)
+	a.done = make([]Decision, n)
+	a.free = map[string]plan.Needs{}
+	for _, r := range a.Env.Runners {
+		a.free[r.Name] = plan.Needs{CPU: r.CPUs, Memory: r.Memory}
+	}
+	// Bookkeeping goes on after the user's interrupt, so that it is recorded.
+	record := context.WithoutCancel(ctx)
+	if a.out.Run, err = a.State.BeginRun(record, a.Plan.Digest(), a.Now()); err != nil {
+		return err
+	}
+	results := make(chan finished)
+	const (
+		waiting = iota
+		running
+		settled
+		lost // failed, or behind one that did
+	)
+	status := make([]int, n)
+	inflight, left := 0, n
+	count := func() int { return n - left }
+	var cached []state.RunStep
+	for left > 0 {
+		progress := false
+		for i := range n {
+			if status[i] != waiting {
+				continue
+			}
+			ready, dead := true, false
+			for _, in := range a.Plan.Steps[i].Inputs {
+				if in.Step >= 0 {
+					ready = ready && status[in.Step] == settled
+					dead = dead || status[in.Step] == lost
+				}
+			}
+			if dead {
+				status[i] = lost
+				left--
+				progress = true
+				a.out.Skipped++
+				a.OnEvent(Event{Kind: "skipped", Step: a.Plan.Steps[i].ID, Done: count(), Total: n})
+				continue
+			}
+			if !ready || ctx.Err() != nil {
+				continue
+			}
+			d, err := a.decide(a.Plan, i, a.done, m)
+			if err != nil {
+				return a.finish(record, err)
+			}
+			step := &a.Plan.Steps[i]
+			if step.Op == lower.OpRegister {
+				if err := a.register(record, i, &d); err != nil {
+					return a.finish(record, err)
+				}
+			}
+			if d.Action == Cached {
+				a.done[i] = d
+				status[i] = settled
+				left--
+				progress = true
+				if step.Op != lower.OpRegister {
+					a.out.Cached++
+				}
+				cached = append(cached, state.RunStep{ID: step.ID, Key: d.Key, Status: "cached", Seconds: 0})
+				if l := m.lasts[step.ID]; l.Key != d.Key {
+					if err := a.State.Touch(record, *step, d.Key, a.named(i), l.Seconds); err != nil {
+						return a.finish(record, err)
+					}
+				}
+				a.OnEvent(Event{Kind: "cached", Step: step.ID, Done: count(), Total: n})
+				continue
+			}
+			runner, needs, ok := a.room(step, inflight)
+			if !ok {
+				continue
+			}
+			status[i] = running
+			inflight++
+			progress = true
+			a.done[i] = d
+			a.OnEvent(Event{Kind: "started", Step: step.ID, Done: count(), Total: n})
+			go func() {
+				start := time.Now()
+				res, err := a.execute(ctx, i, runner, needs)
+				results <- finished{i, res, err, time.Since(start).Seconds()}
+			}()
+		}
+		if left == 0 || inflight == 0 && (!progress || ctx.Err() != nil) {
+			break
+		}
+		if inflight == 0 {
+			continue
+		}
+		f := <-results
+		inflight--
+		step := a.Plan.Steps[f.step]
+		a.release(f.step)
+		if f.err != nil {
+			status[f.step] = lost
+			left--
+			if ctx.Err() == nil {
+				a.out.Failed++
+				a.fail(step, f.err)
+				if err := a.State.SaveRunSteps(record, a.out.Run, state.RunStep{ID: step.ID, Key: a.done[f.step].Key, Status: "failed", Seconds: f.seconds, Detail: f.err.Error()}); err != nil {
+					return a.finish(record, err)
+				}
+				a.OnEvent(Event{Kind: "failed", Step: step.ID, Seconds: f.seconds, Error: f.err.Error(), Done: count(), Total: n})
+			}
+			continue
+		}
+		d := &a.done[f.step]
+		d.outputs, d.Action = f.result.Outputs, Cached
+		err := a.State.SaveStep(record, step, a.named(f.step), state.StepResult{Key: d.Key, ID: step.ID, Outputs: f.result.Outputs, Report: f.result.Report, Seconds: f.seconds, Run: a.out.Run})
+		if err == nil {
+			err = a.State.SaveRunSteps(record, a.out.Run, state.RunStep{ID: step.ID, Key: d.Key, Status: "done", Seconds: f.seconds})
+		}
+		if err != nil {
+			return a.finish(record, err)
+		}
+		status[f.step] = settled
+		left--
+		a.out.Ran++
+		a.OnEvent(Event{Kind: "done", Step: step.ID, Seconds: f.seconds, Report: f.result.Report, Done: count(), Total: n})
+	}
+	if err := a.State.SaveRunSteps(record, a.out.Run, cached...); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return a.finish(record, diag.Diagnostic{Severity: diag.Error, Code: diag.Interrupted, What: "interrupted", Why: "what is finished stays finished", Mend: "apply again to go on"})
+	}
+	return a.finish(record, nil)
+}
+
+// finish closes the run and its folder.
+func (a *apply) finish(ctx context.Context, err error) error {
+	status := "done"
+	var d diag.Diagnostic
+	switch {
+	case errors.As(err, &d) && d.Code == diag.Interrupted:
+		status = "interrupted"
+	case err != nil || a.list.HasErrors():
+		status = "failed"
+	}
+	return errors.Join(err, a.State.EndRun(ctx, a.out.Run, status, a.Now()), os.RemoveAll(a.work))
+}
+
+// named are a step's input digests by name.
+func (a *apply) named(i int) map[string]plan.Digest {
+	out := map[string]plan.Digest{}
+	digests, err := a.inputs(a.Plan, i, a.done)
+	if err != nil {
+		return out
+	}
+	for k, in := range a.Plan.Steps[i].Inputs {
+		out[in.Name] = digests[k]
+	}
+	return out
+}
+
+// room takes what a step needs from its runner, when it is free. A step that
+// needs more than there is gets all of it, alone.
+func (a *apply) room(step *plan.Step, inflight int) (env.Runner, plan.Needs, bool) {
+	r := a.place(step.Needs)
+	n := plan.Needs{CPU: min(step.Needs.CPU, r.CPUs), Memory: min(step.Needs.Memory, r.Memory)}
+	free := a.free[r.Name]
+	if free.CPU < n.CPU || free.Memory < n.Memory {
+		return *r, n, false
+	}
+	a.free[r.Name] = plan.Needs{CPU: free.CPU - n.CPU, Memory: free.Memory - n.Memory}
+	return *r, n, true
+}
+
+func (a *apply) release(i int) {
+	step := a.Plan.Steps[i]
+	r := a.place(step.Needs)
+	f := a.free[r.Name]
+	a.free[r.Name] = plan.Needs{CPU: f.CPU + min(step.Needs.CPU, r.CPUs), Memory: f.Memory + min(step.Needs.Memory, r.Memory)}
+}
+
+// execute runs one step in a folder of its own.
+func (a *apply) execute(ctx context.Context, i int, runner env.Runner, needs plan.Needs) (executor.Result, error) {
+	step := a.Plan.Steps[i]
+	step.Needs = needs
+	dir := filepath.Join(a.work, fmt.Sprint(i))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return executor.Result{}, err
+	}
+	defer os.RemoveAll(dir)
+	job := executor.Job{Step: &step, Dir: dir, OnEvent: func(e executor.Event) {
+		a.OnEvent(Event{Kind: "progress", Step: step.ID, Progress: e})
+	}}
+	for _, in := range step.Inputs {
+		b := executor.Bound{}
+		if in.Step >= 0 {
+			b.Tree = a.done[in.Step].outputs[in.Output]
+		} else {
+			for _, f := range in.Files {
+				b.Files = append(b.Files, a.path(f))
+			}
+		}
+		job.Inputs = append(job.Inputs, b)
+	}
+	res, err := a.Executor(runner).Run(ctx, job)
+	if err != nil {
+		return res, err
+	}
+	// The key names the files' content as it was when the step began.
+	digests, err := a.inputs(a.Plan, i, a.done)
+	if err != nil {
+		return res, err
+	}
+	if a.Plan.Steps[i].Key(digests) != a.done[i].Key {
+		return res, errors.New("its files changed while it read them; apply again")
+	}
+	return res, nil
+}
+
+// register makes the version of a bundle. It runs here and not on a runner: it
+// changes the state, and nothing else.
+func (a *apply) register(ctx context.Context, i int, d *Decision) error {
+	step := a.Plan.Steps[i]
+	args, err := registerArgs(step)
+	if err != nil {
+		return err
+	}
+	bundle := a.done[step.Inputs[0].Step].outputs[step.Inputs[0].Output]
+	isNew := d.Action != Cached
+	metrics := json.RawMessage("{}")
+	if path, err := a.Store.Path(bundle, "metrics.json"); err == nil {
+		if metrics, err = os.ReadFile(path); err != nil {
+			return err
+		}
+	}
+	version, err := a.State.Register(ctx, args.Model, bundle, metrics, a.out.Run, args.Promote, a.Now())
+	if err != nil {
+		return err
+	}
+	if isNew {
+		a.out.Ran++
+	} else {
+		a.out.Cached++
+	}
+	d.Action = Cached
+	d.outputs = map[string]plan.Digest{}
+	a.out.Versions = append(a.out.Versions, RegisteredVersion{args.Model, version, bundle, isNew})
+	return nil
+}
+
+// fail turns a step's error into diagnostics at its declaration.
+func (a *apply) fail(step plan.Step, err error) {
+	at := a.At(step.At)
+	var faults executor.Faults
+	if errors.As(err, &faults) {
+		for _, f := range faults {
+			d := f.Diagnostic
+			if !d.At.Known() {
+				d.At = at
+				if f.Arg != "" {
+					d.At = a.At(specPath(step, f.Arg))
+				}
+			}
+			*a.list = append(*a.list, d)
+		}
+		return
+	}
+	a.list.Add(at, diag.StepFailed, "%s failed: %v", step.ID, err).Because("", "what is finished stays finished; apply again to go on")
+}

@@ -1,0 +1,233 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/plan"
+)
+
+// Version is one registered bundle of a model.
+type Version struct {
+	Model   string          `json:"model"`
+	Version int             `json:"version"`
+	Bundle  plan.Digest     `json:"bundle"`
+	Run     int64           `json:"run"`
+	Created time.Time       `json:"created"`
+	Metrics json.RawMessage `json:"metrics"`
+	Aliases []string        `json:"aliases,omitempty"`
+}
+
+// Move is one change of an alias. From and To are 0 where there was none.
+type Move struct {
+	Model string    `json:"model"`
+	Alias string    `json:"alias"`
+	From  int       `json:"from,omitempty"`
+	To    int       `json:"to,omitempty"`
+	At    time.Time `json:"at"`
+	Why   string    `json:"why"`
+}
+
+// Registered returns the version of a bundle, or 0.
+func (d *DB) Registered(model string, bundle plan.Digest) (int, error) {
+	var v int
+	err := d.db.QueryRow("SELECT version FROM versions WHERE model = ? AND bundle = ?", model, string(bundle)).Scan(&v)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return v, err
+}
+
+// Register makes a version of a bundle, and moves promote, when not empty, to
+// it. A bundle that is registered keeps its version, and no alias moves.
+func (d *DB) Register(ctx context.Context, model string, bundle plan.Digest, metrics json.RawMessage, run int64, promote string, now time.Time) (version int, err error) {
+	if version, err = d.Registered(model, bundle); version > 0 || err != nil {
+		return version, err
+	}
+	err = d.tx(ctx, func(t *sql.Tx) error {
+		if err := t.QueryRow("SELECT coalesce(max(version), 0) + 1 FROM versions WHERE model = ?", model).Scan(&version); err != nil {
+			return err
+		}
+		if _, err := t.Exec("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)", model, version, string(bundle), run, now.UTC().Format(time.RFC3339Nano), string(metrics)); err != nil {
+			return err
+		}
+		if promote == "" {
+			return nil
+		}
+		return move(t, model, promote, version, now, "gates passed")
+	})
+	return version, err
+}
+
+func move(t *sql.Tx, model, alias string, to int, now time.Time, why string) error {
+	var from *int
+	err := t.QueryRow("SELECT version FROM aliases WHERE model = ? AND alias = ?", model, alias).Scan(&from)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if from != nil && *from == to {
+		return nil
+	}
+	if _, err := t.Exec("INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)", model, alias, to); err != nil {
+		return err
+	}
+	_, err = t.Exec("INSERT INTO moves (model, alias, from_version, to_version, at, why) VALUES (?, ?, ?, ?, ?, ?)", model, alias, from, to, now.UTC().Format(time.RFC3339Nano), why)
+	return err
+}
+
+// Promote moves an alias to a version, and returns where it was (0: nowhere).
+func (d *DB) Promote(ctx context.Context, model, alias string, version int, now time.Time, why string) (from int, err error) {
+	err = d.tx(ctx, func(t *sql.Tx) error {
+		var n int
+		if err := t.QueryRow("SELECT count(*) FROM versions WHERE model = ? AND version = ?", model, version).Scan(&n); err != nil {
+			return err
+		}
+		if n == 0 {
+			return noModel("model %q has no version %d", model, version)
+		}
+		if err := t.QueryRow("SELECT version FROM aliases WHERE model = ? AND alias = ?", model, alias).Scan(&from); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		return move(t, model, alias, version, now, why)
+	})
+	return from, err
+}
+
+// Rollback moves an alias back to where its last move that was no rollback came
+// from. It fails where there is nothing before.
+func (d *DB) Rollback(ctx context.Context, model, alias string, now time.Time) (from, to int, err error) {
+	err = d.tx(ctx, func(t *sql.Tx) error {
+		if err := t.QueryRow("SELECT version FROM aliases WHERE model = ? AND alias = ?", model, alias).Scan(&from); err != nil {
+			if errors.Is(err, sql.ErrNoRows) {
+				return noModel("model %q has no alias %q", model, alias)
+			}
+			return err
+		}
+		err := t.QueryRow("SELECT from_version FROM moves WHERE model = ? AND alias = ? AND to_version = ? AND from_version IS NOT NULL AND why NOT LIKE 'rollback%' ORDER BY id DESC LIMIT 1", model, alias, from).Scan(&to)
+		if errors.Is(err, sql.ErrNoRows) {
+			return noModel("alias %q of model %q was nowhere before version %d", alias, model, from)
+		}
+		if err != nil {
+			return err
+		}
+		return move(t, model, alias, to, now, fmt.Sprintf("rollback from version %d", from))
+	})
+	return from, to, err
+}
+
+func noModel(what string, args ...any) error {
+	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf(what, args...), Mend: "`mlc show` lists models, versions and aliases"}
+}
+
+// Versions returns the versions of a model, or of all with "", oldest first.
+func (d *DB) Versions(model string) ([]Version, error) {
+	rows, err := d.db.Query("SELECT model, version, bundle, run, created, metrics FROM versions WHERE model = ? OR ? = '' ORDER BY model, version", model, model)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Version
+	for rows.Next() {
+		var v Version
+		var created, metrics string
+		if err := rows.Scan(&v.Model, &v.Version, &v.Bundle, &v.Run, &created, &metrics); err != nil {
+			return nil, err
+		}
+		v.Metrics = json.RawMessage(metrics)
+		if v.Created, err = time.Parse(time.RFC3339Nano, created); err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	aliases, err := d.db.Query("SELECT model, alias, version FROM aliases ORDER BY alias")
+	if err != nil {
+		return nil, err
+	}
+	defer aliases.Close()
+	for aliases.Next() {
+		var m, a string
+		var n int
+		if err := aliases.Scan(&m, &a, &n); err != nil {
+			return nil, err
+		}
+		for i := range out {
+			if out[i].Model == m && out[i].Version == n {
+				out[i].Aliases = append(out[i].Aliases, a)
+			}
+		}
+	}
+	return out, aliases.Err()
+}
+
+// Moves returns the history of a model's aliases, oldest first.
+func (d *DB) Moves(model string) ([]Move, error) {
+	rows, err := d.db.Query("SELECT alias, coalesce(from_version, 0), coalesce(to_version, 0), at, why FROM moves WHERE model = ? ORDER BY id", model)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Move
+	for rows.Next() {
+		m := Move{Model: model}
+		var at string
+		if err := rows.Scan(&m.Alias, &m.From, &m.To, &at, &m.Why); err != nil {
+			return nil, err
+		}
+		if m.At, err = time.Parse(time.RFC3339Nano, at); err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, rows.Err()
+}
+
+// Resolve finds a version by "model", "model@alias", "model@v3" or "model@3".
+// Without a version it is the newest.
+func (d *DB) Resolve(ref string) (Version, error) {
+	name, at, _ := strings.Cut(ref, "@")
+	all, err := d.Versions("")
+	if err != nil {
+		return Version{}, err
+	}
+	var names, aliases []string
+	var found *Version
+	for i, v := range all {
+		if !contains(names, v.Model) {
+			names = append(names, v.Model)
+		}
+		if v.Model != name {
+			continue
+		}
+		aliases = append(aliases, v.Aliases...)
+		n, err := strconv.Atoi(strings.TrimPrefix(at, "v"))
+		if at == "" || contains(v.Aliases, at) || err == nil && n == v.Version {
+			found = &all[i]
+		}
+	}
+	switch {
+	case found != nil:
+		return *found, nil
+	case !contains(names, name):
+		return Version{}, noModel("no model %q is registered%s", name, diag.Suggest(name, names))
+	}
+	return Version{}, noModel("model %q has no version or alias %q%s", name, at, diag.Suggest(at, aliases))
+}
+
+func contains(xs []string, x string) bool {
+	for _, y := range xs {
+		if x == y {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,139 @@
+// Package impute fills missing values.
+package impute
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"math"
+	"sort"
+
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/onnx"
+	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/schema"
+)
+
+//go:embed impute.cue
+var source string
+
+// Encoder is the kind "impute".
+type Encoder struct{}
+
+// Name is "impute".
+func (Encoder) Name() string { return "impute" }
+
+// Version of the implementation.
+func (Encoder) Version() int { return 1 }
+
+// Learns is true.
+func (Encoder) Learns() bool { return true }
+
+// Schema is #Impute.
+func (Encoder) Schema() schema.Kind {
+	return schema.Kind{Family: "encoder", Name: "impute", Def: "#Impute", Source: source}
+}
+
+type args struct {
+	With  string `json:"with"`
+	Value any    `json:"value"`
+}
+
+type params struct {
+	Number *float64 `json:"number,omitempty"`
+	Text   *string  `json:"text,omitempty"`
+}
+
+// Accepts numbers and texts, and gives the same; means are of numbers only, and
+// a constant has to be of the feature's own type.
+func (Encoder) Accepts(in kind.Flow, raw json.RawMessage) (kind.Flow, bool) {
+	a := kind.DecodeArgs[args](raw)
+	switch {
+	case a.With == "constant":
+		_, text := a.Value.(string)
+		return in, a.Value != nil && (in == kind.Texts) == text && in != kind.Block
+	case in == kind.Texts:
+		return in, a.With == "most_frequent"
+	}
+	return in, in == kind.Numbers
+}
+
+// Fit finds the value to fill in. A feature without any value is filled with 0
+// or the empty string.
+func (Encoder) Fit(raw json.RawMessage, v kind.Values) (json.RawMessage, error) {
+	a := kind.DecodeArgs[args](raw)
+	var p params
+	if v.Texts != nil {
+		s := mode(v.Texts)
+		if a.With == "constant" {
+			s, _ = a.Value.(string)
+		}
+		p.Text = &s
+		return json.Marshal(p)
+	}
+	var x float64
+	present := make([]float64, 0, len(v.Numbers))
+	for _, y := range v.Numbers {
+		if !math.IsNaN(y) && !math.IsInf(y, 0) {
+			present = append(present, y)
+		}
+	}
+	switch {
+	case a.With == "constant":
+		n, ok := a.Value.(float64)
+		if !ok {
+			return nil, errors.New("the constant is no number")
+		}
+		x = n
+	case len(present) == 0:
+	case a.With == "mean":
+		for i, y := range present { // running mean: a sum could overflow
+			x += (y - x) / float64(i+1)
+		}
+	case a.With == "median":
+		sort.Float64s(present)
+		n := len(present)
+		x = present[(n-1)/2]/2 + present[n/2]/2
+	default:
+		sort.Float64s(present)
+		best, run := 0, 0
+		for i, y := range present {
+			if i > 0 && y == present[i-1] {
+				run++
+			} else {
+				run = 1
+			}
+			if run > best {
+				best, x = run, y
+			}
+		}
+	}
+	p.Number = &x
+	return json.Marshal(p)
+}
+
+// mode is the most frequent text, the least of equals.
+func mode(texts []string) string {
+	counts := map[string]int{}
+	for _, s := range texts {
+		if s != types.NullString {
+			counts[s]++
+		}
+	}
+	best := ""
+	for s, n := range counts {
+		if n > counts[best] || n == counts[best] && s < best {
+			best = s
+		}
+	}
+	return best
+}
+
+// Lower adds Where(missing, value, x).
+func (Encoder) Lower(g *onnx.Graph, in kind.Flow, x onnx.Value, _, raw json.RawMessage) (onnx.Value, []string, error) {
+	p := kind.DecodeArgs[params](raw)
+	if in == kind.Texts {
+		return g.Op("Where", g.Op("Equal", x, g.Scalar(types.NullString)), g.Scalar(*p.Text), x), nil, nil
+	}
+	return g.Op("Where", g.Op("IsNaN", x), g.Scalar(*p.Number), x), nil, nil
+}

@@ -1,0 +1,307 @@
+// Package file reads tables from files: CSV, TSV, JSON lines and Parquet.
+package file
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/expr"
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/schema"
+)
+
+//go:embed file.cue
+var source string
+
+// Source is the kind "file".
+type Source struct{}
+
+// Name is "file".
+func (Source) Name() string { return "file" }
+
+// Version of the implementation.
+func (Source) Version() int { return 1 }
+
+// Schema is #File.
+func (Source) Schema() schema.Kind {
+	return schema.Kind{Family: "source", Name: "file", Def: "#File", Source: source}
+}
+
+type args struct {
+	Path       string   `json:"path"`
+	Format     string   `json:"format"`
+	Delimiter  string   `json:"delimiter"`
+	Header     bool     `json:"header"`
+	NullValues []string `json:"null_values"`
+}
+
+// Files expands the path. No match is a Fault.
+func (Source) Files(raw json.RawMessage, dir string) ([]string, []kind.Fault) {
+	a := kind.DecodeArgs[args](raw)
+	pattern := a.Path
+	if !filepath.IsAbs(pattern) {
+		pattern = filepath.Join(dir, pattern)
+	}
+	if _, err := os.Stat(pattern); err == nil {
+		return []string{a.Path}, nil
+	}
+	found, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, []kind.Fault{{Field: "path", Code: diag.BadArgs, What: fmt.Sprintf("%q is no file pattern: %v", a.Path, err)}}
+	}
+	if len(found) == 0 {
+		what := fmt.Sprintf("no file %q", a.Path)
+		if near, err := os.ReadDir(filepath.Dir(pattern)); err == nil {
+			var names []string
+			for _, e := range near {
+				names = append(names, filepath.Join(filepath.Dir(a.Path), e.Name()))
+			}
+			what += diag.Suggest(a.Path, names)
+		}
+		return nil, []kind.Fault{{Field: "path", Code: diag.FileMissing, What: what, Why: "the source has no rows without it", Mend: "put the file there, or mend the path; it starts at the spec's folder"}}
+	}
+	sort.Strings(found)
+	out := make([]string, len(found))
+	for i, f := range found {
+		if rel, err := filepath.Rel(dir, f); err == nil && !filepath.IsAbs(a.Path) {
+			f = rel
+		}
+		out[i] = f
+	}
+	return out, nil
+}
+
+// Ordered is true without a header: then the columns' places are their names.
+func (Source) Ordered(raw json.RawMessage) bool { return !kind.DecodeArgs[args](raw).Header }
+
+// Snapshot copies the rows. Lines that cannot be split go to the rejects; a file
+// of which lines are unaccounted for, or that is no table at all, fails whole.
+func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.SnapshotReport, error) {
+	a := kind.DecodeArgs[args](job.Args)
+	var rep kind.SnapshotReport
+	rejects, err := os.Create(job.Rejects)
+	if err != nil {
+		return rep, err
+	}
+	defer rejects.Close()
+	s := &snapshot{ctx: ctx, job: job, args: a, rejects: json.NewEncoder(rejects)}
+	var selects []string
+	for i, f := range job.Files {
+		q, err := s.read(i, f)
+		if err != nil {
+			return rep, err
+		}
+		selects = append(selects, q)
+	}
+	query := "SELECT row_number() OVER () AS _row, * FROM (" + strings.Join(selects, " UNION ALL ") + ")"
+	if err := job.Engine.WriteParquet(ctx, query, job.Out); err != nil {
+		return rep, unreadable(job.Labels[0], err)
+	}
+	counts := make([]int64, len(job.Files))
+	err = job.Engine.Rows(ctx, "SELECT _file, count(*) FROM read_parquet("+expr.QuoteString(job.Out)+") GROUP BY 1", func(scan func(...any) error) error {
+		var file int
+		var n int64
+		if err := scan(&file, &n); err != nil {
+			return err
+		}
+		counts[file] = n
+		return nil
+	})
+	if err != nil {
+		return rep, err
+	}
+	for i := range job.Files {
+		n, err := s.account(i, counts[i])
+		if err != nil {
+			return rep, err
+		}
+		rep.Rows += counts[i]
+		rep.Rejected += n
+	}
+	return rep, rejects.Sync()
+}
+
+func unreadable(label string, err error) error {
+	return diag.Diagnostic{Severity: diag.Error, Code: diag.Unreadable, What: fmt.Sprintf("%s cannot be read: %s", label, firstLine(err.Error())),
+		Mend: "check the file's format, delimiter and encoding (UTF-8)"}
+}
+
+func firstLine(s string) string { l, _, _ := strings.Cut(s, "\n"); return l }
+
+// format tells how a file is written.
+func (a args) format(path string) (string, error) {
+	if a.Format != "auto" {
+		return a.Format, nil
+	}
+	switch filepath.Ext(strings.TrimSuffix(path, ".gz")) {
+	case ".csv":
+		return "csv", nil
+	case ".tsv", ".tab":
+		return "tsv", nil
+	case ".jsonl", ".ndjson", ".json":
+		return "jsonl", nil
+	case ".parquet":
+		return "parquet", nil
+	}
+	return "", diag.Diagnostic{Severity: diag.Error, Code: diag.Unreadable, What: fmt.Sprintf("the name of %s does not tell its format", path), Mend: `set format: "csv", "tsv", "jsonl" or "parquet"`}
+}
+
+type snapshot struct {
+	ctx     context.Context
+	job     kind.SnapshotJob
+	args    args
+	rejects *json.Encoder
+	texts   []*text // by file; nil for Parquet
+}
+
+// reject is a line that is not a row.
+type reject struct {
+	File   string `json:"file"`
+	Line   int64  `json:"line"`
+	Reason string `json:"reason"`
+	Text   string `json:"text"`
+}
+
+// read returns the SELECT of file i: _file and the declared columns.
+func (s *snapshot) read(i int, path string) (string, error) {
+	label := s.job.Labels[i]
+	format, err := s.args.format(label)
+	if err != nil {
+		return "", err
+	}
+	if format == "parquet" {
+		s.texts = append(s.texts, nil)
+		return s.parquet(i, path)
+	}
+	t, err := openText(path, label, format, s.args)
+	if err != nil {
+		return "", err
+	}
+	s.texts = append(s.texts, t)
+	if t.lines == 0 {
+		return "", diag.Diagnostic{Severity: diag.Error, Code: diag.FileEmpty, What: fmt.Sprintf("%s is empty", label), Why: "it holds no header and no rows", Mend: "check what wrote it"}
+	}
+	if format == "jsonl" {
+		return s.jsonLines(i, path, t)
+	}
+	return s.csv(i, path, t)
+}
+
+func (s *snapshot) parquet(i int, path string) (string, error) {
+	from := "read_parquet(" + expr.QuoteString(path) + ")"
+	names, sqlTypes, err := s.job.Engine.Columns(s.ctx, "SELECT * FROM "+from)
+	if err != nil {
+		return "", unreadable(s.job.Labels[i], err)
+	}
+	if err := s.missing(i, names); err != nil {
+		return "", err
+	}
+	have := map[string]string{}
+	for k, n := range names {
+		have[n] = sqlTypes[k]
+	}
+	cols := []string{fmt.Sprintf("%d::INTEGER AS _file", i)}
+	for _, c := range s.job.Columns {
+		q := expr.QuoteName(c.Name)
+		if strings.HasPrefix(have[c.Name], "TIMESTAMP") || have[c.Name] == "DATE" {
+			// Instants keep their zone here and lose it in UTC.
+			q = "CAST(CAST(" + q + " AS TIMESTAMPTZ) AS TIMESTAMP) AS " + q
+		} else {
+			q = "CAST(" + q + " AS VARCHAR) AS " + q
+		}
+		cols = append(cols, q)
+	}
+	return "SELECT " + strings.Join(cols, ", ") + " FROM " + from, nil
+}
+
+// missing reports every declared column that a file does not have.
+func (s *snapshot) missing(i int, names []string) error {
+	have := map[string]bool{}
+	for _, n := range names {
+		have[n] = true
+	}
+	var list diag.List
+	for _, c := range s.job.Columns {
+		if !have[c.Name] {
+			list.Add(diag.Range{}, diag.ColumnGone, "%s has no column %q%s", s.job.Labels[i], c.Name, diag.Suggest(c.Name, names)).
+				Because("it has "+strings.Join(names, ", "), "mend the name, or drop the column from the spec")
+		}
+	}
+	return list.Err()
+}
+
+func (s *snapshot) csv(i int, path string, t *text) (string, error) {
+	names := t.header
+	if !s.args.Header {
+		if len(t.first) != len(s.job.Columns) {
+			return "", diag.Diagnostic{Severity: diag.Error, Code: diag.ColumnGone, What: fmt.Sprintf("%s has %d columns in its first line, the spec declares %d", s.job.Labels[i], len(t.first), len(s.job.Columns)),
+				Why: "without a header every column of the file has to be declared, in order"}
+		}
+		names = nil
+		for _, c := range s.job.Columns {
+			names = append(names, c.Name)
+		}
+	} else if err := s.missing(i, names); err != nil {
+		return "", err
+	}
+	// Columns are positional for DuckDB, so each gets a name that cannot clash.
+	positions, declared := map[string]int{}, make([]string, len(names))
+	for k, n := range names {
+		if _, dup := positions[n]; dup {
+			return "", diag.Diagnostic{Severity: diag.Error, Code: diag.Unreadable, What: fmt.Sprintf("%s names the column %q twice", s.job.Labels[i], n), Mend: "give each column its own name"}
+		}
+		positions[n] = k
+		declared[k] = fmt.Sprintf("'c%d': 'VARCHAR'", k)
+	}
+	nulls := make([]string, len(s.args.NullValues))
+	for k, n := range s.args.NullValues {
+		nulls[k] = expr.QuoteString(n)
+	}
+	opts := []string{
+		"auto_detect=false", "delim=" + expr.QuoteString(t.delimiter), `quote='"'`, `escape='"'`, fmt.Sprintf("header=%v", s.args.Header),
+		"columns={" + strings.Join(declared, ", ") + "}", "store_rejects=true", fmt.Sprintf("rejects_table='rejects_%d'", i), fmt.Sprintf("rejects_scan='scans_%d'", i),
+		"compression=" + expr.QuoteString(t.compression), "allow_quoted_nulls=false",
+	}
+	if len(nulls) > 0 {
+		opts = append(opts, "nullstr=["+strings.Join(nulls, ", ")+"]")
+	}
+	cols := []string{fmt.Sprintf("%d::INTEGER AS _file", i)}
+	for _, c := range s.job.Columns {
+		cols = append(cols, fmt.Sprintf("c%d AS %s", positions[c.Name], expr.QuoteName(c.Name)))
+	}
+	t.from = "read_csv(" + expr.QuoteString(path) + ", " + strings.Join(opts, ", ") + ")"
+	t.columns = len(names)
+	return "SELECT " + strings.Join(cols, ", ") + " FROM " + t.from, nil
+}
+
+func (s *snapshot) jsonLines(i int, path string, t *text) (string, error) {
+	// One raw line a row keeps malformed lines visible; \x01 cannot occur in JSON.
+	t.from = "read_csv(" + expr.QuoteString(path) + ", auto_detect=false, delim=E'\\x01', quote='', escape='', header=false, columns={'l': 'VARCHAR'}, store_rejects=true, " +
+		fmt.Sprintf("rejects_table='rejects_%d', rejects_scan='scans_%d', ", i, i) + "max_line_size=16777216, compression=" + expr.QuoteString(t.compression) + ")"
+	cols := []string{fmt.Sprintf("%d::INTEGER AS _file", i)}
+	for _, c := range s.job.Columns {
+		path := `$."` + strings.ReplaceAll(c.Name, `"`, `\"`) + `"`
+		cols = append(cols, "json_extract_string(l, "+expr.QuoteString(path)+") AS "+expr.QuoteName(c.Name))
+	}
+	ok := "CASE WHEN json_valid(l) THEN json_type(l) = 'OBJECT' ELSE false END"
+	err := s.job.Engine.Rows(s.ctx, "SELECT n, l FROM (SELECT row_number() OVER () AS n, l FROM "+t.from+") WHERE l IS NOT NULL AND NOT "+ok+" ORDER BY n", func(scan func(...any) error) error {
+		var r reject
+		if err := scan(&r.Line, &r.Text); err != nil {
+			return err
+		}
+		r.File, r.Reason = s.job.Labels[i], "not a JSON object"
+		t.rejected++
+		return s.rejects.Encode(r)
+	})
+	if err != nil {
+		return "", unreadable(s.job.Labels[i], err)
+	}
+	return "SELECT " + strings.Join(cols, ", ") + " FROM " + t.from + " WHERE l IS NOT NULL AND " + ok, nil
+}

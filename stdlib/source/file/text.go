@@ -1,0 +1,179 @@
+package file
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"mlc.dev/mlc/compiler/diag"
+)
+
+// text is what a look at a text file tells before DuckDB reads it.
+type text struct {
+	compression string   // gzip or none, by the file's first bytes
+	delimiter   string   // CSV and TSV
+	header      []string // CSV with a header
+	first       []string // the first record's fields
+	lines       int64    // lines that are not blank
+	blank       int64
+
+	from     string // the FROM clause that reads it
+	columns  int    // how many columns the file has
+	rejected int64  // lines rejected while planning the read
+}
+
+// openText looks through a file once. DuckDB passes over some damage without a
+// word (a gzip file by another name, UTF-16, an unclosed quote); counting lines
+// here lets account find it.
+func openText(path, label, format string, a args) (*text, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.FileMissing, What: fmt.Sprintf("no file %q", label), Mend: "put the file there, or mend the path"}
+		}
+		return nil, unreadable(label, err)
+	}
+	defer f.Close()
+	t := &text{compression: "none", delimiter: ","}
+	if format == "tsv" {
+		t.delimiter = "\t"
+	}
+	if a.Delimiter != "" {
+		t.delimiter = a.Delimiter
+	}
+	buffered := bufio.NewReaderSize(f, 1<<20)
+	var r io.Reader = buffered
+	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		t.compression = "gzip"
+		gz, err := gzip.NewReader(buffered)
+		if err != nil {
+			return nil, unreadable(label, err)
+		}
+		r = gz
+	}
+	br := bufio.NewReaderSize(r, 1<<20)
+	if bom, _ := br.Peek(2); bytes.Equal(bom, []byte{0xff, 0xfe}) || bytes.Equal(bom, []byte{0xfe, 0xff}) {
+		return nil, unreadable(label, errors.New("it is UTF-16"))
+	}
+	if bom, _ := br.Peek(3); bytes.Equal(bom, []byte{0xef, 0xbb, 0xbf}) {
+		if _, err := br.Discard(3); err != nil {
+			return nil, unreadable(label, err)
+		}
+	}
+	head, err := br.Peek(br.Size())
+	if err != nil && err != io.EOF {
+		return nil, unreadable(label, err)
+	}
+	if format != "jsonl" {
+		c := csv.NewReader(bytes.NewReader(head))
+		c.Comma = []rune(t.delimiter)[0]
+		c.FieldsPerRecord = -1
+		t.first, err = c.Read()
+		if err != nil && err != io.EOF {
+			return nil, unreadable(label, err)
+		}
+		if a.Header {
+			t.header = t.first
+		}
+	}
+	if err := t.count(br); err != nil {
+		return nil, unreadable(label, err)
+	}
+	return t, nil
+}
+
+// count counts the lines, blank and not. A line ends in \n or \r\n.
+func (t *text) count(r *bufio.Reader) error {
+	empty := true // so far in this line
+	buf := make([]byte, 1<<20)
+	for {
+		n, err := r.Read(buf)
+		for b := buf[:n]; len(b) > 0; {
+			i := bytes.IndexByte(b, '\n')
+			line := b
+			if i >= 0 {
+				line = b[:i]
+			}
+			empty = empty && len(bytes.TrimRight(line, "\r")) == 0
+			if i < 0 {
+				break
+			}
+			if empty {
+				t.blank++
+			} else {
+				t.lines++
+			}
+			empty = true
+			b = b[i+1:]
+		}
+		if err == io.EOF {
+			if !empty {
+				t.lines++
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// account writes file i's rejects and checks that its lines are all accounted
+// for: accepted, rejected, header, blank, or inside a quoted value.
+func (s *snapshot) account(i int, accepted int64) (rejected int64, err error) {
+	t := s.texts[i]
+	if t == nil {
+		return 0, nil
+	}
+	label := s.job.Labels[i]
+	rejected = t.rejected
+	q := fmt.Sprintf("SELECT line, min(error_message), any_value(csv_line) FROM rejects_%d GROUP BY line ORDER BY line", i)
+	err = s.job.Engine.Rows(s.ctx, q, func(scan func(...any) error) error {
+		var r reject
+		var text *string
+		if err := scan(&r.Line, &r.Reason, &text); err != nil {
+			return err
+		}
+		r.File = label
+		if r.Reason = firstLine(r.Reason); text != nil {
+			r.Text = *text
+		}
+		rejected++
+		return s.rejects.Encode(r)
+	})
+	if err != nil {
+		return 0, err
+	}
+	lines := t.lines
+	if t.columns == 1 {
+		lines += t.blank // a blank line is a row of one missing value
+	}
+	if t.header != nil {
+		lines--
+	}
+	if lines == accepted+rejected {
+		return rejected, nil
+	}
+	if t.columns > 0 {
+		inside := make([]string, t.columns)
+		for k := range inside {
+			inside[k] = fmt.Sprintf("coalesce(sum(length(c%d) - length(replace(c%d, E'\\n', ''))), 0)", k, k)
+		}
+		var quoted float64
+		if err := s.job.Engine.Row(s.ctx, "SELECT CAST("+strings.Join(inside, " + ")+" AS DOUBLE) FROM "+t.from, &quoted); err != nil {
+			return 0, err
+		}
+		// Blank lines inside a quoted value count there, not as lines.
+		if all := accepted + rejected + int64(quoted); lines <= all && all <= lines+t.blank {
+			return rejected, nil
+		}
+	}
+	return 0, diag.Diagnostic{Severity: diag.Error, Code: diag.Unreadable, What: fmt.Sprintf("%s has %d lines of data, but only %d rows and %d rejected lines come out of it", label, lines, accepted, rejected),
+		Why: "a quote that is never closed swallows the lines after it", Mend: "close the quote, or write quotes inside a value twice"}
+}

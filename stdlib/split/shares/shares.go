@@ -1,0 +1,33 @@
+// Package shares is what the splits by share have in common: the arguments
+// validation and test, and the one hash that spreads rows.
+package shares
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/kind"
+)
+
+// Args are the shares of rows.
+type Args struct {
+	Validation float64 `json:"validation"`
+	Test       float64 `json:"test"`
+}
+
+// Check wants rows to be left for training.
+func Check(raw json.RawMessage) []kind.Fault {
+	if a := kind.DecodeArgs[Args](raw); a.Validation+a.Test >= 1 {
+		return []kind.Fault{{Field: "test", Code: diag.BadArgs, What: "validation and test leave no rows to train on", Mend: "make their sum less than 1"}}
+	}
+	return nil
+}
+
+// Unit spreads an identity evenly over [0,1): the first 53 bits of
+// SHA-256(seed, identity). It never changes, so rows keep their part.
+func Unit(seed uint64, id string) float64 {
+	h := sha256.Sum256(append(binary.LittleEndian.AppendUint64(nil, seed), id...))
+	return float64(binary.BigEndian.Uint64(h[:])>>11) / (1 << 53)
+}

@@ -1,0 +1,107 @@
+// Package stratified divides every class by the same shares.
+package stratified
+
+import (
+	_ "embed"
+	"encoding/json"
+	"math"
+	"sort"
+	"strconv"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/schema"
+	"mlc.dev/mlc/stdlib/split/shares"
+)
+
+//go:embed stratified.cue
+var source string
+
+// Split is the kind "stratified".
+type Split struct{}
+
+// Name is "stratified".
+func (Split) Name() string { return "stratified" }
+
+// Version of the implementation.
+func (Split) Version() int { return 1 }
+
+// Schema is #Stratified.
+func (Split) Schema() schema.Kind {
+	return schema.Kind{Family: "split", Name: "stratified", Def: "#Stratified", Source: source}
+}
+
+// Check wants training rows to be left and no prediction time.
+func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
+	faults := shares.Check(raw)
+	if info.HasTime {
+		faults = append(faults, kind.Fault{Code: diag.FittedLeak, What: "a stratified split of a problem with a prediction time",
+			Why: "training rows would lie after test rows, so the test would judge hindsight", Mend: `use split: {kind: "time", …}, or leave out label.at if time plays no part`})
+	}
+	return faults
+}
+
+// Assign orders each stratum's rows by hash and cuts it by the shares.
+func (Split) Assign(job kind.SplitJob) ([]kind.Part, error) {
+	s := kind.DecodeArgs[shares.Args](job.Args)
+	strata := map[int][]int{}
+	for i, k := range stratify(job.Label) {
+		strata[k] = append(strata[k], i)
+	}
+	out := make([]kind.Part, len(job.Label))
+	for _, rows := range strata {
+		unit := make(map[int]float64, len(rows))
+		for _, i := range rows {
+			// Rows of one group may part here, so each counts by its own place.
+			unit[i] = shares.Unit(job.Seed, job.Group[i]+"\x00"+strconv.Itoa(i))
+		}
+		sort.Slice(rows, func(a, b int) bool {
+			x, y := rows[a], rows[b]
+			return unit[x] < unit[y] || unit[x] == unit[y] && x < y
+		})
+		n := float64(len(rows))
+		test := int(math.Round(n * s.Test))
+		valid := test + int(math.Round(n*s.Validation))
+		for k, i := range rows {
+			if k < test {
+				out[i] = kind.Test
+			} else if k < valid {
+				out[i] = kind.Valid
+			}
+		}
+	}
+	return out, nil
+}
+
+// stratify numbers the strata: the label itself where it has few values, else
+// its tenth.
+func stratify(label []float64) []int {
+	distinct := map[float64]int{}
+	for _, y := range label {
+		distinct[y] = 0
+	}
+	out := make([]int, len(label))
+	if len(distinct) <= 100 {
+		values := make([]float64, 0, len(distinct))
+		for y := range distinct {
+			values = append(values, y)
+		}
+		sort.Float64s(values)
+		for k, y := range values {
+			distinct[y] = k
+		}
+		for i, y := range label {
+			out[i] = distinct[y]
+		}
+		return out
+	}
+	order := make([]int, len(label))
+	for i := range order {
+		order[i] = i
+	}
+	sort.SliceStable(order, func(a, b int) bool { return label[order[a]] < label[order[b]] })
+	for k, i := range order {
+		out[i] = k * 10 / len(order)
+	}
+	return out
+}

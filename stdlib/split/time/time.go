@@ -1,0 +1,85 @@
+// Package time divides rows by their prediction time.
+package time
+
+import (
+	_ "embed"
+	"encoding/json"
+	"slices"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/schema"
+)
+
+//go:embed time.cue
+var source string
+
+// Split is the kind "time".
+type Split struct{}
+
+// Name is "time".
+func (Split) Name() string { return "time" }
+
+// Version of the implementation.
+func (Split) Version() int { return 1 }
+
+// Schema is #TimeSplit.
+func (Split) Schema() schema.Kind {
+	return schema.Kind{Family: "split", Name: "time", Def: "#TimeSplit", Source: source}
+}
+
+type args struct {
+	Validation string `json:"validation"`
+	Test       string `json:"test"`
+}
+
+// Check wants a prediction time.
+func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
+	a := kind.DecodeArgs[args](raw)
+	var faults []kind.Fault
+	for field, s := range map[string]string{"validation": a.Validation, "test": a.Test} {
+		d, err := types.ParseDuration(s)
+		if err != nil {
+			faults = append(faults, kind.Fault{Field: field, Code: diag.BadValue, What: err.Error()})
+		} else if field == "test" && d == 0 {
+			faults = append(faults, kind.Fault{Field: field, Code: diag.BadArgs, What: "a test span of nothing", Mend: "give a span such as 30d"})
+		}
+	}
+	if !info.HasTime {
+		faults = append(faults, kind.Fault{Code: diag.NotTimed, What: "a time split of a problem without a prediction time",
+			Why: "the rows have no order in time", Mend: "name the time column in label.at, or split by random or stratified"})
+	}
+	return faults
+}
+
+// Assign counts back from the newest prediction time: test is the half-open
+// span (newest - test, newest], validation the span before it. A row is purged
+// when its window (t, t + window] crosses the start of the next part.
+func (Split) Assign(job kind.SplitJob) ([]kind.Part, error) {
+	a := kind.DecodeArgs[args](job.Args)
+	span := func(s string) int64 {
+		d, err := types.ParseDuration(s)
+		if err != nil {
+			panic(err) // checked by Check
+		}
+		return d.Microseconds()
+	}
+	out := make([]kind.Part, len(job.Time))
+	if len(out) == 0 {
+		return out, nil
+	}
+	testFrom := slices.Max(job.Time) - span(a.Test)
+	validFrom := testFrom - span(a.Validation)
+	for i, t := range job.Time {
+		switch {
+		case t > testFrom:
+			out[i] = kind.Test
+		case t > validFrom && t+job.Window > testFrom, t <= validFrom && t+job.Window > validFrom:
+			out[i] = kind.Purged
+		case t > validFrom:
+			out[i] = kind.Valid
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,64 @@
+// Package stdlib is what users choose by `kind` and by name: each kind in a
+// folder of its own, and the one table of them here.
+package stdlib
+
+import (
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/stdlib/encoder/impute"
+	"mlc.dev/mlc/stdlib/encoder/log1p"
+	"mlc.dev/mlc/stdlib/encoder/onehot"
+	"mlc.dev/mlc/stdlib/encoder/ordinal"
+	"mlc.dev/mlc/stdlib/encoder/passthrough"
+	"mlc.dev/mlc/stdlib/encoder/quantilebins"
+	"mlc.dev/mlc/stdlib/encoder/standardize"
+	"mlc.dev/mlc/stdlib/metric"
+	"mlc.dev/mlc/stdlib/source/file"
+	"mlc.dev/mlc/stdlib/split/files"
+	"mlc.dev/mlc/stdlib/split/random"
+	"mlc.dev/mlc/stdlib/split/stratified"
+	"mlc.dev/mlc/stdlib/split/time"
+	"mlc.dev/mlc/stdlib/trainer/gbdt"
+	"mlc.dev/mlc/stdlib/trainer/linear"
+	"mlc.dev/mlc/stdlib/trainer/prior"
+	"mlc.dev/mlc/stdlib/trainer/rule"
+)
+
+// Kinds returns the table.
+func Kinds() kind.Kinds {
+	return kind.Kinds{
+		Sources: kind.Of[kind.Source](
+			file.Source{},
+		),
+		Encoders: kind.Of[kind.Encoder](
+			impute.Encoder{},
+			log1p.Encoder{},
+			onehot.Encoder{},
+			ordinal.Encoder{},
+			passthrough.Encoder{},
+			quantilebins.Encoder{},
+			standardize.Encoder{},
+		),
+		Splits: kind.Of[kind.Split](
+			files.Split{},
+			random.Split{},
+			stratified.Split{},
+			time.Split{},
+		),
+		Trainers: kind.Of[kind.Trainer](
+			gbdt.Trainer{},
+			linear.Trainer{},
+			prior.Trainer{},
+			rule.Trainer{},
+		),
+		Metrics: kind.Of[kind.Metric](
+			metric.Accuracy{},
+			metric.F1{},
+			metric.LogLoss{},
+			metric.MAE{},
+			metric.PRAUC{},
+			metric.R2{},
+			metric.RMSE{},
+			metric.ROCAUC{},
+		),
+	}
+}
