@@ -257,16 +257,18 @@ func (s *System) path(f string) string {
 
 // changes tells how a step's own arguments and version differ from the last time.
 func changes(step plan.Step, last state.Last) []Reason {
-	var out []Reason
-	if last.Version != "" && step.Version != last.Version {
-		out = append(out, Reason{Text: fmt.Sprintf("mlc computes it otherwise now (version %s, was %s)", step.Version, last.Version)})
+	if last.Args == nil {
+		return nil
 	}
-	if string(step.Args) == string(last.Args) || last.Args == nil {
-		return out
+	if string(step.Args) == string(last.Args) {
+		if step.Version != last.Version {
+			return []Reason{{Text: fmt.Sprintf("mlc computes it otherwise now (version %s, was %s)", step.Version, last.Version)}}
+		}
+		return nil
 	}
 	var was, is any
 	if json.Unmarshal(last.Args, &was) != nil || json.Unmarshal(step.Args, &is) != nil {
-		return out
+		return []Reason{{Text: "its arguments changed", Path: step.At}}
 	}
 	var diffs []Reason
 	diff("", was, is, func(path, text string) {
@@ -275,7 +277,7 @@ func changes(step plan.Step, last state.Last) []Reason {
 	if n := len(diffs); n > 4 {
 		diffs = append(diffs[:3], Reason{Text: fmt.Sprintf("and %d more changes", n-3)})
 	}
-	return append(out, diffs...)
+	return diffs
 }
 
 // specPath finds where an argument is declared: the longest known prefix of its
@@ -348,6 +350,9 @@ func short(v any) string {
 	}
 	if s := string(b); len(s) <= 60 {
 		return s
+	}
+	if s, ok := v.(string); ok && strings.HasPrefix(s, "sha256:") {
+		return plan.Digest(s).Short()
 	}
 	return string(b[:57]) + "..."
 }

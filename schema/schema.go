@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"sort"
 	"strings"
 )
@@ -124,4 +125,26 @@ func (f Files) Names() []string {
 	}
 	sort.Strings(out)
 	return out
+}
+
+var definition = regexp.MustCompile(`(?m)^(#[A-Za-z]+):`)
+
+// Permissive returns a module with the same definitions, all of which allow
+// anything: what users wrote can be read through it when it is wrong.
+func (f Files) Permissive() Files {
+	names := map[string]bool{}
+	for n, b := range f {
+		if strings.HasSuffix(n, "module.cue") {
+			continue
+		}
+		for _, m := range definition.FindAllSubmatch(b, -1) {
+			names[string(m[1])] = true
+		}
+	}
+	all := make([]string, 0, len(names))
+	for n := range names {
+		all = append(all, n)
+	}
+	sort.Strings(all)
+	return Files{"cue.mod/module.cue": f["cue.mod/module.cue"], "schema/schema.cue": []byte("package schema\n\n" + strings.Join(all, ": _\n") + ": _\n")}
 }

@@ -168,14 +168,16 @@ func (r *resolver) source(name string, v *spec.Value) {
 		r.addLabel(v.Path, diag.BadArgs, "source %q declares no columns", name).Because("only declared columns are read", "")
 	}
 	own := map[string]json.RawMessage{}
+	whole := true
 	for _, f := range v.Fields {
 		if f.Name != "columns" && f.Name != "time" && f.Name != "max_quarantine" {
 			own[f.Name], _ = f.Value.MarshalJSON()
+			whole = whole && !r.spec.Broken(f.Value.Path)
 		}
 	}
 	s.Args, _ = json.Marshal(own)
 	r.time(s, v.Get("time"))
-	if !r.spec.Broken(v.Path) {
+	if whole && v.Get("path") != nil {
 		files, faults := k.Files(s.Args, r.spec.Dir)
 		s.Files = files
 		r.faults(v.Path, faults)
@@ -230,10 +232,16 @@ func (r *resolver) columnRef(s *ir.Source, v *spec.Value) *ir.Column {
 		return nil
 	}
 	c := s.Column(name)
-	if c == nil && !r.spec.Broken(s.Path+".columns") {
+	if c == nil && !r.unsure(s, name) {
 		r.noColumn(r.spec.At(v.Path), s, name)
 	}
 	return c
+}
+
+// unsure tells whether a column may be missing only because of a mistake in its
+// declaration, which is reported there.
+func (r *resolver) unsure(s *ir.Source, name string) bool {
+	return len(s.Columns) == 0 || r.spec.Broken(s.Path+".columns."+name)
 }
 
 func (r *resolver) noColumn(at diag.Range, s *ir.Source, name string) {
@@ -325,9 +333,9 @@ func (r *resolver) snapshot(g *ir.Group, v *spec.Value) {
 		}
 		c := g.Source.Column(name)
 		switch {
-		case c == nil && renamed:
+		case c == nil && renamed && !r.unsure(g.Source, name):
 			r.noColumn(r.spec.At(v.Path+".key."+k.Name), g.Source, name)
-		case c == nil && !r.spec.Broken(g.Source.Path):
+		case c == nil && !r.unsure(g.Source, name):
 			r.add(v.Path+".source", diag.KeyMismatch, "source %q has no column %q, the key of entity %q", g.Source.Name, k.Name, e.Name).
 				Because("rows are joined by the entity's key", fmt.Sprintf("name the column that holds it: key: %s: \"…\"", k.Name))
 		case c != nil && c.Type != k.Type && c.Type != types.Invalid && k.Type != types.Invalid:
@@ -510,7 +518,7 @@ func (r *resolver) sourceScope(s *ir.Source) (expr.Scope, []string, func(diag.Ra
 			if c := s.Column(name); c != nil {
 				return c.Type, true
 			}
-			return types.Invalid, r.spec.Broken(s.Path + ".columns")
+			return types.Invalid, r.unsure(s, name)
 		}, s.ColumnNames(), func(at diag.Range, name string) {
 			r.noColumn(at, s, name)
 		}

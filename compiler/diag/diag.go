@@ -183,6 +183,9 @@ func (l ListError) Error() string {
 func Suggest(name string, candidates []string) string {
 	best, bestDist := "", 1<<30
 	for _, c := range candidates {
+		if c == name {
+			continue
+		}
 		if d := editDistance(name, c); d < bestDist || d == bestDist && c < best {
 			best, bestDist = c, d
 		}

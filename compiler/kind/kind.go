@@ -195,6 +195,8 @@ type Trainer interface {
 	// Defaults returns the encoders, as arguments with their kind, for a feature
 	// of a type when the spec names none.
 	Defaults(t types.Type) []json.RawMessage
+	// Features reports whether it looks at the features at all.
+	Features() bool
 	// Memory estimates the bytes that training needs.
 	Memory(args json.RawMessage, rows int64, cols int) int64
 	// Train learns from job.Train, may stop early by job.Valid, and sees nothing else.

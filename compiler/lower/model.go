@@ -201,13 +201,17 @@ func (l *lowerer) model(s *ir.System, m *ir.Model) {
 
 	t := transformArgs(m, fs)
 	model := l.train(m, m.Name, m.Path, t, m.Trainer, encoders(m.Inputs), dataset, split)
-	bt := t
-	var baseEncoders []kind.Kind
-	if p.Rule != nil {
-		f := RawFeature{ruleFeature, p.Rule.Type}
+	bt, baseEncoders := t, encoders(m.Inputs)
+	// A baseline that looks at one thing or at none does not depend on the
+	// model's features and encoders.
+	only := func(f RawFeature) {
 		bt = TransformArgs{Raw: []RawFeature{f}, Inputs: []EncodedInput{{f.Name, p.Baseline.Kind.Defaults(f.Type)}}}
-	} else {
-		baseEncoders = encoders(m.Inputs)
+		baseEncoders = nil
+	}
+	if p.Rule != nil {
+		only(RawFeature{ruleFeature, p.Rule.Type})
+	} else if !p.Baseline.Kind.Features() {
+		only(t.Raw[0])
 	}
 	base := l.train(m, m.Name+".baseline", p.Baseline.Path, bt, p.Baseline, baseEncoders, dataset, split)
 

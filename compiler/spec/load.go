@@ -40,7 +40,9 @@ type Spec struct {
 	Root *Value
 
 	places map[string]place
-	broken map[string]bool
+	broken map[string]bool  // paths at or below which something is wrong
+	faulty map[string]bool  // paths whose own value is wrong
+	told   map[mistake]bool // what convert has reported
 	value  cue.Value
 }
 
@@ -61,7 +63,7 @@ func Load(ctx context.Context, dir string, files schema.Files) (*Spec, diag.List
 		list.Add(diag.Range{}, diag.NoSpec, "%v", err)
 		return nil, list
 	}
-	s := &Spec{Dir: dir, Files: map[string][]byte{}, places: map[string]place{}, broken: map[string]bool{}}
+	s := &Spec{Dir: dir, Files: map[string][]byte{}, places: map[string]place{}, broken: map[string]bool{}, faulty: map[string]bool{}, told: map[mistake]bool{}}
 	names, err := filepath.Glob(filepath.Join(dir, "*.cue"))
 	if err != nil || len(names) == 0 {
 		list.Add(diag.Range{}, diag.NoSpec, "no .cue file in %s", dir).Because("a spec is a folder of .cue files", "run `mlc init` to begin one, or go to the spec's folder")
@@ -92,15 +94,58 @@ func Load(ctx context.Context, dir string, files schema.Files) (*Spec, diag.List
 		}
 		return nil, list
 	}
-	if err := v.Validate(cue.Concrete(true), cue.Final(), cue.All()); err != nil {
+	if err := validate(v); err != nil {
 		s.convert(err, &list, diag.BadValue)
+		s.waves(inst, files, &list)
+	} else {
+		s.Root = s.read(s.value, "")
 	}
 	if _, ok := s.places[""]; ok && !s.usesSchema(inst.Files) {
 		list.Add(s.At(""), diag.NoSystem, "system is not a schema.#System").Because("without it nothing checks its fields", "write system: schema.#System & {…}")
 	}
-	s.Root = s.read(s.value, "")
 	list.Sort()
 	return s, list
+}
+
+func validate(v cue.Value) error {
+	return v.Validate(cue.Concrete(true), cue.Final(), cue.All())
+}
+
+// waves finds what CUE's first error hides: it stops at a struct in conflict,
+// and says nothing of the rest of it. The user's own data, read without the
+// schema and without the values already reported, is held against the schema
+// again until nothing new comes. What is then left, with defaults, is Root.
+func (s *Spec) waves(inst *buildInstance, files schema.Files, list *diag.List) {
+	var system cue.Value
+	for _, imp := range inst.Imports {
+		if strings.HasPrefix(imp.ImportPath, schema.Package) {
+			system = cuecontext.New().BuildInstance(imp).LookupPath(cue.ParsePath("#System"))
+		}
+	}
+	if !system.Exists() {
+		return // the spec does not import the schema, and that is reported
+	}
+	v := system.Context().BuildInstance(s.instance(files.Permissive())).LookupPath(cue.ParsePath("system"))
+	raw := s.read(v, "")
+	if raw == nil {
+		return
+	}
+	for range 10 { // each wave needs the one before; real specs have two or three
+		left := raw.without(s.faulty)
+		b, err := left.MarshalJSON()
+		if err != nil {
+			return
+		}
+		s.value = system.Unify(system.Context().CompileBytes(b))
+		n := len(s.faulty)
+		if err := validate(s.value); err != nil {
+			s.convert(err, list, diag.BadValue)
+		}
+		if len(s.faulty) == n {
+			break
+		}
+	}
+	s.Root = s.read(s.value, "")
 }
 
 // instance loads the package with the schema as a module that is there without
@@ -424,13 +469,13 @@ func (s *Spec) breakAt(path string) {
 	}
 }
 
+// mistake tells reports apart.
+type mistake struct{ path, msg string }
+
 // convert turns CUE errors into diagnostics, one for each mistake.
 func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
-	type mistake struct {
-		path, msg string
-	}
-	seen := map[mistake]bool{}
 	all := errors.Errors(err)
+	found := map[string]bool{} // joined to faulty at the end: one value can be wrong twice
 	for _, e := range all {
 		path := s.path(e.Path())
 		format, args := e.Msg()
@@ -438,19 +483,23 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 		if strings.Contains(msg, "errors in empty disjunction") {
 			continue // the arms' own errors follow
 		}
-		if seen[mistake{path, msg}] {
+		if s.told[mistake{path, msg}] || s.within(path) {
 			continue
 		}
-		seen[mistake{path, msg}] = true
+		s.told[mistake{path, msg}] = true
 		s.breakAt(path)
 		at := s.errorPlace(e, path)
+		missing := strings.Contains(msg, "required but not present") || strings.Contains(msg, "incomplete value")
+		if !missing && path != "" {
+			found[path] = true
+		}
 		switch {
 		case strings.Contains(msg, "field not allowed"):
 			up, _ := parent(path)
 			name := strings.TrimPrefix(strings.TrimPrefix(path, up), ".")
 			list.Add(s.labelOr(path, at), diag.UnknownField, "unknown field %q%s", name, diag.Suggest(name, s.allowed(up))).
 				Because("", "see `mlc explain MLC1101`")
-		case strings.Contains(msg, "required but not present") || strings.Contains(msg, "incomplete value"):
+		case missing:
 			up, _ := parent(path)
 			name := strings.TrimPrefix(strings.TrimPrefix(path, up), ".")
 			if slices.ContainsFunc(all, func(o errors.Error) bool {
@@ -474,7 +523,21 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 			list.Add(at, diag.BadValue, "%s", msg)
 		}
 	}
+	for p := range found {
+		s.faulty[p] = true
+	}
 	s.onePerPath(list)
+}
+
+// within tells whether a path is, or lies below, one that is already known to be
+// wrong.
+func (s *Spec) within(path string) bool {
+	for ok := path != ""; ok; path, ok = parent(path) {
+		if s.faulty[path] {
+			return true
+		}
+	}
+	return false
 }
 
 // onePerPath keeps, of several complaints about one value, the schema's own
@@ -518,9 +581,10 @@ func orSystem(path string) string {
 	return path
 }
 
-// path makes ours of a CUE error's path, which begins with "system".
+// path makes ours of a CUE error's path, which begins with system, or with
+// #System in later waves.
 func (s *Spec) path(sels []string) string {
-	if len(sels) > 0 && sels[0] == "system" {
+	if len(sels) > 0 && (sels[0] == "system" || sels[0] == "#System") {
 		sels = sels[1:]
 	}
 	out := ""

@@ -26,7 +26,7 @@ func Format(name string, src []byte) ([]byte, diag.List) {
 	f, err := parser.ParseFile(name, src, parser.ParseComments)
 	var list diag.List
 	if err != nil {
-		s := &Spec{Files: map[string][]byte{name: src}, places: map[string]place{}, broken: map[string]bool{}}
+		s := &Spec{Files: map[string][]byte{name: src}, places: map[string]place{}, broken: map[string]bool{}, faulty: map[string]bool{}, told: map[mistake]bool{}}
 		s.convert(err, &list, diag.Syntax)
 		return nil, list
 	}
@@ -39,7 +39,7 @@ func Format(name string, src []byte) ([]byte, diag.List) {
 
 // RenderCUE prints data as CUE: package clause, import and system.
 func RenderCUE(pkg string, system any) ([]byte, error) {
-	b, err := json.Marshal(system)
+	b, err := json.MarshalIndent(system, "", "\t") // a line each, which the formatter keeps
 	if err != nil {
 		return nil, err
 	}

@@ -224,3 +224,20 @@ func valueOf(x any) *Value {
 	}
 	return &Value{Scalar: x}
 }
+
+// without is a copy that leaves out the given paths.
+func (v *Value) without(paths map[string]bool) *Value {
+	out := *v
+	out.Fields, out.List = nil, nil
+	for _, f := range v.Fields {
+		if !paths[f.Value.Path] {
+			out.Fields = append(out.Fields, &Field{f.Name, f.Value.without(paths)})
+		}
+	}
+	for _, e := range v.List {
+		if !paths[e.Path] {
+			out.List = append(out.List, e.without(paths))
+		}
+	}
+	return &out
+}

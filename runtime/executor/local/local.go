@@ -137,7 +137,7 @@ func (e *Executor) layout(job executor.Job) error {
 			return err
 		}
 	}
-	b, err := json.MarshalIndent(s, "", "  ")
+	b, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}

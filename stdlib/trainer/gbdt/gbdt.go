@@ -58,6 +58,9 @@ func (Trainer) Defaults(t types.Type) []json.RawMessage {
 	return []json.RawMessage{[]byte(`{"kind":"passthrough"}`)}
 }
 
+// Features is true.
+func (Trainer) Features() bool { return true }
+
 // Memory is that of the matrix, its bins, and the rows' state.
 func (Trainer) Memory(_ json.RawMessage, rows int64, cols int) int64 {
 	return rows * int64(5*cols+48)

@@ -53,6 +53,9 @@ func (Trainer) Defaults(t types.Type) []json.RawMessage {
 	return []json.RawMessage{[]byte(`{"kind":"impute","with":"median"}`), []byte(`{"kind":"standardize"}`)}
 }
 
+// Features is true.
+func (Trainer) Features() bool { return true }
+
 // Memory is that of the matrix and of a few vectors of it.
 func (Trainer) Memory(_ json.RawMessage, rows int64, cols int) int64 {
 	return rows*int64(4*cols+24) + int64(cols)*int64(cols)*16

@@ -40,6 +40,9 @@ func (Trainer) Defaults(t types.Type) []json.RawMessage {
 	return []json.RawMessage{[]byte(`{"kind":"passthrough"}`)}
 }
 
+// Features is false: every row gets the same.
+func (Trainer) Features() bool { return false }
+
 // Memory is that of the matrix.
 func (Trainer) Memory(_ json.RawMessage, rows int64, cols int) int64 { return rows * int64(4*cols+8) }
 

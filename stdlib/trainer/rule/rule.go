@@ -40,6 +40,9 @@ func (Trainer) Check(json.RawMessage, string) []kind.Fault { return nil }
 // Defaults numbers texts and takes the rest as it is.
 func (Trainer) Defaults(t types.Type) []json.RawMessage { return prior.Trainer{}.Defaults(t) }
 
+// Features is true: its one feature is the answer.
+func (Trainer) Features() bool { return true }
+
 // Memory is that of the matrix.
 func (Trainer) Memory(_ json.RawMessage, rows int64, cols int) int64 { return rows * int64(4*cols+8) }
 
