@@ -74,7 +74,11 @@ func Compile(ctx context.Context, o Options, kinds kind.Kinds) (*Result, diag.Li
 	if r.Spec == nil {
 		return r, list
 	}
-	r.System, more = check.System(r.Spec, kinds, r.Env)
+	e := r.Env
+	if more.HasErrors() {
+		e = nil // nothing can be proved against it
+	}
+	r.System, more = check.System(r.Spec, kinds, e)
 	list = append(list, more...)
 	list.Sort()
 	if !list.HasErrors() {

@@ -80,7 +80,7 @@ func localRunner() Runner {
 }
 
 // Load reads NAME.mlc.hcl in dir, or Local where name is "local" and there is no
-// such file. vars are the values of --var; MLC_VAR_x comes after them.
+// such file. Where the list has errors the environment serves positions only. vars are the values of --var; MLC_VAR_x comes after them.
 func Load(dir, name string, vars map[string]string) (*Environment, diag.List) {
 	var list diag.List
 	path := filepath.Join(dir, name+".mlc.hcl")
@@ -109,7 +109,7 @@ func Load(dir, name string, vars map[string]string) (*Environment, diag.List) {
 	e.Name, e.Files = name, map[string][]byte{base: src}
 	f, diags := hclsyntax.ParseConfig(src, base, hcl.InitialPos)
 	if diags.HasErrors() {
-		return nil, convertAll(diags, diag.EnvSyntax)
+		return e, convertAll(diags, diag.EnvSyntax)
 	}
 	var head struct {
 		Variables []variable `hcl:"variable,block"`
@@ -123,7 +123,7 @@ func Load(dir, name string, vars map[string]string) (*Environment, diag.List) {
 	diags = append(diags, gohcl.DecodeBody(head.Rest, ctx, &body)...)
 	list = convertAll(diags, diag.EnvValue)
 	if list.HasErrors() {
-		return nil, list
+		return e, list
 	}
 	if len(body.Runners) > 0 {
 		e.Runners = nil
@@ -189,6 +189,7 @@ func variables(decls []variable, vars map[string]string) (map[string]cty.Value, 
 	for _, d := range decls {
 		names[d.Name] = true
 		want := cty.String
+		out[d.Name] = cty.DynamicVal // of a variable in error, so that its uses are not
 		if d.Type != nil && d.Type.Range().Start != d.Type.Range().End {
 			t, ds := typeexpr.TypeConstraint(d.Type)
 			if diags = append(diags, ds...); ds.HasErrors() {
@@ -256,11 +257,10 @@ func rangeOf(r hcl.Range) diag.Range {
 	return diag.Range{File: r.Filename, Start: r.Start.Byte, End: r.End.Byte}
 }
 
-// convertAll makes ours of HCL's diagnostics, without the complaint about an
-// unknown value that follows a failed expression on its line.
+// convertAll makes ours of HCL's diagnostics, without the complaints about unknown
+// values that follow a failed expression.
 func convertAll(diags hcl.Diagnostics, code diag.Code) diag.List {
 	var list diag.List
-	lines := map[string]bool{}
 	for _, d := range diags {
 		if d.Severity != hcl.DiagError {
 			continue
@@ -268,11 +268,9 @@ func convertAll(diags hcl.Diagnostics, code diag.Code) diag.List {
 		at := diag.Range{}
 		if d.Subject != nil {
 			at = rangeOf(*d.Subject)
-			line := fmt.Sprint(d.Subject.Filename, d.Subject.Start.Line)
-			if lines[line] && strings.Contains(d.Detail, "must be known") {
-				continue
-			}
-			lines[line] = true
+		}
+		if strings.Contains(d.Detail, "must be known") {
+			continue // what it depends on has been reported
 		}
 		what := strings.ToLower(d.Summary[:1]) + d.Summary[1:]
 		list.Add(at, code, "%s", strings.TrimSuffix(what, ".")).Because(strings.TrimSuffix(d.Detail, "."), "")

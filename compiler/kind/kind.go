@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sort"
+	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/onnx"
@@ -96,6 +97,18 @@ type Fault struct {
 	Code       diag.Code
 	What       string
 	Why, Mend  string
+}
+
+// Faults are mistakes of the user's that a kind finds while it runs.
+type Faults []Fault
+
+// Error joins the texts.
+func (f Faults) Error() string {
+	out := make([]string, len(f))
+	for i, x := range f {
+		out[i] = x.What
+	}
+	return strings.Join(out, "; ")
 }
 
 // Engine is the set-wise SQL engine as kinds use it: DuckDB's dialect.

@@ -497,8 +497,11 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 		case strings.Contains(msg, "field not allowed"):
 			up, _ := parent(path)
 			name := strings.TrimPrefix(strings.TrimPrefix(path, up), ".")
-			list.Add(s.labelOr(path, at), diag.UnknownField, "unknown field %q%s", name, diag.Suggest(name, s.allowed(up))).
-				Because("", "see `mlc explain MLC1101`")
+			meant := diag.Suggest(name, s.allowed(up))
+			if meant != "" { // what is meant is not missing
+				s.broken[join(up, strings.Split(meant, `"`)[1])] = true
+			}
+			list.Add(s.labelOr(path, at), diag.UnknownField, "unknown field %q%s", name, meant).Because("", "see `mlc explain MLC1101`")
 		case missing:
 			up, _ := parent(path)
 			name := strings.TrimPrefix(strings.TrimPrefix(path, up), ".")

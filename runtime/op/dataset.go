@@ -118,15 +118,15 @@ func (b *builder) labels() error {
 	}
 	finite := "true"
 	if b.a.Task == kind.Regression {
-		finite = "coalesce(isfinite(y), true)"
+		finite = "coalesce(isfinite(_y), true)"
 	}
-	err := b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE labelled AS SELECT _row, _file, y, CASE WHEN y IS NULL THEN 'missing label' WHEN NOT %s THEN 'infinite label' WHEN NOT timed THEN 'missing time' WHEN NOT mature THEN 'outcome not yet known' END AS dropped FROM (SELECT _row, _file, %s AS y, %s AS timed, %s AS mature FROM %s AS l)",
+	err := b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE labelled AS SELECT _row, _y, CASE WHEN _y IS NULL THEN 'missing label' WHEN NOT %s THEN 'infinite label' WHEN NOT _timed THEN 'missing time' WHEN NOT _mature THEN 'outcome not yet known' END AS _dropped FROM (SELECT _row, %s AS _y, %s AS _timed, %s AS _mature FROM %s AS l)",
 		finite, b.a.Label, at, mature, b.s.rows(b.a.Source)))
 	if err != nil {
 		return err
 	}
 	var kept int64
-	err = b.db.Rows(b.ctx, "SELECT dropped, count(*) FROM labelled GROUP BY 1 ORDER BY 1", func(scan func(...any) error) error {
+	err = b.db.Rows(b.ctx, "SELECT _dropped, count(*) FROM labelled GROUP BY 1 ORDER BY 1", func(scan func(...any) error) error {
 		var reason *string
 		var n int64
 		if err := scan(&reason, &n); err != nil {
@@ -146,7 +146,7 @@ func (b *builder) labels() error {
 		return fault("label", diag.BadLabel, fmt.Sprint(b.meta.Dropped), "look at the label's expression and its columns' profiles", "no row has a label")
 	}
 	var classes []string
-	err = b.db.Rows(b.ctx, "SELECT DISTINCT CAST(y AS VARCHAR) AS c, TRY_CAST(c AS DOUBLE) AS n FROM labelled WHERE dropped IS NULL ORDER BY n NULLS LAST, c LIMIT 10001", func(scan func(...any) error) error {
+	err = b.db.Rows(b.ctx, "SELECT DISTINCT CAST(_y AS VARCHAR) AS c, TRY_CAST(c AS DOUBLE) AS n FROM labelled WHERE _dropped IS NULL ORDER BY n NULLS LAST, c LIMIT 10001", func(scan func(...any) error) error {
 		var c string
 		var n *float64
 		if err := scan(&c, &n); err != nil {
@@ -174,13 +174,13 @@ func (b *builder) labels() error {
 // of the label's own row.
 func (b *builder) spine() error {
 	a := b.a
-	y := "CAST(y AS DOUBLE)"
+	y := "CAST(_y AS DOUBLE)"
 	if a.Task == kind.Multiclass {
 		quoted := make([]string, len(b.meta.Task.Classes))
 		for i, c := range b.meta.Task.Classes {
 			quoted[i] = expr.QuoteString(c)
 		}
-		y = "CAST(list_position([" + strings.Join(quoted, ", ") + "], y) - 1 AS DOUBLE)"
+		y = "CAST(list_position([" + strings.Join(quoted, ", ") + "], _y) - 1 AS DOUBLE)"
 	}
 	at := "0::BIGINT"
 	if a.At != "" {
@@ -209,7 +209,7 @@ func (b *builder) spine() error {
 			}
 		}
 	}
-	return b.db.Exec(b.ctx, "CREATE TEMP TABLE spine AS SELECT "+strings.Join(cols, ", ")+" FROM "+b.s.rows(a.Source)+" AS l JOIN labelled USING (_row) WHERE dropped IS NULL")
+	return b.db.Exec(b.ctx, "CREATE TEMP TABLE spine AS SELECT "+strings.Join(cols, ", ")+" FROM "+b.s.rows(a.Source)+" AS l JOIN labelled USING (_row) WHERE _dropped IS NULL")
 }
 
 // joins makes a table for each snapshot, a row for each of the spine's, and

@@ -65,7 +65,16 @@ func Run(ctx context.Context, dir string, kinds kind.Kinds, emit func(executor.E
 		if !errors.As(err, &faults) {
 			var one diag.Diagnostic
 			var list diag.ListError
+			var kinds kind.Faults
 			switch {
+			case errors.As(err, &kinds):
+				for _, f := range kinds {
+					arg := "args"
+					if f.Field != "" {
+						arg += "." + f.Field
+					}
+					faults = append(faults, executor.Fault{Arg: arg, Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: f.Code, What: f.What, Why: f.Why, Mend: f.Mend}})
+				}
 			case errors.As(err, &one):
 				faults = executor.Faults{{Diagnostic: one}}
 			case errors.As(err, &list):

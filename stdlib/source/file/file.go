@@ -129,8 +129,12 @@ func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.Snapshot
 }
 
 func unreadable(label string, err error) error {
-	return diag.Diagnostic{Severity: diag.Error, Code: diag.Unreadable, What: fmt.Sprintf("%s cannot be read: %s", label, firstLine(err.Error())),
-		Mend: "check the file's format, delimiter and encoding (UTF-8)"}
+	return fault("path", diag.Unreadable, fmt.Sprintf("%s cannot be read: %s", label, firstLine(err.Error())), "", "check the file's format, delimiter and encoding (UTF-8)")
+}
+
+// fault is a mistake in a file, told at a field of the source.
+func fault(field string, code diag.Code, what, why, mend string) error {
+	return kind.Faults{{Field: field, Code: code, What: what, Why: why, Mend: mend}}
 }
 
 func firstLine(s string) string { l, _, _ := strings.Cut(s, "\n"); return l }
@@ -150,7 +154,7 @@ func (a args) format(path string) (string, error) {
 	case ".parquet":
 		return "parquet", nil
 	}
-	return "", diag.Diagnostic{Severity: diag.Error, Code: diag.Unreadable, What: fmt.Sprintf("the name of %s does not tell its format", path), Mend: `set format: "csv", "tsv", "jsonl" or "parquet"`}
+	return "", fault("path", diag.Unreadable, fmt.Sprintf("the name of %s does not tell its format", path), "", `set format: "csv", "tsv", "jsonl" or "parquet"`)
 }
 
 type snapshot struct {
@@ -186,7 +190,7 @@ func (s *snapshot) read(i int, path string) (string, error) {
 	}
 	s.texts = append(s.texts, t)
 	if t.lines == 0 {
-		return "", diag.Diagnostic{Severity: diag.Error, Code: diag.FileEmpty, What: fmt.Sprintf("%s is empty", label), Why: "it holds no header and no rows", Mend: "check what wrote it"}
+		return "", fault("path", diag.FileEmpty, fmt.Sprintf("%s is empty", label), "it holds no header and no rows", "check what wrote it")
 	}
 	if format == "jsonl" {
 		return s.jsonLines(i, path, t)
@@ -227,22 +231,25 @@ func (s *snapshot) missing(i int, names []string) error {
 	for _, n := range names {
 		have[n] = true
 	}
-	var list diag.List
+	var faults kind.Faults
 	for _, c := range s.job.Columns {
 		if !have[c.Name] {
-			list.Add(diag.Range{}, diag.ColumnGone, "%s has no column %q%s", s.job.Labels[i], c.Name, diag.Suggest(c.Name, names)).
-				Because("it has "+strings.Join(names, ", "), "mend the name, or drop the column from the spec")
+			faults = append(faults, kind.Fault{Field: "columns." + c.Name, Code: diag.ColumnGone, What: fmt.Sprintf("%s has no column %q%s", s.job.Labels[i], c.Name, diag.Suggest(c.Name, names)),
+				Why: "it has " + strings.Join(names, ", "), Mend: "mend the name, or drop the column from the spec"})
 		}
 	}
-	return list.Err()
+	if len(faults) > 0 {
+		return faults
+	}
+	return nil
 }
 
 func (s *snapshot) csv(i int, path string, t *text) (string, error) {
 	names := t.header
 	if !s.args.Header {
 		if len(t.first) != len(s.job.Columns) {
-			return "", diag.Diagnostic{Severity: diag.Error, Code: diag.ColumnGone, What: fmt.Sprintf("%s has %d columns in its first line, the spec declares %d", s.job.Labels[i], len(t.first), len(s.job.Columns)),
-				Why: "without a header every column of the file has to be declared, in order"}
+			return "", fault("columns", diag.ColumnGone, fmt.Sprintf("%s has %d columns in its first line, the spec declares %d", s.job.Labels[i], len(t.first), len(s.job.Columns)),
+				"without a header every column of the file has to be declared, in order", "")
 		}
 		names = nil
 		for _, c := range s.job.Columns {
@@ -255,7 +262,7 @@ func (s *snapshot) csv(i int, path string, t *text) (string, error) {
 	positions, declared := map[string]int{}, make([]string, len(names))
 	for k, n := range names {
 		if _, dup := positions[n]; dup {
-			return "", diag.Diagnostic{Severity: diag.Error, Code: diag.Unreadable, What: fmt.Sprintf("%s names the column %q twice", s.job.Labels[i], n), Mend: "give each column its own name"}
+			return "", fault("path", diag.Unreadable, fmt.Sprintf("%s names the column %q twice", s.job.Labels[i], n), "", "give each column its own name")
 		}
 		positions[n] = k
 		declared[k] = fmt.Sprintf("'c%d': 'VARCHAR'", k)

@@ -35,7 +35,7 @@ func openText(path, label, format string, a args) (*text, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.FileMissing, What: fmt.Sprintf("no file %q", label), Mend: "put the file there, or mend the path"}
+			return nil, fault("path", diag.FileMissing, fmt.Sprintf("no file %q", label), "", "put the file there, or mend the path")
 		}
 		return nil, unreadable(label, err)
 	}
@@ -174,6 +174,6 @@ func (s *snapshot) account(i int, accepted int64) (rejected int64, err error) {
 			return rejected, nil
 		}
 	}
-	return 0, diag.Diagnostic{Severity: diag.Error, Code: diag.Unreadable, What: fmt.Sprintf("%s has %d lines of data, but only %d rows and %d rejected lines come out of it", label, lines, accepted, rejected),
-		Why: "a quote that is never closed swallows the lines after it", Mend: "close the quote, or write quotes inside a value twice"}
+	return 0, fault("path", diag.Unreadable, fmt.Sprintf("%s has %d lines of data, but only %d rows and %d rejected lines come out of it", label, lines, accepted, rejected),
+		"a quote that is never closed swallows the lines after it", "close the quote, or write quotes inside a value twice")
 }

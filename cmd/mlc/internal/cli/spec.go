@@ -95,7 +95,11 @@ func (a *app) init(ctx context.Context, dir string, vendor bool) error {
 		return fmt.Errorf("CUE's cache: %w", err)
 	}
 	if found, _ := filepath.Glob(filepath.Join(dir, "*.cue")); len(found) == 0 {
-		if err := wrote(filepath.Join(dir, name+".cue"), fmt.Appendf(nil, starter, name, name)); err != nil {
+		text, list := spec.Format(name+".cue", fmt.Appendf(nil, starter, name, name))
+		if err := list.Err(); err != nil {
+			return err
+		}
+		if err := wrote(filepath.Join(dir, name+".cue"), text); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,38 @@
+# Every target gets what it needs: Go modules by go, ONNX Runtime by mlc doctor.
+GO      ?= go
+GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.14.0
+
+.PHONY: build demo test lint bench quality update runtime-library
+
+build:
+	$(GO) build -o bin/mlc ./cmd/mlc
+
+runtime-library: build
+	bin/mlc doctor --fix
+
+# The main job: a spec becomes a gated, registered model that predicts.
+demo: runtime-library
+	bin/mlc -C examples/flights vet
+	bin/mlc -C examples/flights plan
+	bin/mlc -C examples/flights apply
+	bin/mlc -C examples/flights show late@staging
+	bin/mlc -C examples/flights predict late@staging --input examples/flights/data/new_flights.csv
+
+test: runtime-library
+	$(GO) vet ./...
+	$(GO) test ./...
+
+# Golden files: write what the tests would compare with.
+update: runtime-library
+	MLC_UPDATE=1 $(GO) test ./cmd/... ./compiler/... ./schema/...
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(GOLANGCI) run ./...
+
+bench: runtime-library
+	$(GO) run ./bench/cmd/bench
+
+quality: runtime-library
+	$(GO) run ./bench/cmd/quality

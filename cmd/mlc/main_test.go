@@ -1,0 +1,171 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"mlc.dev/mlc/cmd/mlc/internal/cli"
+	"mlc.dev/mlc/runtime/ort"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"mlc": func() { os.Exit(cli.Main(os.Args[1:])) }})
+}
+
+// update rewrites golden files: MLC_UPDATE=1.
+var update = os.Getenv("MLC_UPDATE") != ""
+
+// TestScript runs the txtar scripts, each the way a user would run the binary.
+func TestScript(t *testing.T) {
+	lib, err := ort.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv(ort.EnvLibrary, lib.Path)
+			e.Setenv("CUE_CACHE_DIR", filepath.Join(e.WorkDir, ".cue-cache"))
+			e.Setenv("EXAMPLES", examples)
+			e.Setenv("NO_COLOR", "1")
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if name, ok := strings.CutPrefix(cond, "have:"); ok {
+				_, err := exec.LookPath(name)
+				return err == nil, nil
+			}
+			return false, fmt.Errorf("no condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"flights": copyFlights,
+			"digest":  digest,
+			"damage":  damage,
+			"sed":     replace,
+			"killed":  killed,
+			"count":   count,
+			"locked":  locked,
+		},
+	})
+}
+
+// copyFlights lays a small system over the flights example's data into the
+// current folder: flights [name].
+func copyFlights(ts *testscript.TestScript, neg bool, args []string) {
+	src := filepath.Join(ts.Getenv("EXAMPLES"), "flights")
+	for _, f := range []string{"flights.cue", "data/flights.csv.gz", "data/airport_days.csv.gz", "data/new_flights.csv"} {
+		b, err := os.ReadFile(filepath.Join(src, f))
+		ts.Check(err)
+		dst := ts.MkAbs(f)
+		ts.Check(os.MkdirAll(filepath.Dir(dst), 0o755))
+		ts.Check(os.WriteFile(dst, b, 0o644))
+	}
+}
+
+// digest prints the SHA-256 of files to a file: digest OUT FILE...
+func digest(ts *testscript.TestScript, neg bool, args []string) {
+	var b strings.Builder
+	for _, f := range args[1:] {
+		h := sha256.Sum256([]byte(ts.ReadFile(f)))
+		fmt.Fprintln(&b, hex.EncodeToString(h[:]))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o644))
+}
+
+// damage deletes or alters the largest artifact: damage delete|alter.
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	var largest string
+	var size int64
+	ts.Check(filepath.WalkDir(ts.MkAbs(".mlc/artifacts"), func(p string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Size() > size {
+			largest, size = p, info.Size()
+		}
+		return err
+	}))
+	if args[0] == "delete" {
+		ts.Check(os.Remove(largest))
+		return
+	}
+	b, err := os.ReadFile(largest)
+	ts.Check(err)
+	b[len(b)/2] ^= 0xff
+	ts.Check(os.Chmod(largest, 0o644))
+	ts.Check(os.WriteFile(largest, b, 0o644))
+}
+
+// replace replaces the only occurrence of a text: sed FILE OLD NEW.
+func replace(ts *testscript.TestScript, neg bool, args []string) {
+	src := ts.ReadFile(args[0])
+	if strings.Count(src, args[1]) != 1 {
+		ts.Fatalf("%q occurs %d times in %s", args[1], strings.Count(src, args[1]), args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(src, args[1], args[2], 1)), 0o644))
+}
+
+// killed starts mlc apply and kills it with SIGKILL as soon as the step named by
+// the argument has begun: killed STEP.
+func killed(ts *testscript.TestScript, neg bool, args []string) {
+	cmd := exec.Command("mlc", "--json", "apply")
+	exe, err := exec.LookPath(filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "mlc"))
+	ts.Check(err)
+	cmd.Path, cmd.Dir = exe, ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), ort.EnvLibrary+"="+ts.Getenv(ort.EnvLibrary), "HOME="+ts.Getenv("HOME"))
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	buf, seen := make([]byte, 64<<10), ""
+	for !strings.Contains(seen, `"kind":"started","step":"`+args[0]+`"`) {
+		n, err := out.Read(buf)
+		seen += string(buf[:n])
+		if err != nil {
+			ts.Fatalf("apply ended before %s began:\n%s", args[0], seen)
+		}
+	}
+	ts.Check(cmd.Process.Signal(syscall.SIGKILL))
+	_ = cmd.Wait() // killed, as it should be
+}
+
+// count demands how often a text occurs in a file: count FILE N TEXT.
+func count(ts *testscript.TestScript, neg bool, args []string) {
+	if got := fmt.Sprint(strings.Count(ts.ReadFile(args[0]), args[2])); got != args[1] {
+		ts.Fatalf("%q occurs %s times in %s, not %s:\n%s", args[2], got, args[0], args[1], ts.ReadFile(args[0]))
+	}
+}
+
+// locked holds the lock of the current folder's state as another apply would, or
+// frees it: locked hold|free.
+func locked(ts *testscript.TestScript, neg bool, args []string) {
+	path := ts.MkAbs(".mlc/state.db.lock")
+	if args[0] == "free" {
+		held[path].Close()
+		return
+	}
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+	f, err := os.Create(path)
+	ts.Check(err)
+	ts.Check(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
+	held[path] = f
+}
+
+// held are the locks of locked, by path; one script uses it.
+var held = map[string]*os.File{}
