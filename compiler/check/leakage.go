@@ -7,6 +7,7 @@ import (
 	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/ir"
 	"mlc.dev/mlc/compiler/spec"
+	"mlc.dev/mlc/compiler/types"
 )
 
 // leakage proves that every feature of every model is known at the prediction
@@ -52,7 +53,7 @@ func (r *resolver) leakage() {
 			case answers[c.Name]:
 				r.list.Add(at, diag.LabelLeak, "the baseline reads %q, from which the label is computed", c.Name).Because("it would know the answer, and no model could beat it", "use what is known at the prediction time")
 			case col != nil && col.Delay > 0:
-				r.list.Add(at, diag.LateColumn, "the baseline reads %q, which is known only %s after the row's time", c.Name, col.Delay).Because("it is not known at the prediction time", "use what is")
+				r.list.Add(at, diag.LateColumn, "the baseline reads %q, which is known only %s after the row's time", c.Name, types.FormatDuration(col.Delay)).Because("it is not known at the prediction time", "use what is")
 			}
 		}
 	}
@@ -87,9 +88,9 @@ func (r *resolver) leaks(m *ir.Model, in *ir.Input, f *ir.Feature, answers map[s
 	switch {
 	case g.Source == p.Label.Source && answers[col.Name] && (f.Kind == ir.Request || col.Delay <= 0 || col.Delay < late):
 		also(r.add(f.Path, diag.LabelLeak, "feature %q is a column from which the label of problem %q is computed", f.Name, p.Name).
-			Because("the model would be told the answer in training, and not have it when it predicts", "leave it out"+r.historyHint(f, late.String())))
+			Because("the model would be told the answer in training, and not have it when it predicts", "leave it out"+r.historyHint(f, types.FormatDuration(late))))
 	case f.Kind == ir.Request && col.Delay > 0:
-		also(r.add(f.Path, diag.LateColumn, "feature %q is known only %s after the prediction time", f.Name, col.Delay).
+		also(r.add(f.Path, diag.LateColumn, "feature %q is known only %s after the prediction time", f.Name, types.FormatDuration(col.Delay)).
 			Because("when the model predicts, it is not there yet", "leave it out, or use earlier rows' values with kind: \"snapshot\""))
 	case f.Kind == ir.Snapshot && g.Source.Time.Static && col.Delay > 0:
 		also(r.add(f.Path, diag.LateColumn, "feature %q has a delay, but source %q has no time to add it to", f.Name, g.Source.Name).

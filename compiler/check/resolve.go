@@ -291,6 +291,8 @@ func (r *resolver) group(name string, v *spec.Value) {
 	src, ok := ref(r, "source", "sources", r.sources, v.Get("source"))
 	if ok {
 		g.Source = src
+	} else {
+		r.spec.MarkBroken(g.Path)
 	}
 	if g.Kind == ir.Snapshot {
 		r.snapshot(g, v)

@@ -94,14 +94,15 @@ func Load(ctx context.Context, dir string, files schema.Files) (*Spec, diag.List
 		}
 		return nil, list
 	}
+	if !s.usesSchema(inst.Files) {
+		list.Add(s.Label(""), diag.NoSystem, "system is not a schema.#System").Because("without it nothing checks its fields", "write system: schema.#System & {…}")
+		return nil, list
+	}
 	if err := validate(v); err != nil {
 		s.convert(err, &list, diag.BadValue)
 		s.waves(inst, files, &list)
 	} else {
 		s.Root = s.read(s.value, "")
-	}
-	if _, ok := s.places[""]; ok && !s.usesSchema(inst.Files) {
-		list.Add(s.At(""), diag.NoSystem, "system is not a schema.#System").Because("without it nothing checks its fields", "write system: schema.#System & {…}")
 	}
 	list.Sort()
 	return s, list
@@ -445,16 +446,22 @@ func cuePath(path string) cue.Path {
 	return cue.MakePath(sels...)
 }
 
-// usesSchema tells whether system is unified with schema.#System somewhere.
+// usesSchema tells whether system is unified with schema.#System.
 func (s *Spec) usesSchema(files []*ast.File) bool {
 	found := false
 	for _, f := range files {
-		ast.Walk(f, func(n ast.Node) bool {
-			if sel, ok := n.(*ast.SelectorExpr); ok && labelOf(sel.Sel) == "#System" {
-				found = true
+		for _, d := range f.Decls {
+			field, ok := d.(*ast.Field)
+			if !ok || labelOf(field.Label) != "system" {
+				continue
 			}
-			return !found
-		}, nil)
+			ast.Walk(field.Value, func(n ast.Node) bool {
+				if sel, ok := n.(*ast.SelectorExpr); ok && labelOf(sel.Sel) == "#System" {
+					found = true
+				}
+				return !found
+			}, nil)
+		}
 	}
 	return found
 }

@@ -88,6 +88,21 @@ var units = map[string]time.Duration{
 	"h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour,
 }
 
+// FormatDuration prints a duration as specs write it: 2w, 3d, 1d12h, 90m.
+func FormatDuration(d time.Duration) string {
+	if d == 0 {
+		return "0s"
+	}
+	var b strings.Builder
+	for _, u := range []string{"w", "d", "h", "m", "s", "ms", "us"} {
+		if n := d / units[u]; n > 0 && (u != "w" || d%units[u] == 0) {
+			fmt.Fprintf(&b, "%d%s", n, u)
+			d %= units[u]
+		}
+	}
+	return b.String()
+}
+
 // ParseSize reads a number of bytes: "512", "64Mi", "4Gi", "1.5Gi".
 func ParseSize(s string) (int64, error) {
 	num, mult := s, int64(1)
