@@ -71,7 +71,8 @@ func Compile(ctx context.Context, o Options, kinds kind.Kinds) (*Result, diag.Li
 	r.Spec, list = spec.Load(ctx, o.Dir, files)
 	r.Env, more = env.Load(o.Dir, o.Env, o.Vars)
 	list = append(list, more...)
-	if r.Spec == nil {
+	if r.Spec == nil || r.Spec.Root == nil {
+		list.Sort()
 		return r, list
 	}
 	e := r.Env

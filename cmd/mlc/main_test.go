@@ -1,20 +1,26 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"mlc.dev/mlc/cmd/mlc/internal/cli"
+	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/schema"
+	"mlc.dev/mlc/stdlib"
 )
 
 func TestMain(m *testing.M) {
@@ -44,11 +50,19 @@ func TestScript(t *testing.T) {
 			e.Setenv("CUE_CACHE_DIR", filepath.Join(e.WorkDir, ".cue-cache"))
 			e.Setenv("EXAMPLES", examples)
 			e.Setenv("NO_COLOR", "1")
+			e.Setenv("PYTHONPATH", os.Getenv("PYTHONPATH"))
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
 			if name, ok := strings.CutPrefix(cond, "have:"); ok {
 				_, err := exec.LookPath(name)
+				return err == nil, nil
+			}
+			if mod, ok := strings.CutPrefix(cond, "python:"); ok {
+				err := exec.Command("python3", "-c", "import "+mod).Run()
+				if err != nil {
+					t.Logf("SKIPPED in part: python3 has no module %s", mod)
+				}
 				return err == nil, nil
 			}
 			return false, fmt.Errorf("no condition %q", cond)
@@ -61,8 +75,53 @@ func TestScript(t *testing.T) {
 			"killed":  killed,
 			"count":   count,
 			"locked":  locked,
+			"model":   modelPath,
 		},
 	})
+}
+
+// TestExamples compiles every example and compares its plan with the golden one;
+// its CUE module names the schema that it is checked with.
+func TestExamples(t *testing.T) {
+	dirs, err := filepath.Glob("../../examples/*/*.cue")
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	files := schema.Assemble(stdlib.Kinds().Schemas())
+	for _, spec := range dirs {
+		dir := filepath.Dir(spec)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			r, list := compiler.Compile(context.Background(), compiler.Options{Dir: dir}, stdlib.Kinds())
+			if list.HasErrors() {
+				t.Fatal(list.Err())
+			}
+			golden(t, filepath.Join(dir, "plan.golden"), r.System.Text()+"\n"+r.Plan.Text())
+			mod, err := os.ReadFile(filepath.Join(dir, "cue.mod", "module.cue"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := regexp.MustCompile(`v0\.1\.0-dev\.h[0-9a-f]+`).ReplaceAllString(string(mod), files.Version())
+			golden(t, filepath.Join(dir, "cue.mod", "module.cue"), want)
+		})
+	}
+}
+
+// golden compares a text with a file, or writes it with MLC_UPDATE=1.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s is not what it was (make update writes it):\n%s", path, diff)
+	}
 }
 
 // copyFlights lays a small system over the flights example's data into the
@@ -150,6 +209,26 @@ func count(ts *testscript.TestScript, neg bool, args []string) {
 	if got := fmt.Sprint(strings.Count(ts.ReadFile(args[0]), args[2])); got != args[1] {
 		ts.Fatalf("%q occurs %s times in %s, not %s:\n%s", args[2], got, args[0], args[1], ts.ReadFile(args[0]))
 	}
+}
+
+// modelPath writes where the store keeps the model.onnx of the last lineage to a
+// file: model OUT.
+func modelPath(ts *testscript.TestScript, neg bool, args []string) {
+	var found string
+	ts.Check(filepath.WalkDir(ts.MkAbs(".mlc/artifacts"), func(p string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		if strings.Contains(string(b), "mlc.problem") && strings.HasPrefix(string(b), "\x08") {
+			found = p
+		}
+		return err
+	}))
+	if found == "" {
+		ts.Fatalf("no packaged model in the store")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(found), 0o644))
 }
 
 // locked holds the lock of the current folder's state as another apply would, or

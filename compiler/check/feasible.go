@@ -5,6 +5,7 @@ import (
 
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/env"
+	"mlc.dev/mlc/compiler/ir"
 	"mlc.dev/mlc/compiler/types"
 )
 
@@ -15,10 +16,22 @@ func (r *resolver) feasible(e *env.Environment) {
 	for _, run := range e.Runners {
 		cpus, memory = max(cpus, run.CPUs), max(memory, run.Memory)
 	}
+	type asker struct {
+		name string
+		*ir.Trainer
+	}
+	var all []asker
+	for _, p := range r.sys.Problems {
+		if p.Baseline != nil {
+			all = append(all, asker{fmt.Sprintf("the baseline of problem %q", p.Name), p.Baseline})
+		}
+	}
 	for _, m := range r.sys.Models {
-		t := m.Trainer
+		all = append(all, asker{fmt.Sprintf("model %q", m.Name), m.Trainer})
+	}
+	for _, t := range all {
 		if t.Memory > memory {
-			r.add(t.Path+".resources.memory", diag.TooMuchMemory, "model %q asks for %s of memory, the greatest runner of environment %q has %s", m.Name, types.FormatSize(t.Memory), e.Name, types.FormatSize(memory)).
+			r.add(t.Path+".resources.memory", diag.TooMuchMemory, "%s asks for %s of memory, the greatest runner of environment %q has %s", t.name, types.FormatSize(t.Memory), e.Name, types.FormatSize(memory)).
 				Because("the step could never start", "ask for less, or declare a greater runner")
 		}
 		fits := false

@@ -76,7 +76,7 @@ func (r *resolver) leaks(m *ir.Model, in *ir.Input, f *ir.Feature, answers map[s
 		if g.Entity != nil && !r.hasKey(p, g.Entity, g.Path+".entity") {
 			return
 		}
-		if !g.Source.Time.Static && g.Source.Time.Event != nil && p.Label.At == nil {
+		if !g.Source.Time.Static && g.Source.Time.Event != nil && !r.timed(p) {
 			also(r.add(g.Path+".source", diag.NotTimed, "snapshot of source %q in a model without a prediction time", g.Source.Name).
 				Because("which of its rows were known cannot be told", fmt.Sprintf("name the time column in problems.%s.label.at", p.Name)))
 			return
@@ -120,7 +120,7 @@ func (r *resolver) online(f *ir.Feature, v *spec.Value) {
 	}
 	for _, o := range f.Origins() {
 		if o.Kind == ir.Request {
-			r.list.Add(r.spec.Inside(v.Path, bad.Start, bad.End), diag.OfflineOnly, "%s cannot run online, and %q comes with the request", bad, o.Name).
+			r.list.Add(r.spec.Inside(v.Path, bad.Start, bad.End), diag.OfflineOnly, "%s cannot run online, and %q comes with the request", text(v)[bad.Start:bad.End], o.Name).
 				Because("what is computed from a request has to run inside the model", "use operations that lower to ONNX (`mlc explain MLC2111` lists them), or compute it before")
 			return
 		}

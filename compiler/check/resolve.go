@@ -203,6 +203,9 @@ func (r *resolver) column(f *spec.Field) *ir.Column {
 				r.add(v.Path+"."+field, diag.ExprType, "column %q is a %s, which has no %s", c.Name, c.Type, field).Because("bounds are for numbers", `use in: […] for a list of right values`)
 			}
 		}
+		if c.Min != nil && c.Max != nil && *c.Min > *c.Max {
+			r.add(v.Path+".min", diag.BadArgs, "no value of column %q can be right: min %v is above max %v", c.Name, *c.Min, *c.Max)
+		}
 		for i, x := range c.In {
 			_, isText := x.(string)
 			if isText != (c.Type == types.String) {
@@ -368,7 +371,7 @@ func (r *resolver) snapshot(g *ir.Group, v *spec.Value) {
 
 // expression parses and checks the expression at v, a string. Its columns are
 // found by scope; unknown ones are reported by miss, which may stay silent.
-func (r *resolver) expression(v *spec.Value, scope expr.Scope, names []string, miss func(at diag.Range, name string)) *expr.Node {
+func (r *resolver) expression(v *spec.Value, scope expr.Scope, names func() []string, miss func(at diag.Range, name string)) *expr.Node {
 	src := text(v)
 	if v == nil || r.spec.Broken(v.Path) {
 		return nil
@@ -432,7 +435,6 @@ func (r *resolver) derived() {
 		if cyclic {
 			return
 		}
-		names := keys(r.features)
 		n := r.expression(v, func(name string) (types.Type, bool) {
 			g, ok := r.features[name]
 			if ok && g.Type == types.Invalid {
@@ -442,7 +444,7 @@ func (r *resolver) derived() {
 				return types.Invalid, false
 			}
 			return g.Type, true
-		}, names, func(at diag.Range, name string) { r.noFeature(at, name) })
+		}, func() []string { return keys(r.features) }, func(at diag.Range, name string) { r.noFeature(at, name) })
 		if n == nil || n.Type == types.Invalid {
 			return
 		}
@@ -497,6 +499,12 @@ func (r *resolver) problem(name string, v *spec.Value) {
 	r.sys.Problems = append(r.sys.Problems, p)
 }
 
+// timed reports whether a problem means to have a prediction time: where the
+// column is wrong, that is reported, and nothing else has to be.
+func (r *resolver) timed(p *ir.Problem) bool {
+	return r.spec.Root.Get("problems").Get(p.Name).Get("label").Get("at") != nil
+}
+
 // hasKey wants an entity's key in the label's source, from where it is joined.
 func (r *resolver) hasKey(p *ir.Problem, e *ir.Entity, path string) bool {
 	s := p.Label.Source
@@ -515,13 +523,13 @@ func (r *resolver) hasKey(p *ir.Problem, e *ir.Entity, path string) bool {
 	return true
 }
 
-func (r *resolver) sourceScope(s *ir.Source) (expr.Scope, []string, func(diag.Range, string)) {
+func (r *resolver) sourceScope(s *ir.Source) (expr.Scope, func() []string, func(diag.Range, string)) {
 	return func(name string) (types.Type, bool) {
 			if c := s.Column(name); c != nil {
 				return c.Type, true
 			}
 			return types.Invalid, r.unsure(s, name)
-		}, s.ColumnNames(), func(at diag.Range, name string) {
+		}, s.ColumnNames, func(at diag.Range, name string) {
 			r.noColumn(at, s, name)
 		}
 }
@@ -624,7 +632,7 @@ func (r *resolver) model(name string, v *spec.Value) {
 			m.Split = ir.Split{Kind: k, Path: sp.Path}
 			m.Split.Args, _ = sp.MarshalJSON()
 			if ok && !r.spec.Broken(sp.Path) {
-				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: p.Label.At != nil, Task: p.Task}))
+				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: r.timed(p), Task: p.Task}))
 			}
 		}
 	}
@@ -660,10 +668,16 @@ func (r *resolver) inputs(m *ir.Model, ins *spec.Value) {
 			}
 			continue
 		}
+		any := false
 		for _, ft := range r.sys.Features {
-			if ft.Group.Name == group && !named[ft.Name] {
-				r.input(m, ft, f.Value)
+			if ft.Group.Name == group {
+				if any = true; !named[ft.Name] {
+					r.input(m, ft, f.Value)
+				}
 			}
+		}
+		if !any && !r.spec.Broken("features."+group) {
+			r.addLabel(f.Value.Path, diag.NoName, "feature group %q has no features", group)
 		}
 	}
 	// Columns of the matrix come in the order of names, whatever that of the lines.

@@ -40,7 +40,6 @@ const (
 	FittedLeak     Code = "MLC2204"
 	MetricUnfit    Code = "MLC2301"
 	NoBaseline     Code = "MLC2302"
-	NoPrimary      Code = "MLC2303"
 	SensitiveInput Code = "MLC2401"
 	TooMuchMemory  Code = "MLC2501"
 	NoRunner       Code = "MLC2502"

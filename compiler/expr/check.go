@@ -11,8 +11,8 @@ import (
 
 // Check sets the Type of n and of everything below it, and returns every
 // mistake found. Where there is one, types above it stay Invalid and cause no
-// further error. names are the scope's columns, for suggestions.
-func Check(n *Node, scope Scope, names []string) []*Error {
+// further error. names lists the scope's columns, for suggestions; it may be nil.
+func Check(n *Node, scope Scope, names func() []string) []*Error {
 	c := &checker{scope: scope, names: names}
 	c.check(n)
 	return c.errs
@@ -20,7 +20,7 @@ func Check(n *Node, scope Scope, names []string) []*Error {
 
 type checker struct {
 	scope Scope
-	names []string
+	names func() []string
 	errs  []*Error
 }
 
@@ -47,8 +47,12 @@ func (c *checker) typeOf(n *Node, args []types.Type) types.Type {
 	case OpColumn:
 		t, ok := c.scope(n.Name)
 		if !ok {
+			var names []string
+			if c.names != nil {
+				names = c.names()
+			}
 			c.errs = append(c.errs, &Error{Start: n.Start, End: n.End, Kind: Unknown, Name: n.Name,
-				What: fmt.Sprintf("no column %q%s", n.Name, diag.Suggest(n.Name, c.names))})
+				What: fmt.Sprintf("no column %q%s", n.Name, diag.Suggest(n.Name, names))})
 		}
 		return t
 	case OpNumber:

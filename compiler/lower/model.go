@@ -59,6 +59,7 @@ type SplitArgs struct {
 	Window int64           `json:"window"`
 	Files  []string        `json:"files"`
 	Timed  bool            `json:"timed"`
+	Task   string          `json:"task"`
 }
 
 // TransformArgs are the arguments of transform.fit.
@@ -193,7 +194,7 @@ func (l *lowerer) model(s *ir.System, m *ir.Model) {
 		fs.add(in.Feature)
 	}
 	dataset := l.dataset(m, fs)
-	split := l.add(OpSplit, m.Name, m.Split.Path, SplitArgs{m.Split.Kind.Name(), m.Split.Args, m.Seed, p.Label.Window.Microseconds(), p.Label.Source.Files, p.Label.At != nil}, small,
+	split := l.add(OpSplit, m.Name, m.Split.Path, SplitArgs{m.Split.Kind.Name(), m.Split.Args, m.Seed, p.Label.Window.Microseconds(), p.Label.Source.Files, p.Label.At != nil, p.Task}, small,
 		[]plan.Input{from("dataset", dataset, "rows")}, []string{"parts"}, m.Split.Kind)
 	l.argAt(split, "args", m.Split.Path)
 	l.argAt(split, "kind", m.Split.Path+".kind")
@@ -298,6 +299,7 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 		a.Features = append(a.Features, Projection{ruleFeature, t, sql})
 	}
 	joins := map[string]int{}
+	var groups []string // paths of the joins' declarations
 	for _, f := range fs.raw {
 		g := f.Group
 		if f.Kind == ir.Request {
@@ -314,6 +316,7 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 			i = len(a.Snapshots)
 			joins[id] = i
 			a.Snapshots = append(a.Snapshots, l.join(g, delay.Microseconds()))
+			groups = append(groups, g.Path)
 			known := false
 			for _, in := range inputs {
 				known = known || in.Name == l.rows[g.Source].Name
@@ -333,6 +336,9 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 	l.argAt(step, "mature", p.Path+".label.window")
 	l.argAt(step, "features", m.Path+".inputs")
 	l.argAt(step, "snapshots", m.Path+".inputs")
+	for i, path := range groups {
+		l.argAt(step, fmt.Sprintf("snapshots[%d]", i), path)
+	}
 	l.argAt(step, "computed", m.Path+".inputs")
 	return step
 }

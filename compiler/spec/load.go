@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"testing/fstest"
@@ -43,7 +42,9 @@ type Spec struct {
 	broken map[string]bool  // paths at or below which something is wrong
 	faulty map[string]bool  // paths whose own value is wrong
 	told   map[mistake]bool // what convert has reported
-	value  cue.Value
+	// kindless structs have no right kind, so what else they may hold is unknown.
+	kindless map[string]bool
+	value    cue.Value
 }
 
 // place is where a field stands: its label and its value.
@@ -52,18 +53,17 @@ type place struct {
 	plain        bool // the value is a string literal without escapes
 }
 
-// Load reads the package in dir against the assembled schema. The spec is not
-// nil unless there is no system at all; the list holds every mistake that CUE
+// Load reads the package in dir against the assembled schema. The spec is nil
+// where there are no files, and its Root where there is no system; the list holds every mistake that CUE
 // sees. Checks of what CUE passed can go on over the rest of a broken spec.
 func Load(ctx context.Context, dir string, files schema.Files) (*Spec, diag.List) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // evaluation allocates in one burst
 	var list diag.List
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		list.Add(diag.Range{}, diag.NoSpec, "%v", err)
 		return nil, list
 	}
-	s := &Spec{Dir: dir, Files: map[string][]byte{}, places: map[string]place{}, broken: map[string]bool{}, faulty: map[string]bool{}, told: map[mistake]bool{}}
+	s := &Spec{Dir: dir, Files: map[string][]byte{}, places: map[string]place{}, broken: map[string]bool{}, faulty: map[string]bool{}, told: map[mistake]bool{}, kindless: map[string]bool{}}
 	names, err := filepath.Glob(filepath.Join(dir, "*.cue"))
 	if err != nil || len(names) == 0 {
 		list.Add(diag.Range{}, diag.NoSpec, "no .cue file in %s", dir).Because("a spec is a folder of .cue files", "run `mlc init` to begin one, or go to the spec's folder")
@@ -80,7 +80,8 @@ func Load(ctx context.Context, dir string, files schema.Files) (*Spec, diag.List
 	inst := s.instance(files)
 	if inst.Err != nil {
 		s.convert(inst.Err, &list, diag.Syntax)
-		return nil, list
+		list.Sort()
+		return s, list
 	}
 	s.index(inst.Files)
 	v := cuecontext.New().BuildInstance(inst)
@@ -92,15 +93,18 @@ func Load(ctx context.Context, dir string, files schema.Files) (*Spec, diag.List
 			at := diag.Range{File: filepath.Base(names[0])}
 			list.Add(at, diag.NoSystem, "the spec has no field system").Because("it is the one entry point", "write system: schema.#System & {…}")
 		}
-		return nil, list
+		return s, list
 	}
-	if !s.usesSchema(inst.Files) {
+	if v.Err() == nil && s.value.Allows(cue.Str("no field of the schema")) {
 		list.Add(s.Label(""), diag.NoSystem, "system is not a schema.#System").Because("without it nothing checks its fields", "write system: schema.#System & {…}")
-		return nil, list
+		return s, list
 	}
 	if err := validate(v); err != nil {
 		s.convert(err, &list, diag.BadValue)
 		s.waves(inst, files, &list)
+		if !list.HasErrors() { // never take a refused spec for a sound one
+			list.Add(s.Label(""), diag.BadValue, "%v", err)
+		}
 	} else {
 		s.Root = s.read(s.value, "")
 	}
@@ -446,26 +450,6 @@ func cuePath(path string) cue.Path {
 	return cue.MakePath(sels...)
 }
 
-// usesSchema tells whether system is unified with schema.#System.
-func (s *Spec) usesSchema(files []*ast.File) bool {
-	found := false
-	for _, f := range files {
-		for _, d := range f.Decls {
-			field, ok := d.(*ast.Field)
-			if !ok || labelOf(field.Label) != "system" {
-				continue
-			}
-			ast.Walk(field.Value, func(n ast.Node) bool {
-				if sel, ok := n.(*ast.SelectorExpr); ok && labelOf(sel.Sel) == "#System" {
-					found = true
-				}
-				return !found
-			}, nil)
-		}
-	}
-	return found
-}
-
 // Broken reports whether CUE found a mistake at path or below it, so that what
 // is missing there should not be reported again.
 func (s *Spec) Broken(path string) bool { return s.broken[path] }
@@ -484,19 +468,42 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 	all := errors.Errors(err)
 	found := map[string]bool{} // joined to faulty at the end: one value can be wrong twice
 	for _, e := range all {
+		format, args := e.Msg()
+		if up, isKind := strings.CutSuffix(s.path(e.Path()), ".kind"); isKind {
+			s.kindless[up] = true
+		} else if strings.Contains(fmt.Sprintf(format, args...), "required field missing: kind") {
+			s.kindless[s.path(e.Path())] = true
+		}
+	}
+	for _, e := range all {
 		path := s.path(e.Path())
 		format, args := e.Msg()
 		msg := fmt.Sprintf(format, args...)
 		if strings.Contains(msg, "errors in empty disjunction") {
 			continue // the arms' own errors follow
 		}
-		if s.told[mistake{path, msg}] || s.within(path) {
+		if s.told[mistake{path, msg}] || s.faulty[path] || below(path, s.faulty) {
 			continue
 		}
 		s.told[mistake{path, msg}] = true
 		s.breakAt(path)
 		at := s.errorPlace(e, path)
 		missing := strings.Contains(msg, "required but not present") || strings.Contains(msg, "incomplete value")
+		if _, name, ok := strings.Cut(msg, "required field missing: "); ok {
+			if missing = true; s.faulty[join(path, name)] || found[join(path, name)] || s.told[mistake{join(path, name), "missing"}] {
+				continue
+			}
+			path = join(path, name)
+		}
+		if strings.Contains(msg, "field not allowed") && below(path, s.kindless) {
+			continue // whether it is allowed depends on the kind
+		}
+		if missing {
+			if s.told[mistake{path, "missing"}] {
+				continue
+			}
+			s.told[mistake{path, "missing"}] = true
+		}
 		if !missing && path != "" {
 			found[path] = true
 		}
@@ -504,7 +511,21 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 		case strings.Contains(msg, "field not allowed"):
 			up, _ := parent(path)
 			name := strings.TrimPrefix(strings.TrimPrefix(path, up), ".")
-			meant := diag.Suggest(name, s.allowed(up))
+			allowed := s.allowed(up)
+			if _, has := s.places[join(up, "kind")]; !has && slices.Contains(allowed, "kind") {
+				s.kindless[up] = true // the kind decides what else is allowed
+				if m := (mistake{join(up, "kind"), "missing"}); !s.told[m] {
+					s.told[m] = true
+					s.breakAt(join(up, "kind"))
+					list.Add(s.Label(up), diag.MissingField, "%s has no field %q", orSystem(up), "kind").Because("it is required", "add kind: …")
+				}
+				continue
+			}
+			if len(allowed) == 0 { // a map of the user's own names
+				list.Add(s.labelOr(path, at), diag.UnknownField, "%q is no name", name).Because("a name is a letter, then letters, digits or underscores", "")
+				continue
+			}
+			meant := diag.Suggest(name, allowed)
 			if meant != "" { // what is meant is not missing
 				s.broken[join(up, strings.Split(meant, `"`)[1])] = true
 			}
@@ -539,11 +560,10 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 	s.onePerPath(list)
 }
 
-// within tells whether a path is, or lies below, one that is already known to be
-// wrong.
-func (s *Spec) within(path string) bool {
-	for ok := path != ""; ok; path, ok = parent(path) {
-		if s.faulty[path] {
+// below tells whether a path lies below one of a set.
+func below(path string, of map[string]bool) bool {
+	for up, ok := parent(path); ok; up, ok = parent(up) {
+		if of[up] {
 			return true
 		}
 	}

@@ -26,7 +26,7 @@ func Format(name string, src []byte) ([]byte, diag.List) {
 	f, err := parser.ParseFile(name, src, parser.ParseComments)
 	var list diag.List
 	if err != nil {
-		s := &Spec{Files: map[string][]byte{name: src}, places: map[string]place{}, broken: map[string]bool{}, faulty: map[string]bool{}, told: map[mistake]bool{}}
+		s := &Spec{Files: map[string][]byte{name: src}, places: map[string]place{}, broken: map[string]bool{}, faulty: map[string]bool{}, told: map[mistake]bool{}, kindless: map[string]bool{}}
 		s.convert(err, &list, diag.Syntax)
 		return nil, list
 	}

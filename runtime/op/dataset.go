@@ -3,6 +3,7 @@ package op
 import (
 	"context"
 	"fmt"
+	"sort"
 	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -143,7 +144,7 @@ func (b *builder) labels() error {
 		return err
 	}
 	if kept == 0 {
-		return fault("label", diag.BadLabel, fmt.Sprint(b.meta.Dropped), "look at the label's expression and its columns' profiles", "no row has a label")
+		return fault("label", diag.BadLabel, b.whyDropped(), "look at the label's expression and its columns' profiles", "no row has a label")
 	}
 	var classes []string
 	err = b.db.Rows(b.ctx, "SELECT DISTINCT CAST(_y AS VARCHAR) AS c, TRY_CAST(c AS DOUBLE) AS n FROM labelled WHERE _dropped IS NULL ORDER BY n NULLS LAST, c LIMIT 10001", func(scan func(...any) error) error {
@@ -168,6 +169,16 @@ func (b *builder) labels() error {
 		b.meta.Task.Classes = classes
 	}
 	return nil
+}
+
+// whyDropped tells why rows were left out, as "3 rows: missing label".
+func (b *builder) whyDropped() string {
+	var out []string
+	for reason, n := range b.meta.Dropped {
+		out = append(out, fmt.Sprintf("%d rows: %s", n, reason))
+	}
+	sort.Strings(out)
+	return strings.Join(out, "; ")
 }
 
 // spine makes the table spine: id, label, time, identity, keys and the features
@@ -218,7 +229,7 @@ func (b *builder) joins() (from string, cols []string, err error) {
 	from = "spine"
 	for i, j := range b.a.Snapshots {
 		name := fmt.Sprintf("join_%d", i)
-		if err := b.join(name, j); err != nil {
+		if err := b.join(i, name, j); err != nil {
 			return "", nil, err
 		}
 		from += fmt.Sprintf(" LEFT JOIN %s USING (%s)", name, colRow)
@@ -235,7 +246,7 @@ func (b *builder) joins() (from string, cols []string, err error) {
 // which the newest event wins would have taken exactly these writes); of rows
 // that become known at once the greatest (event, created, offset) wins. Then one
 // ASOF join on available_at is exact, and the TTL is looked at after it.
-func (b *builder) join(name string, j lower.Join) error {
+func (b *builder) join(i int, name string, j lower.Join) error {
 	keys, on, notNull := make([]string, len(j.Right)), make([]string, len(j.Right)), make([]string, len(j.Right))
 	for i, k := range j.Right {
 		keys[i] = expr.QuoteName(k)
@@ -260,7 +271,7 @@ func (b *builder) join(name string, j lower.Join) error {
 			return err
 		}
 		if n > 1 {
-			return fault("snapshots", diag.DuplicateKey, "a static source has one row a key", "drop the others, or give the source a time", "source %q has %d rows with the key %s", counts.Input, n, key)
+			return fault(fmt.Sprintf("snapshots[%d]", i), diag.DuplicateKey, "a static source has one row a key", "drop the others, or give the source a time", "source %q has %d rows with the key %s", counts.Input, n, key)
 		}
 		err = b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT s.%s, CASE WHEN r._row IS NULL THEN 1 ELSE 0 END AS _status, %s FROM spine AS s LEFT JOIN %s AS r ON %s",
 			name, colRow, values("r._row IS NOT NULL"), rows, strings.Join(on, " AND ")))
@@ -371,6 +382,17 @@ func datasetSplit(ctx context.Context, s *Stage) error {
 	}
 	if len(faults) > 0 {
 		return faults
+	}
+	if a.Task != kind.Regression {
+		classes := map[float64]bool{}
+		for i, p := range parts {
+			if p == kind.Train {
+				classes[job.Label[i]] = true
+			}
+		}
+		if len(classes) < 2 {
+			return fault("args", diag.BadLabel, "there is nothing to tell apart", "change the split", "every training row has the same label")
+		}
 	}
 	return table.Write(s.Out("parts", "parts.parquet"), []table.Column{{Name: colRow, Data: ids}, {Name: "part", Data: out}})
 }

@@ -173,7 +173,7 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 			return err
 		}
 		if rejected > 0 {
-			reasons = append(reasons, fmt.Sprintf("%d lines are no rows (see rejects.jsonl)", rejected))
+			reasons = append(reasons, fmt.Sprintf("%d lines are no rows", rejected))
 		}
 		s.Report["reasons"] = reasons
 		if share := float64(bad+rejected) / float64(rows+rejected); share > a.MaxQuarantine {

@@ -58,9 +58,6 @@ func modelTrain(ctx context.Context, s *Stage) error {
 	if job.Train, err = examples(kind.Train); err != nil {
 		return err
 	}
-	if meta.Task.Kind != kind.Regression && one(job.Train.Y) {
-		return fault("", diag.BadLabel, "there is nothing to tell apart", "change the split", "every training row has the class %s", meta.Task.Classes[int(job.Train.Y[0])])
-	}
 	if job.Valid, err = examples(kind.Valid); err != nil {
 		return err
 	}
@@ -86,15 +83,6 @@ func modelTrain(ctx context.Context, s *Stage) error {
 		return err
 	}
 	return writePredictions(s.Out("heldout", "predictions.parquet"), ids, nil, res.Predict(test), meta.Task.Width())
-}
-
-func one(y []float64) bool {
-	for _, v := range y {
-		if v != y[0] {
-			return false
-		}
-	}
-	return true
 }
 
 // writePredictions writes row ids, labels (unless nil) and predictions p0, p1, …

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -140,9 +141,12 @@ func (a *app) showCmd() *cobra.Command {
 			if history {
 				return a.history(s, v.Model)
 			}
+			if err := s.Store.Verify(v.Bundle, s.State.FileDigest); err != nil {
+				return gone(v, err)
+			}
 			path, err := s.Store.Path(v.Bundle, file)
 			if err != nil {
-				return gone(v, err)
+				return noFile(s, v, file)
 			}
 			b, err := os.ReadFile(path)
 			if err != nil {
@@ -166,6 +170,19 @@ func (a *app) showCmd() *cobra.Command {
 
 func gone(v state.Version, err error) error {
 	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s@v%d cannot be read: %v", v.Model, v.Version, err), Mend: "apply again to rebuild it"}
+}
+
+// noFile tells which files a bundle has.
+func noFile(s *runtime.System, v state.Version, name string) error {
+	files, err := s.Store.Files(v.Bundle)
+	if err != nil {
+		return gone(v, err)
+	}
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = f.Path
+	}
+	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s@v%d has no %s%s", v.Model, v.Version, name, diag.Suggest(name, names)), Why: "it has " + strings.Join(names, ", ")}
 }
 
 func (a *app) history(s *runtime.System, model string) error {
@@ -215,6 +232,9 @@ func (a *app) showPlan(ctx context.Context, path string) error {
 	return nil
 }
 
+// alias is #Ident of the schema, but for those that look like versions.
+var alias = regexp.MustCompile(`^[A-Za-uw-z][A-Za-z0-9_]*$|^v[A-Za-z_][A-Za-z0-9_]*$`)
+
 func (a *app) promoteCmd() *cobra.Command {
 	var why string
 	c := &cobra.Command{
@@ -222,6 +242,9 @@ func (a *app) promoteCmd() *cobra.Command {
 		Short: "Move an alias to a version of a model",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
+			if !alias.MatchString(args[1]) {
+				return fmt.Errorf("%q is no alias: it is a letter, then letters, digits or underscores", args[1])
+			}
 			s, err := a.registry()
 			if err != nil {
 				return err

@@ -107,6 +107,7 @@ func (a *app) variables() (map[string]string, error) {
 // compile compiles the spec and prints what is wrong with it. The error is set
 // where anything is.
 func (a *app) compile(ctx context.Context) (*compiler.Result, error) {
+	debug.SetGCPercent(400) // evaluation allocates in one burst, and little is left of it
 	vars, err := a.variables()
 	if err != nil {
 		return nil, err

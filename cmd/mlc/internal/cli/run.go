@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +23,7 @@ import (
 	"mlc.dev/mlc/runtime/executor"
 	"mlc.dev/mlc/runtime/executor/local"
 	"mlc.dev/mlc/runtime/op"
+	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/stdlib"
 )
 
@@ -158,8 +161,8 @@ func stale(s *runtime.System, r *compiler.Result, sv *plan.Saved) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	for f, d := range now {
-		if sv.Inputs[f] != d {
+	for _, f := range slices.Sorted(maps.Keys(now)) {
+		if sv.Inputs[f] != now[f] {
 			out = append(out, "the file "+f)
 		}
 	}
@@ -207,6 +210,11 @@ func (a *app) apply(ctx context.Context, r *compiler.Result, s *runtime.System) 
 	}
 	if err := a.budget(r, ds); err != nil {
 		return err
+	}
+	if view.Summarise(ds).Changes() {
+		if _, err := ort.Find(); err != nil { // told once, and before anything runs
+			return err
+		}
 	}
 	self, err := os.Executable()
 	if err != nil {
