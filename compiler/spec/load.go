@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing/fstest"
@@ -460,6 +461,9 @@ func (s *Spec) breakAt(path string) {
 	}
 }
 
+// ident is #Ident of the schema, whose own sentence CUE does not give for a name.
+var ident = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
+
 // mistake tells reports apart.
 type mistake struct{ path, msg string }
 
@@ -521,7 +525,7 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 				}
 				continue
 			}
-			if len(allowed) == 0 { // a map of the user's own names
+			if !ident.MatchString(name) {
 				list.Add(s.labelOr(path, at), diag.UnknownField, "%q is no name", name).Because("a name is a letter, then letters, digits or underscores", "")
 				continue
 			}
