@@ -1,6 +1,6 @@
 # Every target gets what it needs: Go modules by go, ONNX Runtime by mlc doctor.
 GO      ?= go
-GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.14.0
+GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: build demo test lint bench quality update runtime-library
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing/fstest"
 
@@ -122,16 +123,17 @@ func validate(v cue.Value) error {
 // schema and without the values already reported, is held against the schema
 // again until nothing new comes. What is then left, with defaults, is Root.
 func (s *Spec) waves(inst *buildInstance, files schema.Files, list *diag.List) {
+	ctx := cuecontext.New()
 	var system cue.Value
 	for _, imp := range inst.Imports {
 		if strings.HasPrefix(imp.ImportPath, schema.Package) {
-			system = cuecontext.New().BuildInstance(imp).LookupPath(cue.ParsePath("#System"))
+			system = ctx.BuildInstance(imp).LookupPath(cue.ParsePath("#System"))
 		}
 	}
 	if !system.Exists() {
 		return // the spec does not import the schema, and that is reported
 	}
-	v := system.Context().BuildInstance(s.instance(files.Permissive())).LookupPath(cue.ParsePath("system"))
+	v := ctx.BuildInstance(s.instance(files.Permissive())).LookupPath(cue.ParsePath("system"))
 	raw := s.read(v, "")
 	if raw == nil {
 		return
@@ -142,7 +144,7 @@ func (s *Spec) waves(inst *buildInstance, files schema.Files, list *diag.List) {
 		if err != nil {
 			return
 		}
-		s.value = system.Unify(system.Context().CompileBytes(b))
+		s.value = system.Unify(ctx.CompileBytes(b))
 		n := len(s.faulty)
 		if err := validate(s.value); err != nil {
 			s.convert(err, list, diag.BadValue)
@@ -441,9 +443,9 @@ func cuePath(path string) cue.Path {
 	var sels []cue.Selector
 	for _, part := range splitPath(path) {
 		if strings.HasPrefix(part, "[") {
-			n := 0
-			fmt.Sscanf(part, "[%d]", &n)
-			sels = append(sels, cue.Index(n))
+			if n, err := strconv.Atoi(strings.Trim(part, "[]")); err == nil {
+				sels = append(sels, cue.Index(n))
+			}
 		} else {
 			sels = append(sels, cue.Str(part))
 		}

@@ -78,8 +78,6 @@ func (v *View) Notef(format string, args ...any) {
 	v.draw()
 }
 
-// live line
-
 func (v *View) clear() {
 	if v.live != "" {
 		fmt.Fprint(v.Err, "\r\x1b[K")
@@ -114,12 +112,20 @@ func (v *View) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// Bold, Red, Yellow, Green and Dim colour text where colours are wanted.
-func (v *View) Bold(s string) string   { return v.paint("1", s) }
-func (v *View) Red(s string) string    { return v.paint("31", s) }
+// Bold prints text in bold where colours are wanted.
+func (v *View) Bold(s string) string { return v.paint("1", s) }
+
+// Red prints text in red where colours are wanted.
+func (v *View) Red(s string) string { return v.paint("31", s) }
+
+// Yellow prints text in yellow where colours are wanted.
 func (v *View) Yellow(s string) string { return v.paint("33", s) }
-func (v *View) Green(s string) string  { return v.paint("32", s) }
-func (v *View) Dim(s string) string    { return v.paint("2", s) }
+
+// Green prints text in green where colours are wanted.
+func (v *View) Green(s string) string { return v.paint("32", s) }
+
+// Dim prints text faintly where colours are wanted.
+func (v *View) Dim(s string) string { return v.paint("2", s) }
 
 // Place prints a range as file:line:col, or "" where it is unknown.
 func (v *View) Place(r diag.Range) string {
