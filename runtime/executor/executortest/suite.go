@@ -1,0 +1,160 @@
+// Package executortest is what every executor has to pass. Its stages are run by
+// Stage, which an executor's test makes its command.
+package executortest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/plan"
+	"mlc.dev/mlc/runtime/artifact"
+	"mlc.dev/mlc/runtime/executor"
+)
+
+// Stage plays the stage in dir by its operation and returns its exit status.
+func Stage(dir string) int {
+	b, err := os.ReadFile(filepath.Join(dir, "stage.json"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var s executor.Stage
+	if err := json.Unmarshal(b, &s); err != nil || s.Format != executor.StageFormat {
+		fmt.Fprintln(os.Stderr, "stage.json:", err)
+		return 1
+	}
+	switch s.Op {
+	case "copy": // every input's files to the one output
+		var all []byte
+		for _, in := range s.Inputs {
+			err := filepath.WalkDir(filepath.Join(dir, "in", strings.ReplaceAll(in.Name, ":", "_")), func(p string, e os.DirEntry, err error) error {
+				if err != nil || e.IsDir() {
+					return err
+				}
+				b, err := os.ReadFile(p)
+				all = append(all, b...)
+				return err
+			})
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		fmt.Println(`{"done":1,"total":2,"unit":"rows"}`)
+		fmt.Println(`not an event`)
+		if os.WriteFile(filepath.Join(dir, "out", "copy", "all"), all, 0o644) != nil || os.WriteFile(filepath.Join(dir, "report.json"), []byte(`{"rows":2}`), 0o644) != nil {
+			return 1
+		}
+		return 0
+	case "fault":
+		b, _ := json.Marshal(executor.Faults{{Arg: "columns[1]", Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.NoRows, What: "no rows"}}})
+		_ = os.WriteFile(filepath.Join(dir, "faults.json"), b, 0o644)
+		return 1
+	case "crash":
+		fmt.Fprintln(os.Stderr, "first line\nthe last words")
+		return 3
+	case "killed":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case "hang":
+		fmt.Println(`{"note":"hanging"}`)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return 1
+	}
+	return 1
+}
+
+// Run tests an executor that works over a store.
+func Run(t *testing.T, open func(t *testing.T, store *artifact.Store) executor.Executor) {
+	store, err := artifact.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ex := open(t, store)
+	src := t.TempDir()
+	for name, text := range map[string]string{"a": "one ", "sub/b": "two "} {
+		p := filepath.Join(src, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree, err := store.Put(t.Context(), src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "user's file")
+	if err := os.WriteFile(file, []byte("three"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	job := func(t *testing.T, op string) executor.Job {
+		return executor.Job{Dir: t.TempDir(), Inputs: []executor.Bound{{Tree: tree}, {Files: []string{file}}},
+			Step: &plan.Step{ID: op + " x", Op: op, Args: json.RawMessage(`{"k":1}`), Outputs: []string{"copy"}, Needs: plan.Needs{CPU: 1, Memory: 1 << 28},
+				Inputs: []plan.Input{{Name: "source:tree"}, {Name: "files", Step: -1, Files: []string{"file"}}}}}
+	}
+	t.Run("inputs reach the stage, outputs the store", func(t *testing.T) {
+		j := job(t, "copy")
+		var mu sync.Mutex
+		var events []executor.Event
+		j.OnEvent = func(e executor.Event) { mu.Lock(); events = append(events, e); mu.Unlock() }
+		res, err := ex.Run(t.Context(), j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := store.Path(res.Outputs["copy"], "all")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(p); err != nil || string(b) != "one two three" {
+			t.Errorf("%q %v", b, err)
+		}
+		if string(res.Report) != `{"rows":2}` {
+			t.Errorf("report %s", res.Report)
+		}
+		if len(events) != 1 || events[0].Done != 1 || events[0].Total != 2 {
+			t.Errorf("events %v", events)
+		}
+		again, err := ex.Run(t.Context(), job(t, "copy"))
+		if err != nil || again.Outputs["copy"] != res.Outputs["copy"] {
+			t.Errorf("the same content has another digest: %v %v", again.Outputs, err)
+		}
+	})
+	t.Run("the user's faults come back as faults", func(t *testing.T) {
+		_, err := ex.Run(t.Context(), job(t, "fault"))
+		var f executor.Faults
+		if !errors.As(err, &f) || len(f) != 1 || f[0].Arg != "columns[1]" || f[0].Code != diag.NoRows {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("a crash tells its last words", func(t *testing.T) {
+		_, err := ex.Run(t.Context(), job(t, "crash"))
+		if err == nil || !strings.Contains(err.Error(), "the last words") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("a killed stage says so", func(t *testing.T) {
+		_, err := ex.Run(t.Context(), job(t, "killed"))
+		if err == nil || !strings.Contains(err.Error(), "killed") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("cancelling stops it", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		j := job(t, "hang")
+		j.OnEvent = func(executor.Event) { cancel() }
+		if _, err := ex.Run(ctx, j); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+	})
+}

@@ -1,0 +1,28 @@
+package local_test
+
+import (
+	"os"
+	"testing"
+
+	"mlc.dev/mlc/runtime/artifact"
+	"mlc.dev/mlc/runtime/executor"
+	"mlc.dev/mlc/runtime/executor/executortest"
+	"mlc.dev/mlc/runtime/executor/local"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "stage" {
+		os.Exit(executortest.Stage(os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
+func TestLocal(t *testing.T) {
+	executortest.Run(t, func(t *testing.T, store *artifact.Store) executor.Executor {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &local.Executor{Command: []string{self, "stage"}, Store: store}
+	})
+}

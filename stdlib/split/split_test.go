@@ -1,0 +1,141 @@
+// Package split tests what every split promises.
+package split
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/stdlib"
+)
+
+func assign(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, name, args string, job kind.SplitJob) []kind.Part {
+	t.Helper()
+	k, ok := stdlib.Kinds().Splits.Get(name)
+	if !ok {
+		t.Fatalf("no split %s", name)
+	}
+	job.Args = json.RawMessage(args)
+	out, err := k.Assign(job)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return out
+}
+
+func shares(parts []kind.Part) map[kind.Part]float64 {
+	out := map[kind.Part]float64{}
+	for _, p := range parts {
+		out[p] += 1 / float64(len(parts))
+	}
+	return out
+}
+
+// TestRandomKeepsGroups: rows of a group stay together, keep their part when
+// others come, and the shares are about as asked.
+func TestRandomKeepsGroups(t *testing.T) {
+	job := kind.SplitJob{Seed: 7}
+	for i := range 6000 {
+		job.Group = append(job.Group, fmt.Sprint("g", i/2))
+	}
+	a := assign(t, "random", `{"validation":0.1,"test":0.2}`, job)
+	s := shares(a)
+	if math.Abs(s[kind.Test]-0.2) > 0.03 || math.Abs(s[kind.Valid]-0.1) > 0.03 {
+		t.Errorf("shares %v", s)
+	}
+	for i := 0; i < len(a); i += 2 {
+		if a[i] != a[i+1] {
+			t.Fatalf("group %s is split", job.Group[i])
+		}
+	}
+	job.Group = append(append([]string{"first"}, job.Group...), "last")
+	b := assign(t, "random", `{"validation":0.1,"test":0.2}`, job)
+	for i := range a {
+		if a[i] != b[i+1] {
+			t.Fatalf("row %d changed its part", i)
+		}
+	}
+}
+
+// TestStratifiedKeepsShares: every class has the shares, to a row.
+func TestStratifiedKeepsShares(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var job kind.SplitJob
+		sizes := map[float64]int{}
+		for c := range rapid.IntRange(1, 4).Draw(t, "classes") {
+			n := rapid.IntRange(1, 60).Draw(t, "n")
+			sizes[float64(c)] = n
+			for range n {
+				job.Label, job.Group = append(job.Label, float64(c)), append(job.Group, "same")
+			}
+		}
+		test := map[float64]int{}
+		for i, p := range assign(t, "stratified", `{"validation":0.1,"test":0.25}`, job) {
+			if p == kind.Test {
+				test[job.Label[i]]++
+			}
+		}
+		for c, n := range sizes {
+			if want := int(math.Round(0.25 * float64(n))); test[c] != want {
+				t.Fatalf("class %v: %d of %d test, want %d", c, test[c], n, want)
+			}
+		}
+	})
+}
+
+// TestTimeNeverLooksBack: no training row's window reaches beyond the start of
+// validation, no validation row's beyond that of the test, and time decides.
+func TestTimeNeverLooksBack(t *testing.T) {
+	day := (24 * time.Hour).Microseconds()
+	rapid.Check(t, func(t *rapid.T) {
+		job := kind.SplitJob{Time: rapid.SliceOfN(rapid.Int64Range(0, 100*day), 1, 60).Draw(t, "times"), Window: rapid.Int64Range(0, 5*day).Draw(t, "window")}
+		parts := assign(t, "time", `{"validation":"10d","test":"20d"}`, job)
+		newest := int64(0)
+		for _, at := range job.Time {
+			newest = max(newest, at)
+		}
+		test, valid := newest-20*day, newest-30*day
+		for i, at := range job.Time {
+			switch parts[i] {
+			case kind.Train:
+				if at+job.Window > valid {
+					t.Fatalf("training row at %d with window %d reaches into validation", at, job.Window)
+				}
+			case kind.Valid:
+				if at <= valid || at+job.Window > test {
+					t.Fatalf("validation row at %d", at)
+				}
+			case kind.Test:
+				if at <= test {
+					t.Fatalf("test row at %d", at)
+				}
+			case kind.Purged:
+				if at > test || at+job.Window <= valid {
+					t.Fatalf("row at %d is purged for nothing", at)
+				}
+			}
+		}
+	})
+}
+
+func TestFiles(t *testing.T) {
+	k, _ := stdlib.Kinds().Splits.Get("files")
+	job := kind.SplitJob{File: []int32{0, 0, 1}, Group: []string{"a", "b", "c"}, Files: []string{"data/train.csv", "data/test.csv"}}
+	got := assign(t, "files", `{"test":"test*","validation":0}`, job)
+	if got[0] != kind.Train || got[2] != kind.Test {
+		t.Errorf("%v", got)
+	}
+	job.Args = json.RawMessage(`{"test":"*.tsv","validation":0}`)
+	if _, err := k.Assign(job); diag.From(err, diag.Range{})[0].Code != diag.EmptySplit {
+		t.Errorf("%v", err)
+	}
+}
