@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -181,8 +182,8 @@ func replace(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(src, args[1], args[2], 1)), 0o644))
 }
 
-// killed starts mlc apply and kills it with SIGKILL as soon as the step named by
-// the argument has begun: killed STEP.
+// killed starts mlc apply and, as soon as the step named by the argument has begun,
+// kills it, or interrupts it as Ctrl-C does: killed STEP [interrupt].
 func killed(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := exec.Command("mlc", "--json", "apply")
 	exe, err := exec.LookPath(filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "mlc"))
@@ -200,8 +201,18 @@ func killed(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("apply ended before %s began:\n%s", args[0], seen)
 		}
 	}
-	ts.Check(cmd.Process.Signal(syscall.SIGKILL))
-	_ = cmd.Wait() // killed, as it should be
+	if len(args) == 1 {
+		ts.Check(cmd.Process.Signal(syscall.SIGKILL))
+		_ = cmd.Wait() // killed, as it should be
+		return
+	}
+	ts.Check(cmd.Process.Signal(os.Interrupt))
+	rest, err := io.ReadAll(out)
+	ts.Check(err)
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(string(rest), "MLC4004") {
+		ts.Fatalf("exit status %d after an interrupt:\n%s", code, rest)
+	}
 }
 
 // count demands how often a text occurs in a file: count FILE N TEXT.
