@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"encoding/json"
 
-	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/schema"
 	"mlc.dev/mlc/stdlib/split/shares"
@@ -28,15 +27,9 @@ func (Split) Schema() schema.Kind {
 	return schema.Kind{Family: "split", Name: "random", Def: "#Random", Source: source}
 }
 
-// Check wants training rows to be left. With a prediction time it is the
-// compiler's leakage proof that warns.
+// Check wants training rows to be left and no prediction time.
 func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
-	faults := shares.Check(raw)
-	if info.HasTime {
-		faults = append(faults, kind.Fault{Code: diag.FittedLeak, What: "a random split of a problem with a prediction time",
-			Why: "training rows would lie after test rows, so the test would judge hindsight", Mend: `use split: {kind: "time", …}, or leave out label.at if time plays no part`})
-	}
-	return faults
+	return shares.Check(raw, info, "random")
 }
 
 // Assign compares the hash of each row's group, spread over [0,1), with the shares.

@@ -17,12 +17,18 @@ type Args struct {
 	Test       float64 `json:"test"`
 }
 
-// Check wants rows to be left for training.
-func Check(raw json.RawMessage) []kind.Fault {
+// Check wants rows to be left for training, and no prediction time: rows by share
+// would train on what comes after the test. name is the split's.
+func Check(raw json.RawMessage, info kind.SplitInfo, name string) []kind.Fault {
+	var faults []kind.Fault
 	if a := kind.DecodeArgs[Args](raw); a.Validation+a.Test >= 1 {
-		return []kind.Fault{{Field: "test", Code: diag.BadArgs, What: "validation and test leave no rows to train on", Mend: "make their sum less than 1"}}
+		faults = append(faults, kind.Fault{Field: "test", Code: diag.BadArgs, What: "validation and test leave no rows to train on", Mend: "make their sum less than 1"})
 	}
-	return nil
+	if info.HasTime {
+		faults = append(faults, kind.Fault{Code: diag.FittedLeak, What: "a " + name + " split of a problem with a prediction time",
+			Why: "training rows would lie after test rows, so the test would judge hindsight", Mend: `use split: {kind: "time", …}, or leave out label.at if time plays no part`})
+	}
+	return faults
 }
 
 // Unit spreads an identity evenly over [0,1): the first 53 bits of

@@ -8,7 +8,6 @@ import (
 	"sort"
 	"strconv"
 
-	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/schema"
 	"mlc.dev/mlc/stdlib/split/shares"
@@ -33,12 +32,7 @@ func (Split) Schema() schema.Kind {
 
 // Check wants training rows to be left and no prediction time.
 func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
-	faults := shares.Check(raw)
-	if info.HasTime {
-		faults = append(faults, kind.Fault{Code: diag.FittedLeak, What: "a stratified split of a problem with a prediction time",
-			Why: "training rows would lie after test rows, so the test would judge hindsight", Mend: `use split: {kind: "time", …}, or leave out label.at if time plays no part`})
-	}
-	return faults
+	return shares.Check(raw, info, "stratified")
 }
 
 // Assign orders each stratum's rows by hash and cuts it by the shares.
