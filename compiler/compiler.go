@@ -83,7 +83,7 @@ func Compile(ctx context.Context, o Options, kinds kind.Kinds) (*Result, diag.Li
 	list = append(list, more...)
 	list.Sort()
 	if !list.HasErrors() {
-		r.Plan = lower.System(r.System)
+		r.Plan = lower.System(r.System, kinds)
 	}
 	return r, list
 }

@@ -56,6 +56,8 @@ type System struct {
 	Env   *env.Environment
 	State *state.DB // nil where nothing has run yet
 	Store *artifact.Store
+	// Engines names what computes, for step keys.
+	Engines string
 }
 
 // Open opens the state and store of an environment. To only look, ask for
@@ -151,9 +153,9 @@ func (s *System) decide(p *plan.Plan, i int, before []Decision, m memory) (Decis
 	if err != nil {
 		return d, err
 	}
-	d.Key = step.Key(digests)
+	d.Key = step.Key(s.Engines, digests)
 	if step.Op == lower.OpRegister {
-		return s.decideRegister(d, step, digests[0])
+		return s.decideRegister(d, step, digests[0], last)
 	}
 	if r, ok := m.steps[d.Key]; ok {
 		d.outputs = r.Outputs
@@ -190,7 +192,10 @@ func (s *System) decide(p *plan.Plan, i int, before []Decision, m memory) (Decis
 	return d, nil
 }
 
-func (s *System) decideRegister(d Decision, step plan.Step, bundle plan.Digest) (Decision, error) {
+// decideRegister finds a version cached when it is registered and was the last
+// that this step met with the same arguments: an unchanged repetition must not
+// move aliases back that people moved.
+func (s *System) decideRegister(d Decision, step plan.Step, bundle plan.Digest, last state.Last) (Decision, error) {
 	a, err := registerArgs(step)
 	if err != nil {
 		return d, err
@@ -201,12 +206,16 @@ func (s *System) decideRegister(d Decision, step plan.Step, bundle plan.Digest) 
 			return d, err
 		}
 	}
-	if version > 0 {
+	if version > 0 && last.Key == d.Key {
 		d.Action = Cached
 		return d, nil
 	}
 	d.Action = WillRun
-	d.Reasons = append(d.Reasons, Reason{Text: "the bundle is not registered", Path: step.At})
+	if d.Reasons = changes(step, last); version > 0 && len(d.Reasons) == 0 {
+		d.Reasons = []Reason{{Text: fmt.Sprintf("the bundle is that of version %d again", version), Path: step.At}}
+	} else if len(d.Reasons) == 0 {
+		d.Reasons = []Reason{{Text: "the bundle is not registered", Path: step.At}}
+	}
 	return d, nil
 }
 

@@ -102,7 +102,7 @@ func (a *apply) run(ctx context.Context) error {
 		return err
 	}
 	// What a killed run left behind is no use to anyone.
-	a.work = filepath.Join(filepath.Dir(a.Env.State), "work")
+	a.work = a.Env.State + ".work"
 	if err := os.RemoveAll(a.work); err != nil {
 		return err
 	}
@@ -117,6 +117,8 @@ func (a *apply) run(ctx context.Context) error {
 	if a.out.Run, err = a.State.BeginRun(record, a.Plan.Digest(), a.Now()); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	results := make(chan finished)
 	const (
 		waiting = iota
@@ -127,6 +129,24 @@ func (a *apply) run(ctx context.Context) error {
 	status := make([]int, n)
 	inflight, left := 0, n
 	count := func() int { return n - left }
+	// abort ends the run on an error of our own: nothing must outlive the lock.
+	abort := func(err error) error {
+		cancel()
+		for ; inflight > 0; inflight-- {
+			<-results
+		}
+		return a.finish(record, err)
+	}
+	// lose settles a step that cannot be, and lets the others go on.
+	lose := func(i int, d Decision, seconds float64, err error) error {
+		step := a.Plan.Steps[i]
+		status[i] = lost
+		left--
+		a.out.Failed++
+		a.fail(step, err)
+		a.OnEvent(Event{Kind: "failed", Step: step.ID, Seconds: seconds, Error: err.Error(), Done: count(), Total: n})
+		return a.State.SaveRunSteps(record, a.out.Run, state.RunStep{ID: step.ID, Key: d.Key, Status: "failed", Seconds: seconds, Detail: err.Error()})
+	}
 	var cached []state.RunStep
 	for left > 0 {
 		progress := false
@@ -153,14 +173,16 @@ func (a *apply) run(ctx context.Context) error {
 				continue
 			}
 			d, err := a.decide(a.Plan, i, a.done, m)
-			if err != nil {
-				return a.finish(record, err)
-			}
 			step := &a.Plan.Steps[i]
-			if step.Op == lower.OpRegister {
-				if err := a.register(record, i, &d); err != nil {
-					return a.finish(record, err)
+			if err == nil && step.Op == lower.OpRegister {
+				err = a.register(record, i, &d)
+			}
+			if err != nil {
+				progress = true
+				if err := lose(i, d, 0, err); err != nil {
+					return abort(err)
 				}
+				continue
 			}
 			if d.Action == Cached {
 				a.done[i] = d
@@ -173,7 +195,7 @@ func (a *apply) run(ctx context.Context) error {
 				cached = append(cached, state.RunStep{ID: step.ID, Key: d.Key, Status: "cached", Seconds: 0})
 				if l := m.lasts[step.ID]; l.Key != d.Key {
 					if err := a.State.Touch(record, *step, d.Key, a.named(i), l.Seconds); err != nil {
-						return a.finish(record, err)
+						return abort(err)
 					}
 				}
 				a.OnEvent(Event{Kind: "cached", Step: step.ID, Done: count(), Total: n})
@@ -205,15 +227,13 @@ func (a *apply) run(ctx context.Context) error {
 		step := a.Plan.Steps[f.step]
 		a.release(f.step)
 		if f.err != nil {
-			status[f.step] = lost
-			left--
-			if ctx.Err() == nil {
-				a.out.Failed++
-				a.fail(step, f.err)
-				if err := a.State.SaveRunSteps(record, a.out.Run, state.RunStep{ID: step.ID, Key: a.done[f.step].Key, Status: "failed", Seconds: f.seconds, Detail: f.err.Error()}); err != nil {
-					return a.finish(record, err)
-				}
-				a.OnEvent(Event{Kind: "failed", Step: step.ID, Seconds: f.seconds, Error: f.err.Error(), Done: count(), Total: n})
+			if ctx.Err() != nil {
+				status[f.step] = lost
+				left--
+				continue
+			}
+			if err := lose(f.step, a.done[f.step], f.seconds, f.err); err != nil {
+				return abort(err)
 			}
 			continue
 		}
@@ -224,7 +244,7 @@ func (a *apply) run(ctx context.Context) error {
 			err = a.State.SaveRunSteps(record, a.out.Run, state.RunStep{ID: step.ID, Key: d.Key, Status: "done", Seconds: f.seconds})
 		}
 		if err != nil {
-			return a.finish(record, err)
+			return abort(err)
 		}
 		status[f.step] = settled
 		left--
@@ -318,7 +338,7 @@ func (a *apply) execute(ctx context.Context, i int, runner env.Runner, needs pla
 	if err != nil {
 		return res, err
 	}
-	if a.Plan.Steps[i].Key(digests) != a.done[i].Key {
+	if a.Plan.Steps[i].Key(a.Engines, digests) != a.done[i].Key {
 		return res, errors.New("its files changed while it read them; apply again")
 	}
 	return res, nil
@@ -333,21 +353,22 @@ func (a *apply) register(ctx context.Context, i int, d *Decision) error {
 		return err
 	}
 	bundle := a.done[step.Inputs[0].Step].outputs[step.Inputs[0].Output]
-	isNew := d.Action != Cached
 	metrics := json.RawMessage("{}")
 	if path, err := a.Store.Path(bundle, "metrics.json"); err == nil {
 		if metrics, err = os.ReadFile(path); err != nil {
 			return err
 		}
 	}
-	version, err := a.State.Register(ctx, args.Model, bundle, metrics, a.out.Run, args.Promote, a.Now())
+	version, isNew := 0, false
+	if d.Action == Cached {
+		a.out.Cached++
+		version, err = a.State.Registered(args.Model, bundle)
+	} else {
+		a.out.Ran++
+		version, isNew, err = a.State.Register(ctx, args.Model, bundle, metrics, a.out.Run, args.Promote, a.Now())
+	}
 	if err != nil {
 		return err
-	}
-	if isNew {
-		a.out.Ran++
-	} else {
-		a.out.Cached++
 	}
 	d.Action = Cached
 	d.outputs = map[string]plan.Digest{}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -50,6 +52,8 @@ func TestScript(t *testing.T) {
 			e.Setenv(ort.EnvLibrary, lib.Path)
 			e.Setenv("CUE_CACHE_DIR", filepath.Join(e.WorkDir, ".cue-cache"))
 			e.Setenv("EXAMPLES", examples)
+			e.Setenv("QUALITY", filepath.Join(examples, "..", "bench", "cmd", "quality"))
+			e.Setenv("SHARED", filepath.Join(examples, "..", "..", "shared", "data"))
 			e.Setenv("NO_COLOR", "1")
 			e.Setenv("PYTHONPATH", os.Getenv("PYTHONPATH"))
 			return nil
@@ -57,6 +61,13 @@ func TestScript(t *testing.T) {
 		Condition: func(cond string) (bool, error) {
 			if name, ok := strings.CutPrefix(cond, "have:"); ok {
 				_, err := exec.LookPath(name)
+				return err == nil, nil
+			}
+			if name, ok := strings.CutPrefix(cond, "shared:"); ok {
+				_, err := os.Stat(filepath.Join("../../../shared/data", name))
+				if err != nil {
+					t.Logf("SKIPPED in part: no ../shared/data/%s", name)
+				}
 				return err == nil, nil
 			}
 			if mod, ok := strings.CutPrefix(cond, "python:"); ok {
@@ -77,6 +88,7 @@ func TestScript(t *testing.T) {
 			"count":   count,
 			"locked":  locked,
 			"model":   modelPath,
+			"atleast": atLeast,
 		},
 	})
 }
@@ -219,6 +231,22 @@ func killed(ts *testscript.TestScript, neg bool, args []string) {
 func count(ts *testscript.TestScript, neg bool, args []string) {
 	if got := fmt.Sprint(strings.Count(ts.ReadFile(args[0]), args[2])); got != args[1] {
 		ts.Fatalf("%q occurs %s times in %s, not %s:\n%s", args[2], got, args[0], args[1], ts.ReadFile(args[0]))
+	}
+}
+
+// atLeast demands a metric of the test rows in a bundle's metrics.json:
+// atleast FILE METRIC MIN.
+func atLeast(ts *testscript.TestScript, neg bool, args []string) {
+	var m struct {
+		Model struct {
+			Metrics map[string]map[string]float64
+		}
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &m))
+	bar, err := strconv.ParseFloat(args[2], 64)
+	ts.Check(err)
+	if got := m.Model.Metrics["test"][args[1]]; !(got >= bar) {
+		ts.Fatalf("%s is %v, not %v", args[1], got, bar)
 	}
 }
 

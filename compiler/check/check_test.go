@@ -54,6 +54,12 @@ system: schema.#System & {
 			time: {event: "at", created: "loaded"}
 			columns: {shop_id: type: "string", at: type: "timestamp", loaded: type: "timestamp", load: type: "float"}
 		}
+		orders2: {
+			kind: "file"
+			path: "./orders.csv"
+			time: {event: "ordered_at", delay: "0s"}
+			columns: {shop_id: type: "string", ordered_at: type: "timestamp", minutes: type: "float"}
+		}
 	}
 	features: {
 		order:   {kind: "request", source: "orders", columns: ["distance", "size", "rush", "ordered_at"]}
@@ -117,7 +123,7 @@ func TestProofs(t *testing.T) {
 		{"types: bound of a string", `size:       {type: "string", in: ["s", "m"]}`, `size:       {type: "string", min: 1}`, "MLC2104", "1"},
 		{"types: key", `shop_id: "string"
 	sources`, `shop_id: "int"
-	sources`, "MLC2107 MLC2107 MLC2107 MLC2107 MLC2107", ""},
+	sources`, "MLC2107 MLC2107 MLC2107 MLC2107 MLC2107 MLC2107", ""},
 		{"cycle", `busy: "shop.load * order.distance"`, `busy: "d.more + 1", more: "d.busy + 1"`, "MLC2105", "d.busy"},
 		{"key of the snapshot", `columns: {shop_id: type: "string", at`, `columns: {shop: type: "string", at`, "MLC2107", `"shops"`},
 		{"key renamed", `source: "shops", ttl`, `source: "shops", key: shop_id: "shop_id", ttl`, "", ""},
@@ -132,12 +138,26 @@ func TestProofs(t *testing.T) {
 		{"leak: an expression over it", `inputs: {"order.distance": {}`, `inputs: {"leaky.m": {}, "order.distance": {}`, "MLC2201", `"minutes"`},
 		{"leak: earlier outcomes before they are known", `{type: "float", delay: "3h"}`, `{type: "float", delay: "1h"}`, "MLC2201", `"minutes"`},
 		{"known only after the prediction", `inputs: {"order.distance": {}`, `inputs: {"late.rating": {}, "order.distance": {}`, "MLC2202", `"rating"`},
-		{"event after the prediction", `at: "ordered_at", window`, `at: "placed_at", window`, "MLC2203 MLC2203 MLC2203", `"distance"`},
+		{"event after the prediction", `at: "ordered_at", window`, `at: "placed_at", window`, "MLC2201 MLC2203 MLC2203 MLC2203 MLC2203", "distance"},
 		{"statistics from the future", `split: {kind: "time", test: "7d"}`, `split: {kind: "random", test: 0.2}`, "MLC2204", "split"},
 		{"time split without a time", `at: "ordered_at", window`, `window`, "MLC2108 MLC2108 MLC2108", ""},
 		{"snapshot of an untimed source", `time: {event: "at", created: "loaded"}`, "", "MLC2108", `"shops"`},
 		{"snapshot of a source that does not say when it was known", `time: {event: "at", created: "loaded"}`, `time: event: "at"`, "MLC2108", "time"},
 		{"snapshot with an explicit delay", `time: {event: "at", created: "loaded"}`, `time: {event: "at", delay: "1h"}`, "", ""},
+		{"leak: the label's file by another name", `path: "shops.csv"
+			time: {event: "at", created: "loaded"}
+			columns: {shop_id`, `path: "orders.csv"
+			time: {event: "at", created: "loaded"}
+			columns: {minutes: type: "float", shop_id`, "", ""},
+		{"leak: and its answers", `"shop.*": {}, "history.*"`, `"copy.minutes": {}, "history.*"`, "MLC2201", `"minutes"`},
+		{"stratified rows of one entity", `split: {kind: "time", test: "7d"}`, `split: {kind: "stratified", test: 0.2}`, "MLC2204 MLC2204", "split"},
+		{"columns that differ in case", "distance:   {type", `Distance: type: "float"
+				distance:   {type`, "MLC2109", "distance"},
+		{"feature that differs in case", `exprs: north: "place.area = 'north'"`, `exprs: {north: "place.area = 'north'", North: "place.area = 'x'"}`, "MLC2109", ""},
+		{"impossible bounds", "distance:   {type: \"float\", min: 0}", "distance:   {type: \"float\", min: 2, max: 1}", "MLC2109", "2"},
+		{"seed beyond its type", `problem: "late"
+`, `problem: "late", seed: 99999999999999999999999
+`, "MLC1102", "99999999999999999999999"},
 		{"sensitive input", `inputs: {"order.distance": {}`, `inputs: {"place.area": {}, "order.distance": {}`, "MLC2401", `"place.area"`},
 		{"sensitive through an expression", `inputs: {"order.distance": {}`, `inputs: {"hidden.north": {}, "order.distance": {}`, "MLC2401", `"hidden.north"`},
 		{"sensitive with a reason", `inputs: {"order.distance": {}`, `inputs: {"place.area": allow_sensitive: "it is the law", "order.distance": {}`, "", ""},
@@ -155,6 +175,7 @@ func TestProofs(t *testing.T) {
 		leak:   {kind: "request", source: "orders", columns: ["minutes"]}
 		leaky:  {kind: "derived", exprs: m: "coalesce(leak.minutes, 0) * 2"}
 		late:   {kind: "request", source: "orders", columns: ["rating"]}
+		copy:   {kind: "snapshot", entity: "shop", source: "orders2", columns: ["minutes"]}
 		place:  {kind: "request", source: "orders", columns: ["area"]}
 		hidden: {kind: "derived", exprs: north: "place.area = 'north'"}
 	}

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/expr"
@@ -52,6 +53,9 @@ func (r *resolver) leakage() {
 			switch {
 			case answers[c.Name]:
 				r.list.Add(at, diag.LabelLeak, "the baseline reads %q, from which the label is computed", c.Name).Because("it would know the answer, and no model could beat it", "use what is known at the prediction time")
+			case col != nil && p.Label.At != nil && p.Label.Source.Time.Event != nil && p.Label.Source.Time.Event != p.Label.At && col != p.Label.At:
+				r.list.Add(at, diag.LateEvent, "the baseline reads %q, which holds from %q on, but the prediction is made at %q", c.Name, p.Label.Source.Time.Event.Name, p.Label.At.Name).
+					Because("the row's event can come after the prediction", "predict at the event's own time")
 			case col != nil && col.Delay > 0:
 				r.list.Add(at, diag.LateColumn, "the baseline reads %q, which is known only %s after the row's time", c.Name, types.FormatDuration(col.Delay)).Because("it is not known at the prediction time", "use what is")
 			}
@@ -85,8 +89,11 @@ func (r *resolver) leaks(m *ir.Model, in *ir.Input, f *ir.Feature, answers map[s
 	// The outcome of a row is decided window after its time and known delay later;
 	// a snapshot may use earlier rows' outcomes once they are known.
 	late := p.Label.Window + p.Label.Delay
+	// A column's delay counts from the row's event, so it only covers the outcome
+	// where the event is the prediction time.
+	covered := f.Kind == ir.Snapshot && col.Delay > 0 && col.Delay >= late && p.Label.At != nil && g.Source.Time.Event != nil && g.Source.Time.Event.Name == p.Label.At.Name
 	switch {
-	case g.Source == p.Label.Source && answers[col.Name] && (f.Kind == ir.Request || col.Delay <= 0 || col.Delay < late):
+	case r.sameRows(g.Source, p.Label.Source) && answers[col.Name] && !covered:
 		also(r.add(f.Path, diag.LabelLeak, "feature %q is a column from which the label of problem %q is computed", f.Name, p.Name).
 			Because("the model would be told the answer in training, and not have it when it predicts", "leave it out"+r.historyHint(f, types.FormatDuration(late))))
 	case f.Kind == ir.Request && col.Delay > 0:
@@ -99,6 +106,28 @@ func (r *resolver) leaks(m *ir.Model, in *ir.Input, f *ir.Feature, answers map[s
 		also(r.add(f.Path, diag.LateEvent, "feature %q holds from %q on, but the prediction is made at %q", f.Name, g.Source.Time.Event.Name, p.Label.At.Name).
 			Because("the row's event can come after the prediction", "predict at the event's own time, or join the source with kind: \"snapshot\""))
 	}
+}
+
+// sameRows reports whether two sources read a file in common: then one holds the
+// other's answers under the same names.
+func (r *resolver) sameRows(a, b *ir.Source) bool {
+	if a == b {
+		return true
+	}
+	abs := func(f string) string {
+		if filepath.IsAbs(f) {
+			return filepath.Clean(f)
+		}
+		return filepath.Join(r.spec.Dir, f)
+	}
+	for _, f := range a.Files {
+		for _, g := range b.Files {
+			if abs(f) == abs(g) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // historyHint says how past outcomes can be used where the source has a time.

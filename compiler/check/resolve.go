@@ -23,7 +23,7 @@ import (
 // list has no errors.
 func System(s *spec.Spec, kinds kind.Kinds, e *env.Environment) (*ir.System, diag.List) {
 	r := &resolver{spec: s, kinds: kinds, sys: &ir.System{Dir: s.Dir}, sources: map[string]*ir.Source{}, entities: map[string]*ir.Entity{},
-		groups: map[string]*ir.Group{}, features: map[string]*ir.Feature{}, problems: map[string]*ir.Problem{}}
+		groups: map[string]*ir.Group{}, features: map[string]*ir.Feature{}, problems: map[string]*ir.Problem{}, folded: map[string]string{}}
 	r.resolve()
 	r.leakage()
 	r.sensitive()
@@ -44,6 +44,7 @@ type resolver struct {
 	groups   map[string]*ir.Group
 	features map[string]*ir.Feature
 	problems map[string]*ir.Problem
+	folded   map[string]string // features by their name in lower case
 }
 
 // add reports a mistake at a path's value.
@@ -160,7 +161,12 @@ func (r *resolver) source(name string, v *spec.Value) {
 	}
 	s := &ir.Source{Name: name, Path: v.Path, Kind: k, MaxQuarantine: get[float64](v.Get("max_quarantine"))}
 	if cols := v.Get("columns"); cols != nil {
+		folded := map[string]string{}
 		for _, c := range cols.Fields {
+			if other, dup := folded[strings.ToLower(c.Name)]; dup {
+				r.addLabel(c.Value.Path, diag.BadArgs, "columns %q and %q differ only in case", other, c.Name).Because("SQL takes them for one", "rename one of them in the data")
+			}
+			folded[strings.ToLower(c.Name)] = c.Name
 			s.Columns = append(s.Columns, r.column(c))
 		}
 	}
@@ -205,6 +211,10 @@ func (r *resolver) column(f *spec.Field) *ir.Column {
 		}
 		if c.Min != nil && c.Max != nil && *c.Min > *c.Max {
 			r.add(v.Path+".min", diag.BadArgs, "no value of column %q can be right: min %v is above max %v", c.Name, *c.Min, *c.Max)
+		}
+		if len(c.In) > 0 && c.Type != types.String && !c.Type.Numeric() {
+			r.addLabel(v.Path+".in", diag.ExprType, "column %q is a %s; in is for strings and numbers", c.Name, c.Type)
+			c.In = nil
 		}
 		for i, x := range c.In {
 			_, isText := x.(string)
@@ -312,10 +322,12 @@ func (r *resolver) group(name string, v *spec.Value) {
 }
 
 func (r *resolver) feature(f *ir.Feature) {
-	if _, dup := r.features[f.Name]; dup {
-		r.add(f.Path, diag.BadArgs, "feature %q is declared twice", f.Name)
+	fold := strings.ToLower(f.Name)
+	if other, dup := r.folded[fold]; dup {
+		r.add(f.Path, diag.BadArgs, "feature %q is declared twice, here and as %q", f.Name, other).Because("names that differ only in case are one", "")
 		return
 	}
+	r.folded[fold] = f.Name
 	r.features[f.Name] = f
 	r.sys.Features = append(r.sys.Features, f)
 }
@@ -632,7 +644,7 @@ func (r *resolver) model(name string, v *spec.Value) {
 			m.Split = ir.Split{Kind: k, Path: sp.Path}
 			m.Split.Args, _ = sp.MarshalJSON()
 			if ok && !r.spec.Broken(sp.Path) {
-				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: r.timed(p), Task: p.Task}))
+				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: r.timed(p), HasEntity: p.Entity != nil, Task: p.Task}))
 			}
 		}
 	}
@@ -682,7 +694,7 @@ func (r *resolver) inputs(m *ir.Model, ins *spec.Value) {
 	}
 	// Columns of the matrix come in the order of names, whatever that of the lines.
 	sort.SliceStable(m.Inputs, func(i, j int) bool { return m.Inputs[i].Feature.Name < m.Inputs[j].Feature.Name })
-	if len(m.Inputs) == 0 && len(ins.Fields) == 0 {
+	if len(m.Inputs) == 0 && !r.spec.Broken(ins.Path) && (len(ins.Fields) == 0 || !r.list.HasErrors()) {
 		r.addLabel(ins.Path, diag.BadArgs, "model %q has no inputs", m.Name).Because("", `name features: inputs: "group.*": {}`)
 	}
 }

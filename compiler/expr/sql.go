@@ -9,7 +9,7 @@ import (
 )
 
 // String prints n as canonical SQL: one spacing, upper-case keywords, every
-// operation in parentheses. Parsing it gives an equal tree, so it serves as the
+// operation in parentheses but for chains. Parsing it gives an equal tree, so it serves as the
 // identity of an expression.
 func (n *Node) String() string {
 	args := func() []string {
@@ -21,11 +21,7 @@ func (n *Node) String() string {
 	}
 	switch n.Op {
 	case OpColumn:
-		parts := strings.Split(n.Name, ".")
-		for i, p := range parts {
-			parts[i] = QuoteName(p)
-		}
-		return strings.Join(parts, ".")
+		return QuoteName(n.Name) // the parser takes it for the whole name
 	case OpNumber:
 		return n.Text
 	case OpString, OpInstant:
@@ -53,9 +49,16 @@ func (n *Node) String() string {
 	case OpCall:
 		return n.Name + "(" + strings.Join(args(), ", ") + ")"
 	}
-	a := args()
-	return "(" + a[0] + " " + string(n.Op) + " " + a[1] + ")"
+	// A chain of one precedence reads from the left without parentheses.
+	left := n.Args[0].String()
+	if c := chain[n.Op]; c > 0 && chain[n.Args[0].Op] == c {
+		left = left[1 : len(left)-1]
+	}
+	return "(" + left + " " + string(n.Op) + " " + n.Args[1].String() + ")"
 }
+
+// chain numbers the operators that associate to the left, by precedence.
+var chain = map[Op]int{OpOr: 1, OpAnd: 2, OpConcat: 3, OpAdd: 4, OpSub: 4, OpMul: 5, OpDiv: 5, OpIntDiv: 5, OpMod: 5}
 
 func (n *Node) printCase(args []string) string {
 	var b strings.Builder
@@ -75,6 +78,17 @@ func QuoteName(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) 
 
 // QuoteString quotes an SQL string literal.
 func QuoteString(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+// ReadParquet is the FROM clause of one Parquet file: not of a pattern, and
+// without columns that its folders might spell.
+func ReadParquet(path string) string {
+	return "read_parquet(" + QuotePath(path) + ", hive_partitioning=false)"
+}
+
+// QuotePath quotes a path for DuckDB's readers, which take patterns.
+func QuotePath(path string) string {
+	return QuoteString(strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]").Replace(path))
+}
 
 // SQL prints a checked expression as DuckDB SQL with the meaning that the
 // package promises. Numbers come out as DOUBLE. column gives the SQL of a

@@ -80,12 +80,9 @@ func (s Set[T]) Names() []string {
 
 // Kind is a choice with a definition in the schema.
 type Kind interface {
-	Named
+	Versioned
 	// Schema is the kind's CUE definition.
 	Schema() schema.Kind
-	// Version changes whenever the same arguments and inputs can give another
-	// result. It is part of every step key that the kind takes part in.
-	Version() int
 }
 
 // Fault is a mistake in a kind's own arguments: Field is the path of the field
@@ -289,8 +286,9 @@ var PartNames = []string{"train", "validation", "test", "purged"}
 
 // SplitInfo is what the compiler knows of a problem when it checks a split.
 type SplitInfo struct {
-	HasTime bool
-	Task    string
+	HasTime   bool
+	HasEntity bool
+	Task      string
 }
 
 // SplitJob asks for the part of every row. Slices are parallel; Time is empty
@@ -300,7 +298,7 @@ type SplitJob struct {
 	Seed   uint64
 	Group  []string // identity: rows with the same one stay together under random splits
 	Time   []int64  // prediction time, microseconds
-	Window int64    // label window, microseconds
+	Window int64    // until the outcome is known, microseconds
 	Label  []float64
 	File   []int32
 	Files  []string
@@ -322,9 +320,17 @@ const (
 	Down Direction = -1
 )
 
+// Versioned is what takes part in a step's key.
+type Versioned interface {
+	Named
+	// Version changes whenever the same arguments and inputs can give another
+	// result.
+	Version() int
+}
+
 // Metric judges predictions.
 type Metric interface {
-	Named
+	Versioned
 	// Tasks are the task kinds that it fits.
 	Tasks() []string
 	// Better tells the good direction.

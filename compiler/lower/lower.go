@@ -36,8 +36,8 @@ const (
 
 // System makes the plan: the sources that models use, and for each model the way
 // from rows to a registered version.
-func System(s *ir.System) *plan.Plan {
-	l := &lowerer{plan: &plan.Plan{System: s.Name}, rows: map[*ir.Source]plan.Input{}, profiles: map[*ir.Source]plan.Input{}}
+func System(s *ir.System, kinds kind.Kinds) *plan.Plan {
+	l := &lowerer{kinds: kinds, plan: &plan.Plan{System: s.Name}, rows: map[*ir.Source]plan.Input{}, profiles: map[*ir.Source]plan.Input{}}
 	for _, src := range s.Sources {
 		l.source(src)
 	}
@@ -48,12 +48,13 @@ func System(s *ir.System) *plan.Plan {
 }
 
 type lowerer struct {
+	kinds          kind.Kinds
 	plan           *plan.Plan
 	rows, profiles map[*ir.Source]plan.Input
 }
 
 // add appends a step and returns its index. kinds take part in its version.
-func (l *lowerer) add(op, subject, at string, args any, needs plan.Needs, inputs []plan.Input, outputs []string, kinds ...kind.Kind) int {
+func (l *lowerer) add(op, subject, at string, args any, needs plan.Needs, inputs []plan.Input, outputs []string, kinds ...kind.Versioned) int {
 	b := canonical(args)
 	version := fmt.Sprint(versions[op])
 	for _, k := range kinds {
@@ -97,7 +98,7 @@ var wide = plan.Needs{CPU: 2, Memory: 2 << 30}
 type SnapshotArgs struct {
 	Kind    string          `json:"kind"`
 	Args    json.RawMessage `json:"args"`
-	Columns []kind.Column   `json:"columns"` // names only
+	Columns []kind.Column   `json:"columns"` // names and types
 	Files   []string        `json:"files"`
 }
 
@@ -115,7 +116,10 @@ func (l *lowerer) source(s *ir.Source) {
 	}
 	names, cols := make([]kind.Column, len(ordered)), make([]kind.Column, len(ordered))
 	for i, c := range ordered {
-		names[i], cols[i] = kind.Column{Name: c.Name}, c.Column
+		names[i], cols[i] = kind.Column{Name: c.Name, Type: c.Type}, c.Column
+		if c == s.Time.Event || c == s.Time.Created {
+			cols[i].Never = true // a row that does not say when it was known could leak
+		}
 	}
 	snap := l.add(OpSnapshot, s.Name, s.Path, SnapshotArgs{s.Kind.Name(), s.Args, names, s.Files}, wide,
 		[]plan.Input{{Name: "files", Step: -1, Files: s.Files}}, []string{"rows", "rejects"}, s.Kind)

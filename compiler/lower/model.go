@@ -183,8 +183,9 @@ func (fs *features) add(f *ir.Feature) {
 	}
 }
 
-// ruleFeature is the dataset's column with the answer of a baseline rule.
-const ruleFeature = "baseline.rule"
+// ruleFeature is the dataset's column with the answer of a baseline rule. No
+// feature can have its name.
+const ruleFeature = "_baseline.rule"
 
 func (l *lowerer) model(s *ir.System, m *ir.Model) {
 	first := len(l.plan.Steps)
@@ -194,27 +195,27 @@ func (l *lowerer) model(s *ir.System, m *ir.Model) {
 		fs.add(in.Feature)
 	}
 	dataset := l.dataset(m, fs)
-	split := l.add(OpSplit, m.Name, m.Split.Path, SplitArgs{m.Split.Kind.Name(), m.Split.Args, m.Seed, p.Label.Window.Microseconds(), p.Label.Source.Files, p.Label.At != nil, p.Task}, small,
+	split := l.add(OpSplit, m.Name, m.Split.Path, SplitArgs{m.Split.Kind.Name(), m.Split.Args, m.Seed, (p.Label.Window + p.Label.Delay).Microseconds(), p.Label.Source.Files, p.Label.At != nil, p.Task}, small,
 		[]plan.Input{from("dataset", dataset, "rows")}, []string{"parts"}, m.Split.Kind)
 	l.argAt(split, "args", m.Split.Path)
 	l.argAt(split, "kind", m.Split.Path+".kind")
 	l.argAt(split, "seed", m.Path+".seed")
 
 	t := transformArgs(m, fs)
-	model := l.train(m, m.Name, m.Path, t, m.Trainer, encoders(m.Inputs), dataset, split)
+	model := l.train(m, m.Name, m.Path, t, fs.derived, m.Trainer, encoders(m.Inputs), dataset, split)
 	bt, baseEncoders := t, encoders(m.Inputs)
 	// A baseline that looks at one thing or at none does not depend on the
 	// model's features and encoders.
 	only := func(f RawFeature) {
-		bt = TransformArgs{Raw: []RawFeature{f}, Inputs: []EncodedInput{{f.Name, p.Baseline.Kind.Defaults(f.Type)}}}
-		baseEncoders = nil
+		in := EncodedInput{f.Name, p.Baseline.Kind.Defaults(f.Type)}
+		bt, baseEncoders = TransformArgs{Raw: []RawFeature{f}, Inputs: []EncodedInput{in}}, l.encoders(in)
 	}
 	if p.Rule != nil {
 		only(RawFeature{ruleFeature, p.Rule.Type})
 	} else if !p.Baseline.Kind.Features() {
 		only(t.Raw[0])
 	}
-	base := l.train(m, m.Name+".baseline", p.Baseline.Path, bt, p.Baseline, baseEncoders, dataset, split)
+	base := l.train(m, m.Name+".baseline", p.Baseline.Path, bt, nil, p.Baseline, baseEncoders, dataset, split)
 
 	var gates []Gate
 	for _, g := range p.Gates {
@@ -240,9 +241,24 @@ func (l *lowerer) model(s *ir.System, m *ir.Model) {
 	l.argAt(reg, "promote", m.Path+".promote")
 }
 
-func encoders(ins []*ir.Input) []kind.Kind {
+// encoders are the kinds of an input's encoders.
+func (l *lowerer) encoders(in EncodedInput) []kind.Versioned {
+	var out []kind.Versioned
+	for _, args := range in.Encoders {
+		var name struct{ Kind string }
+		if err := json.Unmarshal(args, &name); err != nil {
+			panic(err) // a trainer's own defaults
+		}
+		if e, ok := l.kinds.Encoders.Get(name.Kind); ok {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func encoders(ins []*ir.Input) []kind.Versioned {
 	seen := map[string]bool{}
-	var out []kind.Kind
+	var out []kind.Versioned
 	for _, in := range ins {
 		for _, e := range in.Encoders {
 			if !seen[e.Kind.Name()] {
@@ -415,7 +431,7 @@ func transformArgs(m *ir.Model, fs *features) TransformArgs {
 // trained are the steps of one model, or of its baseline.
 type trained struct{ fit, train, evaluate int }
 
-func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, tr *ir.Trainer, encs []kind.Kind, dataset, split int) trained {
+func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, derived []*ir.Feature, tr *ir.Trainer, encs []kind.Versioned, dataset, split int) trained {
 	var out trained
 	rows := []plan.Input{from("dataset", dataset, "rows"), from("split", split, "parts")}
 	out.fit = l.add(OpFit, subject, at, t, wide, rows, []string{"transform"}, encs...)
@@ -424,7 +440,9 @@ func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, tr *ir
 			l.argAt(out.fit, fmt.Sprintf("inputs[%d]", i), in.Path)
 		}
 		l.argAt(out.fit, "raw", m.Path+".inputs")
-		l.argAt(out.fit, "derived", m.Path+".inputs")
+		for i, f := range derived {
+			l.argAt(out.fit, fmt.Sprintf("derived[%d]", i), f.Path)
+		}
 	}
 	transform := from("transform", out.fit, "transform")
 	meta := from("meta", dataset, "meta")
@@ -433,17 +451,14 @@ func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, tr *ir
 	l.argAt(out.train, "kind", tr.Path+".kind")
 	l.argAt(out.train, "args", tr.Path)
 	l.argAt(out.train, "seed", m.Path+".seed")
-	names := []string{}
-	if m.Problem.Primary != nil {
-		names = append(names, m.Problem.Primary.Name())
-	}
+	names, metrics := []string{m.Problem.Primary.Name()}, []kind.Versioned{m.Problem.Primary}
 	for _, g := range m.Problem.Gates {
 		if g.Metric != m.Problem.Primary {
-			names = append(names, g.Metric.Name())
+			names, metrics = append(names, g.Metric.Name()), append(metrics, g.Metric)
 		}
 	}
 	out.evaluate = l.add(OpEvaluate, subject, m.Problem.Path+".metrics", EvaluateArgs{m.Problem.Task, names}, wide,
-		append([]plan.Input{transform, from("model", out.train, "model"), meta}, rows...), []string{"metrics", "predictions"})
+		append([]plan.Input{transform, from("model", out.train, "model"), meta}, rows...), []string{"metrics", "predictions"}, metrics...)
 	l.argAt(out.evaluate, "metrics", m.Problem.Path+".metrics")
 	return out
 }

@@ -66,10 +66,10 @@ type Needs struct {
 }
 
 // Key digests exactly what can change a step's result: the key's own format, the
-// operation and its version, the arguments, and the content of the inputs in
-// order. It leaves out positions, limits and clocks: moving a line must not
+// operation and its version, the engines that compute (the digest of the ONNX
+// Runtime library), the arguments, and the content of the inputs in order. It leaves out positions, limits and clocks: moving a line must not
 // retrain a model.
-func (s Step) Key(inputs []Digest) Digest {
+func (s Step) Key(engines string, inputs []Digest) Digest {
 	var args bytes.Buffer
 	if err := json.Compact(&args, s.Args); err != nil {
 		panic(fmt.Sprintf("plan: arguments of %s: %v", s.ID, err)) // made by lower
@@ -83,11 +83,11 @@ func (s Step) Key(inputs []Digest) Digest {
 		ins[i] = in{s.Inputs[i].Name, d}
 	}
 	b, err := json.Marshal(struct {
-		Format, Op, Version string
-		Args                json.RawMessage
-		Inputs              []in
-		Outputs             []string
-	}{"mlc.step.v1", s.Op, s.Version, args.Bytes(), ins, s.Outputs})
+		Format, Op, Version, Engines string
+		Args                         json.RawMessage
+		Inputs                       []in
+		Outputs                      []string
+	}{"mlc.step.v1", s.Op, s.Version, engines, args.Bytes(), ins, s.Outputs})
 	if err != nil {
 		panic(err) // plain data
 	}

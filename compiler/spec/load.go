@@ -66,8 +66,15 @@ func Load(ctx context.Context, dir string, files schema.Files) (*Spec, diag.List
 		return nil, list
 	}
 	s := &Spec{Dir: dir, Files: map[string][]byte{}, places: map[string]place{}, broken: map[string]bool{}, faulty: map[string]bool{}, told: map[mistake]bool{}, kindless: map[string]bool{}}
-	names, err := filepath.Glob(filepath.Join(dir, "*.cue"))
-	if err != nil || len(names) == 0 {
+	var names []string
+	if entries, err := os.ReadDir(dir); err == nil {
+		for _, e := range entries {
+			if !e.IsDir() && filepath.Ext(e.Name()) == ".cue" {
+				names = append(names, filepath.Join(dir, e.Name()))
+			}
+		}
+	}
+	if len(names) == 0 {
 		list.Add(diag.Range{}, diag.NoSpec, "no .cue file in %s", dir).Because("a spec is a folder of .cue files", "run `mlc init` to begin one, or go to the spec's folder")
 		return nil, list
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"syscall"
 
 	"mlc.dev/mlc/compiler/plan"
 )
@@ -121,7 +122,38 @@ func (s *Store) adopt(path string, d plan.Digest) error {
 	if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
 		return err
 	}
-	return os.Rename(path, dst)
+	err = os.Rename(path, dst)
+	if errors.Is(err, syscall.EXDEV) {
+		return s.copy(path, dst)
+	}
+	return err
+}
+
+// copy brings a file from another file system into the store.
+func (s *Store) copy(path, dst string) error {
+	src, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	tmp, err := os.CreateTemp(s.dir, "blob-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	if _, err = io.Copy(tmp, src); err == nil {
+		err = tmp.Chmod(0o444)
+	}
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), dst)
 }
 
 func digestFile(path string) (plan.Digest, int64, error) {

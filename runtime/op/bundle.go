@@ -45,8 +45,8 @@ type Tensor struct {
 	Type  types.Type `json:"type,omitempty"` // of an input, as declared
 }
 
-// Lineage tells what a bundle was made of. Everything in it follows from the
-// content of the inputs, so equal lineages mean equal bundles.
+// Lineage tells what a bundle was made of. Everything in it follows from what the
+// step's key digests, so equal lineages mean equal bundles.
 type Lineage struct {
 	Format string            `json:"format"`
 	System string            `json:"system"`
@@ -136,8 +136,8 @@ func tensors(infos []ort.Info, declared map[string]types.Type) []Tensor {
 }
 
 // tolerance is how far the fused model may be from the trainer's own
-// predictions, relative to the greater of 1 and the prediction: sums of floats in
-// another order.
+// predictions, relative to the greatest of 1, the prediction, and the predictions'
+// root mean square: the same sum of floats in another order or precision.
 const tolerance = 1e-5
 
 // prove predicts every test row with the fused model, from raw features, and
@@ -165,11 +165,16 @@ func prove(ctx context.Context, s *Stage, meta Meta, t Transform, m *fusedModel)
 	if err != nil {
 		return 0, 0, err
 	}
+	scale := 0.0
+	for _, v := range want {
+		scale += v * v / float64(len(want))
+	}
+	scale = math.Max(1, math.Sqrt(scale))
 	bad := 0
 	err = m.stream(ctx, s, t.Raw, p, kind.Test, func(at int, out []any) {
 		for i, v := range out[0].([]float32) {
 			d := math.Abs(float64(v) - want[at*w+i])
-			if !(d <= tolerance*math.Max(1, math.Abs(want[at*w+i]))) {
+			if !(d <= tolerance*math.Max(scale, math.Abs(want[at*w+i]))) {
 				bad++
 			}
 			worst = math.Max(worst, d)

@@ -46,7 +46,7 @@ type JoinCounts struct {
 }
 
 func (s *Stage) rows(input string) string {
-	return "read_parquet(" + expr.QuoteString(s.In(input, "rows.parquet")) + ")"
+	return expr.ReadParquet(s.In(input, "rows.parquet"))
 }
 
 // datasetBuild makes the spine, the label's rows in order with an id each, and
@@ -265,7 +265,7 @@ func (b *builder) join(i int, name string, j lower.Join) error {
 	if j.Static {
 		var key string
 		var n int64
-		err := b.db.Rows(b.ctx, fmt.Sprintf("SELECT array_to_string([%s], ', '), count(*) AS n FROM %s WHERE %s GROUP BY %s HAVING n > 1 ORDER BY %s LIMIT 1",
+		err := b.db.Rows(b.ctx, fmt.Sprintf("SELECT array_to_string([%s], ', '), count(*) AS _n FROM %s WHERE %s GROUP BY %s HAVING _n > 1 ORDER BY %s LIMIT 1",
 			castAll(keys), rows, strings.Join(notNull, " AND "), by, by), func(scan func(...any) error) error { return scan(&key, &n) })
 		if err != nil {
 			return err
@@ -279,6 +279,12 @@ func (b *builder) join(i int, name string, j lower.Join) error {
 			return err
 		}
 		return b.count(name, counts)
+	}
+	// Validation has set rows without a time aside; a null here would let greatest
+	// pass over it.
+	notNull = append(notNull, expr.QuoteName(j.Event)+" IS NOT NULL")
+	if j.Created != "" {
+		notNull = append(notNull, expr.QuoteName(j.Created)+" IS NOT NULL")
 	}
 	event := "epoch_us(" + expr.QuoteName(j.Event) + ")"
 	created := event

@@ -117,14 +117,14 @@ func columnNames(ctx context.Context, db *sql.DB, path string) ([]string, error)
 		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.FileMissing, What: fmt.Sprintf("no file %q", path)}
 	}
 	if filepath.Ext(path) == ".parquet" {
-		names, _, err := db.Columns(ctx, "SELECT * FROM read_parquet("+expr.QuoteString(path)+")")
+		names, _, err := db.Columns(ctx, "SELECT * FROM "+expr.ReadParquet(path))
 		if err != nil {
 			return nil, bad(err)
 		}
 		return names, nil
 	}
 	var head []string
-	err := db.Rows(ctx, "SELECT l FROM read_csv("+expr.QuoteString(path)+", auto_detect=false, delim=E'\\x01', quote='', escape='', header=false, columns={'l': 'VARCHAR'}) WHERE l IS NOT NULL LIMIT 200", func(scan func(...any) error) error {
+	err := db.Rows(ctx, "SELECT l FROM read_csv("+expr.QuotePath(path)+", hive_partitioning=false, auto_detect=false, delim=E'\\x01', quote='', escape='', header=false, columns={'l': 'VARCHAR'}) WHERE l IS NOT NULL LIMIT 200", func(scan func(...any) error) error {
 		var l string
 		if err := scan(&l); err != nil {
 			return err
@@ -208,7 +208,7 @@ type badRow struct {
 
 // check writes the good rows in the form of raw features and returns the others.
 func (o PredictOptions) check(ctx context.Context, db *sql.DB, raw, good string, cols []kind.Column) ([]badRow, error) {
-	from := "read_parquet(" + expr.QuoteString(raw) + ")"
+	from := expr.ReadParquet(raw)
 	names, sqlTypes, err := db.Columns(ctx, "SELECT * FROM "+from)
 	if err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ var Probabilities = []float64{0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99}
 // profile reads the good rows once more, on one thread: means and quantiles
 // depend on the order of rows.
 func profile(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) ([]ColumnProfile, error) {
-	rows := "read_parquet(" + expr.QuoteString(s.Out("rows", "rows.parquet")) + ")"
+	rows := expr.ReadParquet(s.Out("rows", "rows.parquet"))
 	one, err := s.sql(ctx, 1)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func profile(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) ([]C
 		q := expr.QuoteName(c.Name)
 		items = append(items, "count("+q+")", "approx_count_distinct("+q+")")
 		if number(c.Type) {
-			x := q
+			x := "CAST(" + q + " AS DOUBLE)"
 			if c.Type == types.Timestamp {
 				x = "CAST(epoch_us(" + q + ") AS DOUBLE)"
 			}
@@ -94,7 +94,7 @@ func profile(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) ([]C
 			continue
 		}
 		q := expr.QuoteName(c.Name)
-		err := db.Rows(ctx, fmt.Sprintf("SELECT CAST(%s AS VARCHAR) AS v, count(*) AS n FROM %s WHERE v IS NOT NULL GROUP BY v ORDER BY n DESC, v LIMIT 20", q, rows), func(scan func(...any) error) error {
+		err := db.Rows(ctx, fmt.Sprintf("SELECT CAST(%s AS VARCHAR) AS _v, count(*) AS _n FROM %s WHERE _v IS NOT NULL GROUP BY _v ORDER BY _n DESC, _v LIMIT 20", q, rows), func(scan func(...any) error) error {
 			var v ValueCount
 			if err := scan(&v.Value, &v.Count); err != nil {
 				return err

@@ -1,8 +1,11 @@
 package op
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -129,7 +132,7 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 		return err
 	}
 	defer db.Close()
-	raw := "read_parquet(" + expr.QuoteString(s.In("rows", "rows.parquet")) + ")"
+	raw := expr.ReadParquet(s.In("rows", "rows.parquet"))
 	names, sqlTypes, err := db.Columns(ctx, "SELECT * FROM "+raw)
 	if err != nil {
 		return err
@@ -163,7 +166,7 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 	if err := db.Row(ctx, "SELECT count(*), count(*) FILTER (_faults <> '') FROM checked", &rows, &bad); err != nil {
 		return err
 	}
-	if err := db.Row(ctx, "SELECT count(*) FROM read_csv("+expr.QuoteString(s.In("rejects", "rejects.jsonl"))+", columns={'l': 'VARCHAR'}, delim=E'\\x01', quote='', escape='', header=false, auto_detect=false)", &rejected); err != nil {
+	if rejected, err = countLines(s.In("rejects", "rejects.jsonl")); err != nil {
 		return err
 	}
 	s.Report["rows"], s.Report["quarantined"] = rows-bad, bad+rejected
@@ -205,6 +208,25 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 	}
 	s.Progress(rows, rows, "rows", "")
 	return s.writeJSON(s.Out("profile", "profile.json"), map[string]any{"source": a.Source, "rows": rows - bad, "quarantined": bad + rejected, "columns": profiles})
+}
+
+func countLines(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	n, buf := int64(0), make([]byte, 1<<16)
+	for {
+		k, err := f.Read(buf)
+		n += int64(bytes.Count(buf[:k], []byte{'\n'}))
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
 }
 
 // topReasons counts the commonest faults, with the first rows that have each.

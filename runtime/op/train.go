@@ -3,6 +3,7 @@ package op
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -141,6 +142,16 @@ func modelEvaluate(ctx context.Context, s *Stage) error {
 		pred := make([]float32, len(ids)*w)
 		if err := m.stream(ctx, s, t.Raw, p, of, func(at int, out []any) { copy(pred[at*w:], out[0].([]float32)) }); err != nil {
 			return err
+		}
+		wrong := 0
+		for _, v := range pred {
+			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+				wrong++
+			}
+		}
+		if wrong > 0 {
+			return fault("", diag.BadArgs, "a feature reaches the model missing or infinite, and it cannot take that", `begin the features' encode with {kind: "impute"}, or leave encode out for the default`,
+				"%d predictions of the %d %s rows are no numbers", wrong, len(ids), name)
 		}
 		scores.Metrics[name] = map[string]float64{}
 		for i, mn := range a.Metrics {

@@ -9,7 +9,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
-	"runtime"
 	"strings"
 
 	"github.com/duckdb/duckdb-go/v2"
@@ -23,15 +22,19 @@ type DB struct {
 	conn *sql.Conn
 }
 
+// Threads is how many threads a DB uses, on any machine: where rows are filtered,
+// the bytes of a Parquet file depend on it.
+const Threads = 2
+
 // Open starts an engine that uses at most memory bytes (0: 2 GiB) on a number of
-// threads (0: all cores), and spills into dir. Float aggregates give the same
-// bits every time on one thread only.
+// threads (0: Threads), and spills into dir. Float aggregates give the same bits
+// every time on one thread only.
 func Open(ctx context.Context, dir string, memory int64, threads int) (*DB, error) {
 	if memory <= 0 {
 		memory = 2 << 30
 	}
 	if threads <= 0 {
-		threads = runtime.GOMAXPROCS(0)
+		threads = Threads
 	}
 	settings := []string{
 		fmt.Sprintf("SET threads = %d", threads),

@@ -45,13 +45,19 @@ func (d *DB) Registered(model string, bundle plan.Digest) (int, error) {
 	return v, err
 }
 
-// Register makes a version of a bundle, and moves promote, when not empty, to
-// it. A bundle that is registered keeps its version, and no alias moves.
-func (d *DB) Register(ctx context.Context, model string, bundle plan.Digest, metrics json.RawMessage, run int64, promote string, now time.Time) (version int, err error) {
-	if version, err = d.Registered(model, bundle); version > 0 || err != nil {
-		return version, err
+// Register makes a version of a bundle, unless there is one, and moves the alias
+// promote, when not empty, to it.
+func (d *DB) Register(ctx context.Context, model string, bundle plan.Digest, metrics json.RawMessage, run int64, promote string, now time.Time) (version int, isNew bool, err error) {
+	if version, err = d.Registered(model, bundle); err != nil {
+		return 0, false, err
+	}
+	if isNew = version == 0; !isNew && promote == "" {
+		return version, false, nil
 	}
 	err = d.tx(ctx, func(t *sql.Tx) error {
+		if !isNew {
+			return move(t, model, promote, version, now, "gates passed")
+		}
 		if err := t.QueryRow("SELECT coalesce(max(version), 0) + 1 FROM versions WHERE model = ?", model).Scan(&version); err != nil {
 			return err
 		}
@@ -63,7 +69,7 @@ func (d *DB) Register(ctx context.Context, model string, bundle plan.Digest, met
 		}
 		return move(t, model, promote, version, now, "gates passed")
 	})
-	return version, err
+	return version, isNew, err
 }
 
 func move(t *sql.Tx, model, alias string, to int, now time.Time, why string) error {

@@ -227,7 +227,8 @@ func Write(path string, cols []Column) (err error) {
 	}
 	defer out.Close()
 	s := arrow.NewSchema(fields, nil)
-	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithCreatedBy("mlc"))
+	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithCreatedBy("mlc"),
+		parquet.WithDictionaryDefault(false)) // with two encodings in a column, Arrow writes their counts in random order
 	w, err := pqarrow.NewFileWriter(s, out, props, pqarrow.NewArrowWriterProperties())
 	if err != nil {
 		return err

@@ -19,6 +19,9 @@ type ROCAUC struct{}
 // Name is "roc_auc".
 func (ROCAUC) Name() string { return "roc_auc" }
 
+// Version of the implementation.
+func (ROCAUC) Version() int { return 1 }
+
 // Tasks are binary and multiclass.
 func (ROCAUC) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
 
@@ -64,7 +67,7 @@ func rocAUC(pos []bool, s []float32) (float64, error) {
 	order := byScore(s)
 	for i := 0; i < len(order); {
 		var dtp, dfp float64
-		for j := s[order[i]]; i < len(order) && s[order[i]] == j; i++ {
+		for first := i; i < len(order) && (i == first || s[order[i]] == s[order[first]]); i++ {
 			if pos[order[i]] {
 				dtp++
 			} else {
@@ -88,6 +91,9 @@ type PRAUC struct{}
 // Name is "pr_auc".
 func (PRAUC) Name() string { return "pr_auc" }
 
+// Version of the implementation.
+func (PRAUC) Version() int { return 1 }
+
 // Tasks are binary and multiclass.
 func (PRAUC) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
 
@@ -101,7 +107,7 @@ func (PRAUC) Compute(task kind.Task, y []float64, p []float32) (float64, error) 
 		order := byScore(s)
 		for i := 0; i < len(order); {
 			var dtp float64
-			for j := s[order[i]]; i < len(order) && s[order[i]] == j; i++ {
+			for first := i; i < len(order) && (i == first || s[order[i]] == s[order[first]]); i++ {
 				n++
 				if pos[order[i]] {
 					dtp++
@@ -123,6 +129,9 @@ type LogLoss struct{}
 
 // Name is "log_loss".
 func (LogLoss) Name() string { return "log_loss" }
+
+// Version of the implementation.
+func (LogLoss) Version() int { return 1 }
 
 // Tasks are binary and multiclass.
 func (LogLoss) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
@@ -169,6 +178,9 @@ type Accuracy struct{}
 // Name is "accuracy".
 func (Accuracy) Name() string { return "accuracy" }
 
+// Version of the implementation.
+func (Accuracy) Version() int { return 1 }
+
 // Tasks are binary and multiclass.
 func (Accuracy) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
 
@@ -192,6 +204,9 @@ type F1 struct{}
 
 // Name is "f1".
 func (F1) Name() string { return "f1" }
+
+// Version of the implementation.
+func (F1) Version() int { return 1 }
 
 // Tasks are binary and multiclass.
 func (F1) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }

@@ -13,6 +13,9 @@ type RMSE struct{}
 // Name is "rmse".
 func (RMSE) Name() string { return "rmse" }
 
+// Version of the implementation.
+func (RMSE) Version() int { return 1 }
+
 // Tasks is regression.
 func (RMSE) Tasks() []string { return []string{kind.Regression} }
 
@@ -39,6 +42,9 @@ type MAE struct{}
 // Name is "mae".
 func (MAE) Name() string { return "mae" }
 
+// Version of the implementation.
+func (MAE) Version() int { return 1 }
+
 // Tasks is regression.
 func (MAE) Tasks() []string { return []string{kind.Regression} }
 
@@ -59,6 +65,9 @@ type R2 struct{}
 
 // Name is "r2".
 func (R2) Name() string { return "r2" }
+
+// Version of the implementation.
+func (R2) Version() int { return 1 }
 
 // Tasks is regression.
 func (R2) Tasks() []string { return []string{kind.Regression} }

@@ -14,6 +14,7 @@ import (
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/schema"
 )
 
@@ -52,6 +53,9 @@ func (Source) Files(raw json.RawMessage, dir string) ([]string, []kind.Fault) {
 	if _, err := os.Stat(pattern); err == nil {
 		return []string{a.Path}, nil
 	}
+	if !filepath.IsAbs(a.Path) { // only what the user wrote is a pattern
+		pattern = filepath.Join(literal.Replace(dir), a.Path)
+	}
 	found, err := filepath.Glob(pattern)
 	if err != nil {
 		return nil, []kind.Fault{{Field: "path", Code: diag.BadArgs, What: fmt.Sprintf("%q is no file pattern: %v", a.Path, err)}}
@@ -77,6 +81,9 @@ func (Source) Files(raw json.RawMessage, dir string) ([]string, []kind.Fault) {
 	}
 	return out, nil
 }
+
+// literal escapes what filepath.Glob would take for a pattern.
+var literal = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 
 // Ordered is true without a header: then the columns' places are their names.
 func (Source) Ordered(raw json.RawMessage) bool { return !kind.DecodeArgs[args](raw).Header }
@@ -105,7 +112,7 @@ func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.Snapshot
 		return rep, unreadable(job.Labels[0], err)
 	}
 	counts := make([]int64, len(job.Files))
-	err = job.Engine.Rows(ctx, "SELECT _file, count(*) FROM read_parquet("+expr.QuoteString(job.Out)+") GROUP BY 1", func(scan func(...any) error) error {
+	err = job.Engine.Rows(ctx, "SELECT _file, count(*) FROM "+expr.ReadParquet(job.Out)+" GROUP BY 1", func(scan func(...any) error) error {
 		var file int
 		var n int64
 		if err := scan(&file, &n); err != nil {
@@ -165,13 +172,16 @@ type snapshot struct {
 	texts   []*text // by file; nil for Parquet
 }
 
-// reject is a line that is not a row.
+// reject is a line that is not a row; of a long one Text is the beginning.
 type reject struct {
 	File   string `json:"file"`
 	Line   int64  `json:"line"`
 	Reason string `json:"reason"`
 	Text   string `json:"text"`
 }
+
+// maxText bounds the bytes of a rejected line that are kept.
+const maxText = 10_000
 
 // read returns the SELECT of file i: _file and the declared columns.
 func (s *snapshot) read(i int, path string) (string, error) {
@@ -199,7 +209,7 @@ func (s *snapshot) read(i int, path string) (string, error) {
 }
 
 func (s *snapshot) parquet(i int, path string) (string, error) {
-	from := "read_parquet(" + expr.QuoteString(path) + ")"
+	from := expr.ReadParquet(path)
 	names, sqlTypes, err := s.job.Engine.Columns(s.ctx, "SELECT * FROM "+from)
 	if err != nil {
 		return "", unreadable(s.job.Labels[i], err)
@@ -214,7 +224,7 @@ func (s *snapshot) parquet(i int, path string) (string, error) {
 	cols := []string{fmt.Sprintf("%d::INTEGER AS _file", i)}
 	for _, c := range s.job.Columns {
 		q := expr.QuoteName(c.Name)
-		if strings.HasPrefix(have[c.Name], "TIMESTAMP") || have[c.Name] == "DATE" {
+		if c.Type == types.Timestamp && (strings.HasPrefix(have[c.Name], "TIMESTAMP") || have[c.Name] == "DATE") {
 			// Instants keep their zone here and lose it in UTC.
 			q = "CAST(CAST(" + q + " AS TIMESTAMPTZ) AS TIMESTAMP) AS " + q
 		} else {
@@ -283,14 +293,14 @@ func (s *snapshot) csv(i int, path string, t *text) (string, error) {
 	for _, c := range s.job.Columns {
 		cols = append(cols, fmt.Sprintf("c%d AS %s", positions[c.Name], expr.QuoteName(c.Name)))
 	}
-	t.from = "read_csv(" + expr.QuoteString(path) + ", " + strings.Join(opts, ", ") + ")"
+	t.from = "read_csv(" + expr.QuotePath(path) + ", hive_partitioning=false, " + strings.Join(opts, ", ") + ")"
 	t.columns = len(names)
 	return "SELECT " + strings.Join(cols, ", ") + " FROM " + t.from, nil
 }
 
 func (s *snapshot) jsonLines(i int, path string, t *text) (string, error) {
 	// One raw line a row keeps malformed lines visible; \x01 cannot occur in JSON.
-	t.from = "read_csv(" + expr.QuoteString(path) + ", auto_detect=false, delim=E'\\x01', quote='', escape='', header=false, columns={'l': 'VARCHAR'}, store_rejects=true, " +
+	t.from = "read_csv(" + expr.QuotePath(path) + ", hive_partitioning=false, auto_detect=false, delim=E'\\x01', quote='', escape='', header=false, columns={'l': 'VARCHAR'}, store_rejects=true, " +
 		fmt.Sprintf("rejects_table='rejects_%d', rejects_scan='scans_%d', ", i, i) + "max_line_size=16777216, compression=" + expr.QuoteString(t.compression) + ")"
 	cols := []string{fmt.Sprintf("%d::INTEGER AS _file", i)}
 	for _, c := range s.job.Columns {
@@ -305,6 +315,7 @@ func (s *snapshot) jsonLines(i int, path string, t *text) (string, error) {
 		}
 		r.File, r.Reason = s.job.Labels[i], "not a JSON object"
 		t.rejected++
+		r.Text = r.Text[:min(len(r.Text), maxText)]
 		return s.rejects.Encode(r)
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strconv"
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/schema"
 	"mlc.dev/mlc/stdlib/split/shares"
@@ -30,9 +31,15 @@ func (Split) Schema() schema.Kind {
 	return schema.Kind{Family: "split", Name: "stratified", Def: "#Stratified", Source: source}
 }
 
-// Check wants training rows to be left and no prediction time.
+// Check wants training rows to be left, no prediction time, and no entity, whose
+// rows it would divide.
 func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
-	return shares.Check(raw, info, "stratified")
+	faults := shares.Check(raw, info, "stratified")
+	if info.HasEntity {
+		faults = append(faults, kind.Fault{Code: diag.FittedLeak, What: "a stratified split of a problem with an entity",
+			Why: "rows of one entity would train and test", Mend: `use split: {kind: "random"}, which keeps them together, or leave out the problem's entity if each row is its own`})
+	}
+	return faults
 }
 
 // Assign orders each stratum's rows by hash and cuts it by the shares.

@@ -19,6 +19,7 @@ import (
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/runtime"
+	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/stdlib"
 )
 
@@ -143,7 +144,17 @@ func (a *app) open(ctx context.Context, readOnly bool) (*compiler.Result, *runti
 		return r, nil, err
 	}
 	s, err := runtime.Open(r.Spec.Dir, r.Env, readOnly)
-	return r, s, err
+	if err != nil {
+		return r, nil, err
+	}
+	if lib, err := ort.Find(); err == nil { // without one, apply says so
+		d, err := s.FileDigest(lib.Path)
+		if err != nil {
+			return r, s, err
+		}
+		s.Engines = "onnxruntime " + d.Short()
+	}
+	return r, s, nil
 }
 
 // Version is what `mlc version` tells: the module's version, or that of its
