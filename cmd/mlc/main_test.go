@@ -80,15 +80,16 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("no condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"flights": copyFlights,
-			"digest":  digest,
-			"damage":  damage,
-			"sed":     replace,
-			"killed":  killed,
-			"count":   count,
-			"locked":  locked,
-			"model":   modelPath,
-			"atleast": atLeast,
+			"flights":  copyFlights,
+			"digest":   digest,
+			"damage":   damage,
+			"sed":      replace,
+			"killed":   killed,
+			"count":    count,
+			"locked":   locked,
+			"model":    modelPath,
+			"atleast":  atLeast,
+			"sameline": sameLine,
 		},
 	})
 }
@@ -247,6 +248,23 @@ func atLeast(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if got := m.Model.Metrics["test"][args[1]]; !(got >= bar) {
 		ts.Fatalf("%s is %v, not %v", args[1], got, bar)
+	}
+}
+
+// sameLine demands that the first lines with a text are the same in two files:
+// sameline FILE FILE TEXT.
+func sameLine(ts *testscript.TestScript, neg bool, args []string) {
+	var got [2]string
+	for i := range got {
+		for _, l := range strings.Split(ts.ReadFile(args[i]), "\n") {
+			if strings.Contains(l, args[2]) {
+				got[i] = l
+				break
+			}
+		}
+	}
+	if got[0] == "" || got[0] != got[1] {
+		ts.Fatalf("%q and %q", got[0], got[1])
 	}
 }
 

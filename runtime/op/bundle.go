@@ -69,7 +69,7 @@ func modelPackage(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	t, m, err := fusedInputs(s, meta, map[string]string{"mlc.model": a.Name, "mlc.problem": a.Problem, "mlc.task": a.Task, "mlc.spec": string(a.Spec)})
+	t, m, err := fusedInputs(s, meta, map[string]string{"mlc.model": a.Name, "mlc.problem": a.Problem, "mlc.task": a.Task})
 	if err != nil {
 		return err
 	}
