@@ -199,15 +199,34 @@ func match(o PredictOptions, names []string) ([]kind.Column, error) {
 	return out, list.Err()
 }
 
-// badRow is a row that does not fit the signature.
-type badRow struct {
+// BadRow is a row that was set aside: its number from 1, why, and its texts.
+type BadRow struct {
 	Row     int64           `json:"row"`
 	Reasons string          `json:"reasons"`
 	Values  json.RawMessage `json:"values"`
 }
 
+// String is the row as JSON.
+func (r BadRow) String() string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// Quarantined calls f for every row of a quarantine's Parquet file, in order.
+func Quarantined(ctx context.Context, path string, f func(BadRow)) error {
+	return table.Read(ctx, path, map[string]table.Form{"_row": table.Ints, "reasons": table.Texts, "row": table.Texts}, func(b table.Batch) error {
+		for i, n := range b.Ints("_row") {
+			f(BadRow{n, b.Texts("reasons")[i], json.RawMessage(b.Texts("row")[i])})
+		}
+		return nil
+	})
+}
+
 // check writes the good rows in the form of raw features and returns the others.
-func (o PredictOptions) check(ctx context.Context, db *sql.DB, raw, good string, cols []kind.Column) ([]badRow, error) {
+func (o PredictOptions) check(ctx context.Context, db *sql.DB, raw, good string, cols []kind.Column) ([]BadRow, error) {
 	from := expr.ReadParquet(raw)
 	names, sqlTypes, err := db.Columns(ctx, "SELECT * FROM "+from)
 	if err != nil {
@@ -242,9 +261,9 @@ func (o PredictOptions) check(ctx context.Context, db *sql.DB, raw, good string,
 	if err := db.Exec(ctx, q); err != nil {
 		return nil, err
 	}
-	var bad []badRow
+	var bad []BadRow
 	err = db.Rows(ctx, "SELECT _row, _faults, CAST(to_json(struct_pack("+strings.Join(texts, ", ")+")) AS VARCHAR) FROM checked WHERE _faults <> '' ORDER BY _row", func(scan func(...any) error) error {
-		var b badRow
+		var b BadRow
 		var text string
 		if err := scan(&b.Row, &b.Reasons, &text); err != nil {
 			return err
@@ -263,7 +282,7 @@ func (o PredictOptions) check(ctx context.Context, db *sql.DB, raw, good string,
 	return bad, db.WriteParquet(ctx, rows+" ORDER BY _row", good)
 }
 
-func (o PredictOptions) writeRejects(lines string, bad []badRow) (string, error) {
+func (o PredictOptions) writeRejects(lines string, bad []BadRow) (string, error) {
 	path := o.Output
 	if path == "" || path == "-" {
 		path = o.Input

@@ -14,6 +14,7 @@ import (
 	"mlc.dev/mlc/cmd/mlc/internal/view"
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/env"
+	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/runtime"
 	"mlc.dev/mlc/runtime/op"
 	"mlc.dev/mlc/runtime/state"
@@ -106,7 +107,7 @@ func (a *app) models(versions []state.Version) {
 
 func (a *app) showCmd() *cobra.Command {
 	var history bool
-	var file string
+	var file, source string
 	c := &cobra.Command{
 		Use:   "show [MODEL[@ALIAS|@vN] | PLAN]",
 		Short: "Show a model's card, its history, the models there are, or a saved plan",
@@ -122,6 +123,9 @@ func (a *app) showCmd() *cobra.Command {
 				return err
 			}
 			defer s.Close()
+			if source != "" {
+				return a.quarantine(c.Context(), s, source)
+			}
 			if len(args) == 0 {
 				versions, err := s.State.Versions("")
 				if err != nil {
@@ -163,6 +167,7 @@ func (a *app) showCmd() *cobra.Command {
 			return nil
 		},
 	}
+	c.Flags().StringVar(&source, "quarantine", "", "show the rows of a `source` that were set aside, with their reasons, as JSON lines")
 	c.Flags().BoolVar(&history, "history", false, "show how the model's aliases moved")
 	c.Flags().StringVar(&file, "file", "card.md", "a `file` of the bundle: signature.json, metrics.json, lineage.json, profile.json, …")
 	return c
@@ -170,6 +175,46 @@ func (a *app) showCmd() *cobra.Command {
 
 func gone(v state.Version, err error) error {
 	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s@v%d cannot be read: %v", v.Model, v.Version, err), Mend: "apply again to rebuild it"}
+}
+
+// quarantine prints the rows and lines of a source that its last validation set
+// aside.
+func (a *app) quarantine(ctx context.Context, s *runtime.System, source string) error {
+	lasts, err := s.State.Lasts()
+	if err != nil {
+		return err
+	}
+	last, ok := lasts[lower.OpValidate+" "+source]
+	if !ok {
+		var names []string
+		for id := range lasts {
+			if n, ok := strings.CutPrefix(id, lower.OpValidate+" "); ok {
+				names = append(names, n)
+			}
+		}
+		return diag.Diagnostic{Severity: diag.Error, Code: diag.NoName, What: fmt.Sprintf("no source %q has been validated%s", source, diag.Suggest(source, names)), Mend: "`mlc apply` validates; a run that stops on too many bad rows tells the first of each kind"}
+	}
+	r, _, err := s.State.Step(last.Key)
+	if err != nil {
+		return err
+	}
+	rows, err := s.Store.Path(r.Outputs["quarantine"], "rows.parquet")
+	if err != nil {
+		return err
+	}
+	if err := op.Quarantined(ctx, rows, func(row op.BadRow) { a.view.Printf("%s\n", row) }); err != nil {
+		return err
+	}
+	lines, err := s.Store.Path(last.Inputs["rejects"], "rejects.jsonl")
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(lines)
+	if err != nil {
+		return err
+	}
+	a.view.Printf("%s", b)
+	return nil
 }
 
 // noFile tells which files a bundle has.
