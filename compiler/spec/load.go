@@ -558,6 +558,12 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 			list.Add(s.Label(up), diag.MissingField, "%s has no field %q", orSystem(up), name).Because("it is required", "add "+name+": …")
 		case strings.Contains(msg, "reference ") && strings.Contains(msg, "not found") || strings.Contains(msg, "undefined field"):
 			list.Add(at, diag.UndefinedName, "%s", msg)
+		case msg == "import failed":
+			why, _, _ := strings.Cut(e.Error(), "\n") // it wraps what failed, with the place
+			if i := strings.LastIndex(why, ": cannot find"); i >= 0 {
+				why = "import failed" + why[i:]
+			}
+			list.Add(at, diag.Syntax, "%s", why).Because("", fmt.Sprintf("the schema is imported as %q", schema.Package))
 		case code == diag.Syntax:
 			list.Add(at, diag.Syntax, "%s", msg)
 		default:
