@@ -82,6 +82,16 @@ func Open(dir string, e *env.Environment, readOnly bool) (*System, error) {
 	return s, err
 }
 
+// Busy reports whether an apply is at work over this state.
+func (s *System) Busy() bool {
+	unlock, err := lock(s.Env.State + ".lock")
+	if err != nil {
+		return true
+	}
+	unlock()
+	return false
+}
+
 // Close closes the state.
 func (s *System) Close() error {
 	if s.State == nil {

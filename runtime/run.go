@@ -174,6 +174,7 @@ func (a *apply) run(ctx context.Context) error {
 			}
 			d, err := a.decide(a.Plan, i, a.done, m)
 			step := &a.Plan.Steps[i]
+			registered := step.Op == lower.OpRegister && d.Action != Cached
 			if err == nil && step.Op == lower.OpRegister {
 				err = a.register(record, i, &d)
 			}
@@ -192,13 +193,17 @@ func (a *apply) run(ctx context.Context) error {
 				if step.Op != lower.OpRegister {
 					a.out.Cached++
 				}
-				cached = append(cached, state.RunStep{ID: step.ID, Key: d.Key, Status: "cached", Seconds: 0})
+				did := "cached"
+				if registered {
+					did = "done"
+				}
+				cached = append(cached, state.RunStep{ID: step.ID, Key: d.Key, Status: did})
 				if l := m.lasts[step.ID]; l.Key != d.Key {
 					if err := a.State.Touch(record, *step, d.Key, a.named(i), l.Seconds); err != nil {
 						return abort(err)
 					}
 				}
-				a.OnEvent(Event{Kind: "cached", Step: step.ID, Done: count(), Total: n})
+				a.OnEvent(Event{Kind: did, Step: step.ID, Done: count(), Total: n})
 				continue
 			}
 			runner, needs, ok := a.room(step, inflight)

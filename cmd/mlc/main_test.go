@@ -90,6 +90,7 @@ func TestScript(t *testing.T) {
 			"model":    modelPath,
 			"atleast":  atLeast,
 			"sameline": sameLine,
+			"crlf":     crlf,
 		},
 	})
 }
@@ -266,6 +267,18 @@ func sameLine(ts *testscript.TestScript, neg bool, args []string) {
 	if got[0] == "" || got[0] != got[1] {
 		ts.Fatalf("%q and %q", got[0], got[1])
 	}
+}
+
+// crlf turns line ends into Windows' in a file, in all lines or in the first n:
+// crlf FILE [N].
+func crlf(ts *testscript.TestScript, neg bool, args []string) {
+	n := -1
+	if len(args) > 1 {
+		var err error
+		n, err = strconv.Atoi(args[1])
+		ts.Check(err)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(ts.ReadFile(args[0]), "\n", "\r\n", n)), 0o644))
 }
 
 // modelPath writes where the store keeps the model.onnx of the last lineage to a

@@ -398,7 +398,10 @@ func (r *resolver) expression(v *spec.Value, scope expr.Scope, names func() []st
 	for _, e := range errs {
 		at := r.spec.Inside(v.Path, e.Start, e.End)
 		if e.Kind == expr.Unknown {
-			miss(at, e.Name)
+			before := len(r.list)
+			if miss(at, e.Name); len(r.list) > before && src[e.Start] == '"' {
+				r.list[len(r.list)-1].Mend = "a text stands in single quotes: '" + e.Name + "'; double quotes name a column"
+			}
 		} else {
 			r.list.Add(at, diag.ExprType, "%s", e.What).Because("", e.Mend)
 		}
@@ -490,8 +493,14 @@ func (r *resolver) noFeature(at diag.Range, name string) {
 		return
 	}
 	names := keys(r.features)
-	mend := `features are named "group.feature"`
-	r.list.Add(at, diag.NoName, "no feature %q%s", name, diag.Suggest(name, names)).Because("", mend)
+	meant := diag.Suggest(name, names)
+	for _, n := range names {
+		if strings.HasSuffix(n, "."+name) {
+			meant = fmt.Sprintf("; did you mean %q?", n)
+			break
+		}
+	}
+	r.list.Add(at, diag.NoName, "no feature %q%s", name, meant).Because("", `features are named "group.feature"`)
 }
 
 func (r *resolver) problem(name string, v *spec.Value) {

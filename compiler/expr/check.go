@@ -149,7 +149,9 @@ func (c *checker) typeOf(n *Node, args []types.Type) types.Type {
 				all = append(all, name)
 			}
 			sort.Strings(all)
-			return c.fail(n, "no function %q%s", n.Name, diag.Suggest(n.Name, all))
+			t := c.fail(n, "no function %q%s", n.Name, diag.Suggest(n.Name, all))
+			c.errs[len(c.errs)-1].Mend = "`mlc explain MLC2111` lists the functions; they are of one row, there are no aggregates"
+			return t
 		}
 		if len(n.Args) < f.min || f.max >= 0 && len(n.Args) > f.max {
 			return c.fail(n, "%s takes %s, not %d", n.Name, f.arity(), len(n.Args))

@@ -134,6 +134,8 @@ type Source interface {
 	// Files returns the files that the source reads, in the order of their rows,
 	// relative to dir or absolute. A Fault names the field that is wrong.
 	Files(args json.RawMessage, dir string) ([]string, []Fault)
+	// Names returns the columns that one file has, as its own header tells.
+	Names(ctx context.Context, args json.RawMessage, path string, engine Engine) ([]string, error)
 	// Ordered reports whether the order of the declared columns matters.
 	Ordered(args json.RawMessage) bool
 	// Snapshot copies the rows as they are into a Parquet file.

@@ -40,6 +40,7 @@ type Projection struct {
 // Join is a point-in-time join of one source about one entity. Columns of the
 // source have the alias r.
 type Join struct {
+	Group   string       `json:"group"` // what features call it
 	Input   string       `json:"input"`
 	Left    []string     `json:"left"`  // key columns of the label's rows
 	Right   []string     `json:"right"` // of the source
@@ -134,6 +135,10 @@ type PackageArgs struct {
 	Raw      []Field      `json:"raw"`
 	Computed []Projection `json:"computed,omitempty"`
 	Nulls    []string     `json:"nulls,omitempty"` // texts that stand for a missing value
+	// Delimiter is that of the label's source, when the spec names one.
+	Delimiter string `json:"delimiter,omitempty"`
+	// Derived are the features that the model computes.
+	Derived []DerivedFeature `json:"derived,omitempty"`
 	// Spec digests all that the spec says on the way to this model.
 	Spec plan.Digest `json:"spec"`
 }
@@ -360,7 +365,7 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 }
 
 func (l *lowerer) join(g *ir.Group, delay int64) Join {
-	j := Join{Input: l.rows[g.Source].Name, Static: g.Source.Time.Static, Delay: delay, TTL: g.TTL.Microseconds()}
+	j := Join{Group: g.Name, Input: l.rows[g.Source].Name, Static: g.Source.Time.Static, Delay: delay, TTL: g.TTL.Microseconds()}
 	for i, k := range g.Entity.Key {
 		j.Left, j.Right = append(j.Left, k.Name), append(j.Right, g.Key[i].Name)
 	}
@@ -486,11 +491,15 @@ func (l *lowerer) packageArgs(s *ir.System, m *ir.Model, fs *features, first int
 	for _, f := range fs.batch {
 		a.Computed = append(a.Computed, computed(f))
 	}
-	var nulls struct {
+	var text struct {
 		NullValues []string `json:"null_values"`
+		Delimiter  string   `json:"delimiter"`
 	}
-	if err := json.Unmarshal(p.Label.Source.Args, &nulls); err == nil {
-		a.Nulls = nulls.NullValues
+	if err := json.Unmarshal(p.Label.Source.Args, &text); err == nil {
+		a.Nulls, a.Delimiter = text.NullValues, text.Delimiter
+	}
+	for _, f := range append(append([]*ir.Feature(nil), fs.batch...), fs.derived...) {
+		a.Derived = append(a.Derived, DerivedFeature{f.Name, f.Expr.String()})
 	}
 	a.Spec = digest(l.plan.Steps[first:])
 	return a

@@ -470,6 +470,20 @@ func (s *Spec) breakAt(path string) {
 	}
 }
 
+// known lists the fields that a struct may have beside a wrong one.
+func known(name string, allowed []string) string {
+	var out []string
+	for _, a := range allowed {
+		if a != name && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 || len(out) > 20 {
+		return ""
+	}
+	return "the fields here are " + strings.Join(out, ", ")
+}
+
 // ident is #Ident of the schema, whose own sentence CUE does not give for a name.
 var ident = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
 
@@ -542,7 +556,7 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 			if meant != "" { // what is meant is not missing
 				s.broken[join(up, strings.Split(meant, `"`)[1])] = true
 			}
-			list.Add(s.labelOr(path, at), diag.UnknownField, "unknown field %q%s", name, meant).Because("", "see `mlc explain MLC1101`")
+			list.Add(s.labelOr(path, at), diag.UnknownField, "unknown field %q%s", name, meant).Because(known(name, allowed), "see `mlc explain MLC1101`")
 		case missing:
 			up, _ := parent(path)
 			name := strings.TrimPrefix(strings.TrimPrefix(path, up), ".")

@@ -33,6 +33,8 @@ type Signature struct {
 	Computed []lower.Projection `json:"computed,omitempty"`
 	// NullValues are the texts that stand for a missing value in the label's source.
 	NullValues []string `json:"null_values,omitempty"`
+	// Delimiter is that source's, when it is not the usual one.
+	Delimiter string `json:"delimiter,omitempty"`
 	// NullString stands for a missing string, NaN for a missing number.
 	NullString string `json:"null_string"`
 }
@@ -82,7 +84,7 @@ func modelPackage(ctx context.Context, s *Stage) error {
 	if err := os.WriteFile(s.Out("bundle", "model.onnx"), m.bytes, 0o644); err != nil {
 		return err
 	}
-	sig := Signature{Format: "mlc.signature.v1", Model: a.Name, Task: meta.Task, Raw: a.Raw, Computed: a.Computed, NullValues: a.Nulls, NullString: types.NullString}
+	sig := Signature{Format: "mlc.signature.v1", Model: a.Name, Task: meta.Task, Raw: a.Raw, Computed: a.Computed, NullValues: a.Nulls, Delimiter: a.Delimiter, NullString: types.NullString}
 	declared := map[string]types.Type{}
 	for _, r := range t.Raw {
 		declared[r.Name] = r.Type
@@ -280,6 +282,12 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig Signature)
 			w("- %s: %s", f, a.Sensitive[f])
 		}
 	}
+	if len(a.Derived) > 0 {
+		w("\nComputed from these:\n")
+		for _, d := range a.Derived {
+			w("- %s = `%s`", d.Name, d.Expr)
+		}
+	}
 	w("\nThe matrix has %d columns.", len(t.Columns))
 	if imp, ok := training.Report["importance"].(map[string]any); ok {
 		type item struct {
@@ -313,7 +321,7 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig Signature)
 		w("%d rows were left out: %s.", meta.Dropped[r], r)
 	}
 	for _, j := range meta.Joins {
-		w("- joined %s: %d present, %d not found, %d expired", j.Input, j.Present, j.NotFound, j.Expired)
+		w("- %s joined %s: %d present, %d not found, %d expired", j.Group, j.Input, j.Present, j.NotFound, j.Expired)
 	}
 	var srcs []string
 	for n := range meta.Sources {
@@ -321,7 +329,11 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig Signature)
 	}
 	sort.Strings(srcs)
 	for _, n := range srcs {
-		w("- source %s: `%s`", n, meta.Sources[n])
+		p, err := readJSON[struct{ Rows, Quarantined int64 }](s.In("profile:"+n, "profile.json"))
+		if err != nil {
+			return "", err
+		}
+		w("- source %s: %d rows, %d set aside, `%s`", n, p.Rows, p.Quarantined, meta.Sources[n])
 	}
 	w("\nThe fused model was proved to predict what its trainer does, on every test row (worst difference %.2g).", s.Report["worst_difference"])
 	return b.String(), nil

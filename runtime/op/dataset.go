@@ -36,6 +36,7 @@ type Meta struct {
 
 // JoinCounts tells what a point-in-time join found.
 type JoinCounts struct {
+	Group    string `json:"group"`
 	Input    string `json:"input"`
 	Present  int64  `json:"present"`
 	NotFound int64  `json:"not_found"`
@@ -254,7 +255,7 @@ func (b *builder) join(i int, name string, j lower.Join) error {
 		notNull[i] = keys[i] + " IS NOT NULL"
 	}
 	by, rows := strings.Join(keys, ", "), b.s.rows(j.Input)
-	counts := JoinCounts{Input: strings.TrimPrefix(j.Input, "source:")}
+	counts := JoinCounts{Group: j.Group, Input: strings.TrimPrefix(j.Input, "source:")}
 	values := func(present string) string {
 		out := make([]string, len(j.Columns))
 		for i, c := range j.Columns {

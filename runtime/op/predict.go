@@ -2,13 +2,16 @@ package op
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,6 +31,7 @@ type PredictOptions struct {
 	Input     string
 	Output    string   // "" or "-": CSV on Stdout
 	Keep      []string // columns of the input to copy
+	Delimiter string   // of a CSV input; "": as the label's source has it
 	Source    kind.Source
 	Stdout    *os.File
 	Progress  func(done, total int64)
@@ -45,6 +49,9 @@ type PredictReport struct {
 // <output>.rejects.jsonl.
 func Predict(ctx context.Context, o PredictOptions) (PredictReport, error) {
 	var rep PredictReport
+	if err := o.sound(); err != nil {
+		return rep, err
+	}
 	tmp, err := os.MkdirTemp("", "mlc-predict-")
 	if err != nil {
 		return rep, err
@@ -55,7 +62,11 @@ func Predict(ctx context.Context, o PredictOptions) (PredictReport, error) {
 		return rep, err
 	}
 	defer db.Close()
-	names, err := columnNames(ctx, db, o.Input)
+	args, err := json.Marshal(map[string]any{"kind": "file", "path": o.Input, "format": "auto", "delimiter": o.delimiter(), "header": true, "null_values": nullValues(o.Signature)})
+	if err != nil {
+		return rep, err
+	}
+	names, err := o.Source.Names(ctx, args, o.Input, db)
 	if err != nil {
 		return rep, err
 	}
@@ -77,10 +88,6 @@ func Predict(ctx context.Context, o PredictOptions) (PredictReport, error) {
 			all = append(all, kind.Column{Name: k, Type: types.String})
 		}
 	}
-	args, err := json.Marshal(map[string]any{"kind": "file", "path": o.Input, "format": "auto", "header": true, "null_values": nullValues(o.Signature)})
-	if err != nil {
-		return rep, err
-	}
 	raw, rejects := filepath.Join(tmp, "raw.parquet"), filepath.Join(tmp, "rejects.jsonl")
 	snap, err := o.Source.Snapshot(ctx, kind.SnapshotJob{Args: args, Columns: all, Files: []string{o.Input}, Labels: []string{o.Input}, Engine: db, Out: raw, Rejects: rejects})
 	if err != nil {
@@ -91,13 +98,111 @@ func Predict(ctx context.Context, o PredictOptions) (PredictReport, error) {
 	if err != nil {
 		return rep, err
 	}
+	number, err := numbering(rejects, names, o.Input)
+	if err != nil {
+		return rep, err
+	}
+	for i := range bad {
+		bad[i].Row = number(bad[i].Row)
+	}
 	if rep.Rejected = int64(len(bad)) + snap.Rejected; rep.Rejected > 0 {
-		if rep.Rejects, err = o.writeRejects(rejects, bad); err != nil {
-			return rep, err
+		rep.Rejects, err = o.writeRejects(rejects, bad)
+	} else if err = os.Remove(o.rejects()); errors.Is(err, os.ErrNotExist) {
+		err = nil // none is left of an earlier prediction
+	}
+	if err != nil {
+		return rep, err
+	}
+	rep.Rows, err = o.predict(ctx, good, number)
+	return rep, err
+}
+
+// numbering returns the number of a row in the file, from 1 after the header, by
+// its place among the lines that could be read.
+func numbering(rejects string, names []string, input string) (func(int64) int64, error) {
+	b, err := os.ReadFile(rejects)
+	if err != nil {
+		return nil, err
+	}
+	header := int64(1)
+	if ext := filepath.Ext(strings.TrimSuffix(strings.ToLower(input), ".gz")); ext != ".csv" && ext != ".tsv" && ext != ".tab" {
+		header = 0
+	}
+	var gone []int64
+	for _, line := range bytes.Split(b, []byte{'\n'}) {
+		var r struct{ Line int64 }
+		if len(line) > 0 && json.Unmarshal(line, &r) == nil {
+			gone = append(gone, r.Line-header)
 		}
 	}
-	rep.Rows, err = o.predict(ctx, good)
-	return rep, err
+	slices.Sort(gone)
+	return func(k int64) int64 {
+		for _, g := range gone {
+			if g > k {
+				break
+			}
+			k++
+		}
+		return k
+	}, nil
+}
+
+// rejects is where bad rows go.
+func (o PredictOptions) rejects() string {
+	if o.Output == "" || o.Output == "-" {
+		return o.Input + ".rejects.jsonl"
+	}
+	return o.Output + ".rejects.jsonl"
+}
+
+// delimiter is that of the label's source, for files that are CSV as it is.
+func (o PredictOptions) delimiter() string {
+	if o.Delimiter != "" {
+		return o.Delimiter
+	}
+	if ext := filepath.Ext(strings.TrimSuffix(strings.ToLower(o.Input), ".gz")); ext == ".csv" {
+		return o.Signature.Delimiter
+	}
+	return ""
+}
+
+// sound refuses outputs that would write over the input or cannot be told apart.
+func (o PredictOptions) sound() error {
+	bad := func(what, mend string, args ...any) error {
+		return diag.Diagnostic{Severity: diag.Error, Code: diag.BadInput, What: fmt.Sprintf(what, args...), Mend: mend}
+	}
+	in, err := os.Stat(o.Input)
+	if err != nil {
+		return diag.Diagnostic{Severity: diag.Error, Code: diag.FileMissing, What: fmt.Sprintf("no file %q", o.Input)}
+	}
+	if in.IsDir() {
+		return bad("%s is a folder", "give a file of rows", o.Input)
+	}
+	if o.Output != "" && o.Output != "-" {
+		if out, err := os.Stat(o.Output); err == nil && os.SameFile(in, out) {
+			return bad("%s is the input", "write the predictions to another file", o.Output)
+		}
+		switch filepath.Ext(o.Output) {
+		case ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet":
+		default:
+			return bad("the name of %s does not tell its format", "end it in .csv, .tsv, .jsonl or .parquet", o.Output)
+		}
+	}
+	taken := map[string]bool{"row": true}
+	for _, t := range o.Signature.Outputs {
+		if taken[t.Name] = true; t.Width > 1 {
+			for _, c := range o.Signature.Task.Classes {
+				taken["probability."+c] = true
+			}
+		}
+	}
+	for _, k := range o.Keep {
+		if taken[k] {
+			return bad("column %q to keep is in the output already", "leave it out, or rename it in the input", k)
+		}
+		taken[k] = true
+	}
+	return nil
 }
 
 func nullValues(s Signature) []string {
@@ -105,68 +210,6 @@ func nullValues(s Signature) []string {
 		return []string{""}
 	}
 	return s.NullValues
-}
-
-// columnNames tells which columns a file has; for JSON lines, those of its first
-// lines.
-func columnNames(ctx context.Context, db *sql.DB, path string) ([]string, error) {
-	bad := func(err error) error {
-		return diag.Diagnostic{Severity: diag.Error, Code: diag.BadInput, What: fmt.Sprintf("%s cannot be read: %v", path, err), Mend: "give a .csv, .tsv, .jsonl or .parquet file (text also .gz)"}
-	}
-	if _, err := os.Stat(path); err != nil {
-		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.FileMissing, What: fmt.Sprintf("no file %q", path)}
-	}
-	if filepath.Ext(path) == ".parquet" {
-		names, _, err := db.Columns(ctx, "SELECT * FROM "+expr.ReadParquet(path))
-		if err != nil {
-			return nil, bad(err)
-		}
-		return names, nil
-	}
-	var head []string
-	err := db.Rows(ctx, "SELECT l FROM read_csv("+expr.QuotePath(path)+", hive_partitioning=false, auto_detect=false, delim=E'\\x01', quote='', escape='', header=false, columns={'l': 'VARCHAR'}) WHERE l IS NOT NULL LIMIT 200", func(scan func(...any) error) error {
-		var l string
-		if err := scan(&l); err != nil {
-			return err
-		}
-		head = append(head, l)
-		return nil
-	})
-	if err != nil {
-		return nil, bad(err)
-	}
-	if len(head) == 0 {
-		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.FileEmpty, What: path + " is empty"}
-	}
-	switch ext := filepath.Ext(strings.TrimSuffix(path, ".gz")); ext {
-	case ".csv", ".tsv", ".tab":
-		r := csv.NewReader(strings.NewReader(strings.Join(head, "\n")))
-		if ext != ".csv" {
-			r.Comma = '\t'
-		}
-		names, err := r.Read()
-		if err != nil {
-			return nil, bad(err)
-		}
-		return names, nil
-	case ".jsonl", ".ndjson", ".json":
-		seen := map[string]bool{}
-		var names []string
-		for _, l := range head {
-			var row map[string]json.RawMessage
-			if json.Unmarshal([]byte(l), &row) != nil {
-				continue // the snapshot rejects it
-			}
-			for n := range row {
-				if !seen[n] {
-					seen[n] = true
-					names = append(names, n)
-				}
-			}
-		}
-		return names, nil
-	}
-	return nil, bad(fmt.Errorf("its name does not tell its format"))
 }
 
 // match finds the column of each raw feature: by the feature's full name, else
@@ -283,11 +326,7 @@ func (o PredictOptions) check(ctx context.Context, db *sql.DB, raw, good string,
 }
 
 func (o PredictOptions) writeRejects(lines string, bad []BadRow) (string, error) {
-	path := o.Output
-	if path == "" || path == "-" {
-		path = o.Input
-	}
-	path += ".rejects.jsonl"
+	path := o.rejects()
 	b, err := os.ReadFile(lines)
 	if err != nil {
 		return "", err
@@ -327,7 +366,7 @@ func writeAtomic(path string, write func(*os.File) error) error {
 
 // predict runs the good rows through the model in order and writes the result in
 // the format of the output's name.
-func (o PredictOptions) predict(ctx context.Context, good string) (int64, error) {
+func (o PredictOptions) predict(ctx context.Context, good string, number func(int64) int64) (int64, error) {
 	m, err := openModel(o.Model)
 	if err != nil {
 		return 0, err
@@ -380,7 +419,9 @@ func (o PredictOptions) predict(ctx context.Context, good string) (int64, error)
 					res.out[i] = append(res.out[i].([]float32), d...)
 				}
 			}
-			res.rows = append(res.rows, b.Ints("_row")[from:to]...)
+			for _, k := range b.Ints("_row")[from:to] {
+				res.rows = append(res.rows, number(k))
+			}
 			for i := range o.Keep {
 				res.keep[i] = append(res.keep[i], b.Texts(fmt.Sprintf("_keep%d", i))[from:to]...)
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/kind"
@@ -254,7 +255,7 @@ func modelGate(_ context.Context, s *Stage) error {
 		miss := func(what string, args ...any) {
 			o.Passed, res.Passed = false, false
 			faults = append(faults, executor.Fault{Arg: fmt.Sprintf("gates[%d]", i), Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.GateFailed,
-				What: fmt.Sprintf("gate %s: ", g.Metric) + fmt.Sprintf(what, args...), Why: fmt.Sprintf("measured on the %d test rows; the model is not registered", ours.Rows[test]), Mend: "improve the model, or lower what is asked"}})
+				What: fmt.Sprintf("gate %s of %s: ", g.Metric, strings.TrimPrefix(s.ID, lower.OpGate+" ")) + fmt.Sprintf(what, args...), Why: fmt.Sprintf("measured on the %d test rows; the model is not registered", ours.Rows[test]), Mend: "improve the model, or lower what is asked"}})
 		}
 		if g.Min != nil && !(o.Value >= *g.Min) {
 			miss("%.4f is below min %v", o.Value, *g.Min)

@@ -85,6 +85,30 @@ func (Source) Files(raw json.RawMessage, dir string) ([]string, []kind.Fault) {
 // literal escapes what filepath.Glob would take for a pattern.
 var literal = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 
+// Names returns a file's columns; of JSON lines, those of the first of them.
+func (Source) Names(ctx context.Context, raw json.RawMessage, path string, engine kind.Engine) ([]string, error) {
+	a := kind.DecodeArgs[args](raw)
+	format, err := a.format(path)
+	if err != nil {
+		return nil, err
+	}
+	if format == "parquet" {
+		names, _, err := engine.Columns(ctx, "SELECT * FROM "+expr.ReadParquet(path))
+		if err != nil {
+			return nil, unreadable(path, err)
+		}
+		return names, nil
+	}
+	t, err := openText(path, path, format, a)
+	if err != nil {
+		return nil, err
+	}
+	if t.lines == 0 {
+		return nil, fault("path", diag.FileEmpty, fmt.Sprintf("%s is empty", path), "it holds no header and no rows", "check what wrote it")
+	}
+	return t.header, nil
+}
+
 // Ordered is true without a header: then the columns' places are their names.
 func (Source) Ordered(raw json.RawMessage) bool { return !kind.DecodeArgs[args](raw).Header }
 
@@ -144,14 +168,21 @@ func fault(field string, code diag.Code, what, why, mend string) error {
 	return kind.Faults{{Field: field, Code: code, What: what, Why: why, Mend: mend}}
 }
 
-func firstLine(s string) string { l, _, _ := strings.Cut(s, "\n"); return l }
+// firstLine is what of an engine's message is fit for people.
+func firstLine(s string) string {
+	l, _, _ := strings.Cut(s, "\n")
+	if strings.Contains(l, "invalid state") {
+		return "its lines end in \\n here and in \\r\\n there"
+	}
+	return l[:min(len(l), 300)]
+}
 
 // format tells how a file is written.
 func (a args) format(path string) (string, error) {
 	if a.Format != "auto" {
 		return a.Format, nil
 	}
-	switch filepath.Ext(strings.TrimSuffix(path, ".gz")) {
+	switch filepath.Ext(strings.TrimSuffix(strings.ToLower(path), ".gz")) {
 	case ".csv":
 		return "csv", nil
 	case ".tsv", ".tab":

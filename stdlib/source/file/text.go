@@ -5,10 +5,13 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -18,7 +21,7 @@ import (
 type text struct {
 	compression string   // gzip or none, by the file's first bytes
 	delimiter   string   // CSV and TSV
-	header      []string // CSV with a header
+	header      []string // CSV with a header; JSON lines: the fields seen first
 	first       []string // the first record's fields
 	lines       int64    // lines that are not blank
 	blank       int64
@@ -82,10 +85,33 @@ func openText(path, label, format string, a args) (*text, error) {
 			t.header = t.first
 		}
 	}
+	if format == "jsonl" {
+		t.header = keys(head)
+	}
 	if err := t.count(br); err != nil {
 		return nil, unreadable(label, err)
 	}
 	return t, nil
+}
+
+// keys are the fields of the JSON objects at the beginning of a file, in the order
+// of their first appearance.
+func keys(head []byte) []string {
+	seen := map[string]bool{}
+	var names []string
+	for _, line := range bytes.Split(head, []byte{'\n'}) {
+		var row map[string]json.RawMessage
+		if json.Unmarshal(line, &row) != nil {
+			continue // rejected later, with its number
+		}
+		for _, n := range slices.Sorted(maps.Keys(row)) {
+			if !seen[n] {
+				seen[n] = true
+				names = append(names, n)
+			}
+		}
+	}
+	return names
 }
 
 // count counts the lines, blank and not. A line ends in \n or \r\n.
@@ -154,7 +180,7 @@ func (s *snapshot) account(i int, accepted int64) (rejected int64, err error) {
 	if t.columns == 1 {
 		lines += t.blank // a blank line is a row of one missing value
 	}
-	if t.header != nil {
+	if t.columns > 0 && t.header != nil {
 		lines--
 	}
 	if lines == accepted+rejected {

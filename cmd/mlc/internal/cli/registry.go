@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -61,6 +62,9 @@ func (a *app) statusCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if run.Status == "running" && !s.Busy() {
+				run.Status = "interrupted" // its process is gone
+			}
 			versions, err := s.State.Versions("")
 			if err != nil {
 				return err
@@ -84,8 +88,18 @@ func (a *app) statusCmd() *cobra.Command {
 						a.view.Printf("| `%s` | %s | %s |\n", st.ID, st.Status, view.Seconds(st.Seconds))
 					} else {
 						a.view.Printf("  %-7s %s  %s\n", st.Status, st.ID, view.Seconds(st.Seconds))
+						if st.Detail != "" {
+							a.view.Printf("          %s\n", strings.ReplaceAll(st.Detail, "\n", "\n          "))
+						}
 					}
 				}
+			}
+			if markdown && len(versions) > 0 {
+				a.view.Printf("\n| model | | bundle | aliases |\n|---|---|---|---|\n")
+				for _, v := range versions {
+					a.view.Printf("| %s@v%d | %s | `%s` | %s |\n", v.Model, v.Version, v.Created.Local().Format("2006-01-02 15:04"), v.Bundle.Short(), strings.Join(v.Aliases, ", "))
+				}
+				return nil
 			}
 			a.models(versions)
 			return nil
@@ -344,7 +358,7 @@ func (a *app) rollbackCmd() *cobra.Command {
 }
 
 func (a *app) predictCmd() *cobra.Command {
-	var in, out string
+	var in, out, delimiter string
 	var keep []string
 	c := &cobra.Command{
 		Use:   "predict MODEL[@ALIAS|@vN]",
@@ -384,24 +398,33 @@ func (a *app) predictCmd() *cobra.Command {
 			}
 			o.Source, _ = stdlib.Kinds().Sources.Get("file")
 			o.Progress = func(done, total int64) { a.view.Live(fmt.Sprintf("%d/%d rows", done, total)) }
+			o.Delimiter = delimiter
+			if a.json && (out == "" || out == "-") {
+				return errors.New("--json tells of a prediction on standard output; name a file for the rows with --output")
+			}
 			rep, err := op.Predict(c.Context(), o)
 			a.view.Live("")
 			if err != nil {
 				return err
 			}
-			if a.json && out != "" && out != "-" {
+			var none error
+			if rep.Rows == 0 && rep.Rejected > 0 {
+				none = exit(1)
+			}
+			if a.json {
 				a.view.Emit("predicted", map[string]any{"model": v.Model, "version": v.Version, "report": rep})
-				return nil
+				return none
 			}
 			a.view.Notef("%d rows predicted by %s version %d\n", rep.Rows, v.Model, v.Version)
 			if rep.Rejected > 0 {
 				a.view.Notef("%d rows do not fit the model's signature; they are in %s with their reasons\n", rep.Rejected, rep.Rejects)
 			}
-			return nil
+			return none
 		},
 	}
 	c.Flags().StringVarP(&in, "input", "i", "", "the `file` of rows")
 	c.Flags().StringVarP(&out, "output", "o", "", "the `file` of predictions (.csv, .tsv, .jsonl, .parquet); by default CSV on standard output")
+	c.Flags().StringVar(&delimiter, "delimiter", "", "what stands between the columns of a CSV input; by default as in the label's source")
 	c.Flags().StringSliceVar(&keep, "keep", nil, "columns of the input to copy, separated by commas")
 	if err := c.MarkFlagRequired("input"); err != nil {
 		panic(err) // the flag is defined above

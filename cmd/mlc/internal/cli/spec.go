@@ -50,6 +50,7 @@ func (a *app) init(ctx context.Context, dir string, vendor bool) error {
 		name = "system_" + name
 	}
 	name = strings.ToLower(name)
+	changed := false
 	wrote := func(path string, b []byte) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
@@ -57,7 +58,12 @@ func (a *app) init(ctx context.Context, dir string, vendor bool) error {
 		if err := os.WriteFile(path, b, 0o644); err != nil {
 			return err
 		}
-		a.view.Printf("wrote %s\n", path)
+		changed = true
+		if a.json {
+			a.view.Emit("wrote", map[string]any{"file": path})
+		} else {
+			a.view.Printf("wrote %s\n", path)
+		}
 		return nil
 	}
 	mod := filepath.Join(dir, "cue.mod", "module.cue")
@@ -108,6 +114,9 @@ func (a *app) init(ctx context.Context, dir string, vendor bool) error {
 		if err := wrote(ignore, append(b, ".mlc/\n"...)); err != nil {
 			return err
 		}
+	}
+	if !changed && !a.json {
+		a.view.Printf("nothing to write: all is there\n")
 	}
 	return nil
 }
@@ -182,7 +191,11 @@ func (a *app) fmtCmd() *cobra.Command {
 					continue
 				}
 				changed = true
-				a.view.Printf("%s\n", name)
+				if a.json {
+					a.view.Emit("formatted", map[string]any{"file": name, "written": !check})
+				} else {
+					a.view.Printf("%s\n", name)
+				}
 				if !check {
 					if err := os.WriteFile(name, out, 0o644); err != nil {
 						return err
