@@ -139,6 +139,8 @@ type PackageArgs struct {
 	Delimiter string `json:"delimiter,omitempty"`
 	// Derived are the features that the model computes.
 	Derived []DerivedFeature `json:"derived,omitempty"`
+	// Code is the version of the operation and kinds of each of the model's steps.
+	Code map[string]string `json:"code"`
 	// Spec digests all that the spec says on the way to this model.
 	Spec plan.Digest `json:"spec"`
 }
@@ -500,6 +502,10 @@ func (l *lowerer) packageArgs(s *ir.System, m *ir.Model, fs *features, first int
 	}
 	for _, f := range append(append([]*ir.Feature(nil), fs.batch...), fs.derived...) {
 		a.Derived = append(a.Derived, DerivedFeature{f.Name, f.Expr.String()})
+	}
+	a.Code = map[string]string{}
+	for _, s := range l.plan.Steps[first:] {
+		a.Code[s.ID] = s.Version
 	}
 	a.Spec = digest(l.plan.Steps[first:])
 	return a

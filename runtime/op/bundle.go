@@ -55,9 +55,11 @@ type Lineage struct {
 	Model  string            `json:"model"`
 	Spec   plan.Digest       `json:"spec"` // of the model's steps
 	Data   map[string]string `json:"data"` // validated rows by source
-	Code   map[string]string `json:"code"` // mlc's key format, and the versions of engines
-	ONNX   plan.Digest       `json:"model_onnx"`
-	Inputs map[string]string `json:"inputs"` // of the packaging step
+	Code   map[string]string `json:"code"` // versions of the operations and kinds, by step
+	// Environment is the version of what computed: its digest is in every step's key.
+	Environment map[string]string `json:"environment"`
+	ONNX        plan.Digest       `json:"model_onnx"`
+	Inputs      map[string]string `json:"inputs"` // of the packaging step
 }
 
 // modelPackage makes the bundle: the fused model with proof that it predicts
@@ -95,7 +97,7 @@ func modelPackage(ctx context.Context, s *Stage) error {
 		return err
 	}
 	lin := Lineage{Format: "mlc.lineage.v1", System: a.System, Model: a.Name, Spec: a.Spec, Data: meta.Sources, ONNX: plan.DigestOf(m.bytes), Inputs: map[string]string{},
-		Code: map[string]string{"step_keys": "mlc.step.v1", "onnxruntime": version}}
+		Code: a.Code, Environment: map[string]string{"onnxruntime": version}}
 	for _, in := range s.Inputs {
 		lin.Inputs[in.Name] = string(in.Digest)
 	}
