@@ -82,15 +82,6 @@ func (g *Graph) Input(name string, t DType, dims ...int64) Value {
 	return Value(name)
 }
 
-// Inputs returns the names of the declared inputs in order.
-func (g *Graph) Inputs() []string {
-	var out []string
-	for _, in := range g.graph.Input {
-		out = append(out, in.Name)
-	}
-	return out
-}
-
 // Output declares that v leaves the model as name.
 func (g *Graph) Output(name string, v Value, t DType, dims ...int64) {
 	g.graph.Node = append(g.graph.Node, &onnxpb.NodeProto{OpType: "Identity", Name: "out:" + name, Input: []string{string(v)}, Output: []string{name}})

@@ -107,16 +107,6 @@ func (p *Plan) Digest() Digest {
 	return DigestOf(b)
 }
 
-// Index returns the step of an ID, or -1.
-func (p *Plan) Index(id string) int {
-	for i := range p.Steps {
-		if p.Steps[i].ID == id {
-			return i
-		}
-	}
-	return -1
-}
-
 // Text prints the steps, a line each with what they read, for golden tests.
 func (p *Plan) Text() string {
 	var b strings.Builder

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"sort"
@@ -339,11 +338,4 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig Signature)
 	}
 	w("\nThe fused model was proved to predict what its trainer does, on every test row (worst difference %.2g).", s.Report["worst_difference"])
 	return b.String(), nil
-}
-
-// ReadSignature reads a bundle's signature.json.
-func ReadSignature(r io.Reader) (Signature, error) {
-	var sig Signature
-	err := json.NewDecoder(r).Decode(&sig)
-	return sig, err
 }
