@@ -199,14 +199,18 @@ func (a *apply) run(ctx context.Context) error {
 				}
 				cached = append(cached, state.RunStep{ID: step.ID, Key: d.Key, Status: did})
 				if l := m.lasts[step.ID]; l.Key != d.Key {
-					if err := a.State.Touch(record, *step, d.Key, a.named(i), l.Seconds); err != nil {
+					named, err := a.named(i)
+					if err == nil {
+						err = a.State.Touch(record, *step, d.Key, named, l.Seconds)
+					}
+					if err != nil {
 						return abort(err)
 					}
 				}
 				a.OnEvent(Event{Kind: did, Step: step.ID, Done: count(), Total: n})
 				continue
 			}
-			runner, needs, ok := a.room(step, inflight)
+			runner, needs, ok := a.room(step)
 			if !ok {
 				continue
 			}
@@ -244,7 +248,10 @@ func (a *apply) run(ctx context.Context) error {
 		}
 		d := &a.done[f.step]
 		d.outputs, d.Action = f.result.Outputs, Cached
-		err := a.State.SaveStep(record, step, a.named(f.step), state.StepResult{Key: d.Key, ID: step.ID, Outputs: f.result.Outputs, Report: f.result.Report, Seconds: f.seconds, Run: a.out.Run})
+		named, err := a.named(f.step)
+		if err == nil {
+			err = a.State.SaveStep(record, step, named, state.StepResult{Key: d.Key, ID: step.ID, Outputs: f.result.Outputs, Report: f.result.Report, Seconds: f.seconds, Run: a.out.Run})
+		}
 		if err == nil {
 			err = a.State.SaveRunSteps(record, a.out.Run, state.RunStep{ID: step.ID, Key: d.Key, Status: "done", Seconds: f.seconds})
 		}
@@ -279,21 +286,21 @@ func (a *apply) finish(ctx context.Context, err error) error {
 }
 
 // named are a step's input digests by name.
-func (a *apply) named(i int) map[string]plan.Digest {
-	out := map[string]plan.Digest{}
+func (a *apply) named(i int) (map[string]plan.Digest, error) {
 	digests, err := a.inputs(a.Plan, i, a.done)
 	if err != nil {
-		return out
+		return nil, err
 	}
+	out := map[string]plan.Digest{}
 	for k, in := range a.Plan.Steps[i].Inputs {
 		out[in.Name] = digests[k]
 	}
-	return out
+	return out, nil
 }
 
 // room takes what a step needs from its runner, when it is free. A step that
 // needs more than there is gets all of it, alone.
-func (a *apply) room(step *plan.Step, inflight int) (env.Runner, plan.Needs, bool) {
+func (a *apply) room(step *plan.Step) (env.Runner, plan.Needs, bool) {
 	r := a.place(step.Needs)
 	n := plan.Needs{CPU: min(step.Needs.CPU, r.CPUs), Memory: min(step.Needs.Memory, r.Memory)}
 	free := a.free[r.Name]

@@ -139,8 +139,7 @@ func golden(t *testing.T, path, got string) {
 	}
 }
 
-// copyFlights lays a small system over the flights example's data into the
-// current folder: flights [name].
+// copyFlights copies the flights example into the current folder: flights.
 func copyFlights(ts *testscript.TestScript, neg bool, args []string) {
 	src := filepath.Join(ts.Getenv("EXAMPLES"), "flights")
 	for _, f := range []string{"flights.cue", "data/flights.csv.gz", "data/airport_days.csv.gz", "data/new_flights.csv"} {
@@ -281,8 +280,8 @@ func crlf(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(ts.ReadFile(args[0]), "\n", "\r\n", n)), 0o644))
 }
 
-// modelPath writes where the store keeps the model.onnx of the last lineage to a
-// file: model OUT.
+// modelPath writes where the store keeps the one packaged model.onnx that it holds
+// to a file: model OUT.
 func modelPath(ts *testscript.TestScript, neg bool, args []string) {
 	var found string
 	ts.Check(filepath.WalkDir(ts.MkAbs(".mlc/artifacts"), func(p string, e os.DirEntry, err error) error {

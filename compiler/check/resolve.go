@@ -653,7 +653,7 @@ func (r *resolver) model(name string, v *spec.Value) {
 			m.Split = ir.Split{Kind: k, Path: sp.Path}
 			m.Split.Args, _ = sp.MarshalJSON()
 			if ok && !r.spec.Broken(sp.Path) {
-				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: r.timed(p), HasEntity: p.Entity != nil, Task: p.Task}))
+				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: r.timed(p), HasEntity: p.Entity != nil}))
 			}
 		}
 	}

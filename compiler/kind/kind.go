@@ -209,8 +209,6 @@ type Trainer interface {
 	Defaults(t types.Type) []json.RawMessage
 	// Features reports whether it looks at the features at all.
 	Features() bool
-	// Memory estimates the bytes that training needs.
-	Memory(args json.RawMessage, rows int64, cols int) int64
 	// Train learns from job.Train, may stop early by job.Valid, and sees nothing else.
 	Train(ctx context.Context, job TrainJob) (TrainResult, error)
 }
@@ -290,7 +288,6 @@ var PartNames = []string{"train", "validation", "test", "purged"}
 type SplitInfo struct {
 	HasTime   bool
 	HasEntity bool
-	Task      string
 }
 
 // SplitJob asks for the part of every row. Slices are parallel; Time is empty

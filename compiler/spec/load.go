@@ -17,6 +17,7 @@ import (
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/build"
 	"cuelang.org/go/cue/cuecontext"
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/load"
@@ -129,7 +130,7 @@ func validate(v cue.Value) error {
 // and says nothing of the rest of it. The user's own data, read without the
 // schema and without the values already reported, is held against the schema
 // again until nothing new comes. What is then left, with defaults, is Root.
-func (s *Spec) waves(inst *buildInstance, files schema.Files, list *diag.List) {
+func (s *Spec) waves(inst *build.Instance, files schema.Files, list *diag.List) {
 	ctx := cuecontext.New()
 	var system cue.Value
 	for _, imp := range inst.Imports {
@@ -165,7 +166,7 @@ func (s *Spec) waves(inst *buildInstance, files schema.Files, list *diag.List) {
 
 // instance loads the package with the schema as a module that is there without
 // any registry: it is read from the binary.
-func (s *Spec) instance(files schema.Files) *buildInstance {
+func (s *Spec) instance(files schema.Files) *build.Instance {
 	root := filepath.Join(os.TempDir(), "mlc-schema", files.Version()) // need not exist
 	overlay := map[string]load.Source{}
 	mapped := fstest.MapFS{}

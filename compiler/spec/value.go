@@ -9,10 +9,7 @@ import (
 	"strings"
 
 	"cuelang.org/go/cue"
-	"cuelang.org/go/cue/build"
 )
-
-type buildInstance = build.Instance
 
 // Value is a piece of a spec as data. Exactly one of the forms is set.
 type Value struct {

@@ -116,8 +116,7 @@ func (d *DB) WriteParquet(ctx context.Context, query, path string) error {
 	return d.Exec(ctx, "COPY ("+query+") TO "+expr.QuoteString(path)+" (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880)")
 }
 
-// clean shortens DuckDB's message to its first line and, in an internal fault,
-// adds the statement.
+// clean adds the statement to an error that only our own SQL can have made.
 func clean(err error, query string) error {
 	if err == nil || err == sql.ErrNoRows || err == context.Canceled {
 		return err

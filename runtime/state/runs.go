@@ -70,13 +70,12 @@ func (d *DB) SaveRunSteps(ctx context.Context, run int64, steps ...RunStep) erro
 	return t.Commit()
 }
 
-// LastRun returns the newest run, or the one of an ID above 0, and whether there
-// is one.
-func (d *DB) LastRun(id int64) (Run, bool, error) {
+// LastRun returns the newest run and whether there is one.
+func (d *DB) LastRun() (Run, bool, error) {
 	var r Run
 	var started string
 	var finished *string
-	err := d.db.QueryRow("SELECT id, started, finished, status, plan FROM runs WHERE id = ? OR ? = 0 ORDER BY id DESC LIMIT 1", id, id).Scan(&r.ID, &started, &finished, &r.Status, &r.Plan)
+	err := d.db.QueryRow("SELECT id, started, finished, status, plan FROM runs ORDER BY id DESC LIMIT 1").Scan(&r.ID, &started, &finished, &r.Status, &r.Plan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, false, nil
 	}

@@ -61,11 +61,6 @@ func (Trainer) Defaults(t types.Type) []json.RawMessage {
 // Features is true.
 func (Trainer) Features() bool { return true }
 
-// Memory is that of the matrix, its bins, and the rows' state.
-func (Trainer) Memory(_ json.RawMessage, rows int64, cols int) int64 {
-	return rows * int64(5*cols+48)
-}
-
 // Train boosts trees until rounds are done or the validation rows stop gaining.
 func (Trainer) Train(ctx context.Context, job kind.TrainJob) (kind.TrainResult, error) {
 	a := kind.DecodeArgs[args](job.Args)

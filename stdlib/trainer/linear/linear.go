@@ -56,11 +56,6 @@ func (Trainer) Defaults(t types.Type) []json.RawMessage {
 // Features is true.
 func (Trainer) Features() bool { return true }
 
-// Memory is that of the matrix and of a few vectors of it.
-func (Trainer) Memory(_ json.RawMessage, rows int64, cols int) int64 {
-	return rows*int64(4*cols+24) + int64(cols)*int64(cols)*16
-}
-
 // Train minimises the penalised loss: L-BFGS for classes, the normal equations
 // for numbers. It fails where a feature is missing or infinite, and where
 // max_steps do not reach the tolerance.

@@ -43,9 +43,6 @@ func (Trainer) Defaults(t types.Type) []json.RawMessage {
 // Features is false: every row gets the same.
 func (Trainer) Features() bool { return false }
 
-// Memory is that of the matrix.
-func (Trainer) Memory(_ json.RawMessage, rows int64, cols int) int64 { return rows * int64(4*cols+8) }
-
 // Train averages the labels.
 func (Trainer) Train(_ context.Context, job kind.TrainJob) (kind.TrainResult, error) {
 	y := Average(job.Task, job.Train.Y)

@@ -43,9 +43,6 @@ func (Trainer) Defaults(t types.Type) []json.RawMessage { return prior.Trainer{}
 // Features is true: its one feature is the answer.
 func (Trainer) Features() bool { return true }
 
-// Memory is that of the matrix.
-func (Trainer) Memory(_ json.RawMessage, rows int64, cols int) int64 { return rows * int64(4*cols+8) }
-
 // maxValues bounds how many different answers a rule may give to be calibrated.
 const maxValues = 1000
 

@@ -58,7 +58,7 @@ func (a *app) statusCmd() *cobra.Command {
 				return err
 			}
 			defer s.Close()
-			run, ok, err := s.State.LastRun(0)
+			run, ok, err := s.State.LastRun()
 			if err != nil {
 				return err
 			}

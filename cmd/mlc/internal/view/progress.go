@@ -20,7 +20,6 @@ type Progress struct {
 	at      map[string]runtime.Event
 	done    int
 	total   int
-	cached  int
 }
 
 // NewProgress returns a Progress; its Event is what runtime.Apply calls.
@@ -45,7 +44,6 @@ func (p *Progress) Event(e runtime.Event) {
 	case "progress":
 		p.at[e.Step] = e
 	case "cached":
-		p.cached++
 	default:
 		delete(p.started, e.Step)
 		delete(p.at, e.Step)
