@@ -264,7 +264,7 @@ func (a *apply) run(ctx context.Context) error {
 		a.OnEvent(Event{Kind: "done", Step: step.ID, Seconds: f.seconds, Report: f.result.Report, Done: count(), Total: n})
 	}
 	if err := a.State.SaveRunSteps(record, a.out.Run, cached...); err != nil {
-		return err
+		return a.finish(record, err)
 	}
 	if ctx.Err() != nil {
 		return a.finish(record, diag.Diagnostic{Severity: diag.Error, Code: diag.Interrupted, What: "interrupted", Why: "what is finished stays finished", Mend: "apply again to go on"})

@@ -389,6 +389,12 @@ func parent(path string) (string, bool) {
 	return "", true
 }
 
+// cut divides a path into its parent and its last name.
+func cut(path string) (up, name string) {
+	up, _ = parent(path)
+	return up, strings.TrimPrefix(strings.TrimPrefix(path, up), ".")
+}
+
 // At returns where a path's value stands, or the nearest enclosing one's label.
 func (s *Spec) At(path string) diag.Range {
 	if p, ok := s.places[path]; ok {
@@ -537,8 +543,7 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 		}
 		switch {
 		case strings.Contains(msg, "field not allowed"):
-			up, _ := parent(path)
-			name := strings.TrimPrefix(strings.TrimPrefix(path, up), ".")
+			up, name := cut(path)
 			allowed := s.allowed(up)
 			if _, has := s.places[join(up, "kind")]; !has && slices.Contains(allowed, "kind") {
 				s.kindless[up] = true // the kind decides what else is allowed
@@ -559,14 +564,13 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 			}
 			list.Add(s.labelOr(path, at), diag.UnknownField, "unknown field %q%s", name, meant).Because(known(name, allowed), "see `mlc explain MLC1101`")
 		case missing:
-			up, _ := parent(path)
-			name := strings.TrimPrefix(strings.TrimPrefix(path, up), ".")
+			up, name := cut(path)
 			if slices.ContainsFunc(all, func(o errors.Error) bool {
 				p := s.path(o.Path())
 				f, a := o.Msg()
 				m := fmt.Sprintf(f, a...)
-				pu, _ := parent(p)
-				return strings.Contains(m, "field not allowed") && pu == up && diag.Suggest(strings.TrimPrefix(strings.TrimPrefix(p, pu), "."), []string{name}) != ""
+				other, wrong := cut(p)
+				return strings.Contains(m, "field not allowed") && other == up && diag.Suggest(wrong, []string{name}) != ""
 			}) {
 				continue // the misspelt field is the one that is missing
 			}
