@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,10 +11,12 @@ import (
 	"sort"
 	"strings"
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/env"
 	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/runtime/artifact"
+	"mlc.dev/mlc/runtime/executor"
 	"mlc.dev/mlc/runtime/state"
 )
 
@@ -37,9 +40,21 @@ type Decision struct {
 	// Seconds it took the last time; 0: unknown.
 	Seconds float64 `json:"seconds,omitempty"`
 	USD     float64 `json:"usd,omitempty"`
-	Runner  string  `json:"runner"`
+	Runner  string  `json:"runner,omitempty"` // "" for what mlc does itself
+	// Base is the root file system of the step's container, where it has one.
+	Base string `json:"base,omitempty"`
 
 	outputs map[string]plan.Digest
+	runner  *env.Runner
+	image   string // of the user's container, by digest
+}
+
+// Place is the runner and the base, for people.
+func (d Decision) Place() string {
+	if d.Base == "" {
+		return d.Runner
+	}
+	return d.Runner + " (" + d.Base + ")"
 }
 
 // Reason is one link of the chain that explains a Decision: it ends at a path of
@@ -58,6 +73,11 @@ type System struct {
 	Store *artifact.Store
 	// Engines names what computes, for step keys.
 	Engines string
+	// Resolve finds the digest of an image in its registry.
+	Resolve func(ctx context.Context, ref string) (string, error)
+
+	// down are the runners that cannot be reached.
+	down map[string]bool
 }
 
 // Open opens the state and store of an environment. To only look, ask for
@@ -121,14 +141,14 @@ func (s *System) recall() (memory, error) {
 
 // Decide tells what an apply of the plan would do. It runs nothing and takes no
 // lock.
-func (s *System) Decide(p *plan.Plan) ([]Decision, error) {
+func (s *System) Decide(ctx context.Context, p *plan.Plan) ([]Decision, error) {
 	m, err := s.recall()
 	if err != nil {
 		return nil, err
 	}
 	out := make([]Decision, len(p.Steps))
 	for i := range p.Steps {
-		if out[i], err = s.decide(p, i, out, m); err != nil {
+		if out[i], err = s.decide(ctx, p, i, out, m); err != nil {
 			return nil, err
 		}
 	}
@@ -136,13 +156,19 @@ func (s *System) Decide(p *plan.Plan) ([]Decision, error) {
 }
 
 // decide decides step i, given the decisions before it.
-func (s *System) decide(p *plan.Plan, i int, before []Decision, m memory) (Decision, error) {
+func (s *System) decide(ctx context.Context, p *plan.Plan, i int, before []Decision, m memory) (Decision, error) {
 	step := p.Steps[i]
 	last, ran := m.lasts[step.ID]
-	d := Decision{ID: step.ID, Seconds: last.Seconds, Runner: "local"}
-	if r := s.place(step.Needs); r != nil {
-		d.Runner = r.Name
-		d.USD = d.Seconds / 3600 * r.USDPerHour
+	r, missing := s.Env.Place(step.Needs, s.down)
+	if r == nil {
+		return Decision{ID: step.ID}, diag.Diagnostic{Severity: diag.Error, Code: diag.NoRunner, What: fmt.Sprintf("%s fits no runner of environment %q: %s", step.ID, s.Env.Name, missing),
+			Why: "the step could never start", Mend: "ask for less, or declare such a runner in " + s.Env.Name + ".mlc.hcl"}
+	}
+	d := Decision{ID: step.ID, Seconds: last.Seconds, Runner: r.Name, USD: last.Seconds / 3600 * r.USDPerHour, runner: r}
+	if step.Op == lower.OpRegister {
+		d.Runner = ""
+	} else if r.Kind == env.DaggerKind {
+		d.Base = base(step, r)
 	}
 	for _, in := range step.Inputs {
 		if in.Step >= 0 && before[in.Step].Action != Cached {
@@ -163,7 +189,11 @@ func (s *System) decide(p *plan.Plan, i int, before []Decision, m memory) (Decis
 	if err != nil {
 		return d, err
 	}
-	d.Key = step.Key(s.Engines, digests)
+	engines, err := s.engines(ctx, &d, step)
+	if err != nil {
+		return d, err
+	}
+	d.Key = step.Key(engines, digests)
 	if step.Op == lower.OpRegister {
 		return s.decideRegister(d, step, digests[0], last)
 	}
@@ -244,7 +274,7 @@ func (s *System) inputs(p *plan.Plan, i int, before []Decision) ([]plan.Digest, 
 			digests[k] = before[in.Step].outputs[in.Output]
 			continue
 		}
-		d, err := s.digestFiles(in.Files)
+		d, err := s.digestFiles(in)
 		if err != nil {
 			return nil, err
 		}
@@ -253,15 +283,23 @@ func (s *System) inputs(p *plan.Plan, i int, before []Decision) ([]plan.Digest, 
 	return digests, nil
 }
 
-// digestFiles is the digest of the contents of files, in order.
-func (s *System) digestFiles(files []string) (plan.Digest, error) {
+// digestFiles is the digest of the contents of files, in order, with their names
+// where the stage sees them.
+func (s *System) digestFiles(in plan.Input) (plan.Digest, error) {
 	var b strings.Builder
-	for _, f := range files {
+	names, err := executor.Names(in)
+	if err != nil {
+		return "", err
+	}
+	for k, f := range in.Files {
 		d, err := s.FileDigest(f)
 		if err != nil {
 			return "", err
 		}
-		b.WriteString(string(d) + "\n")
+		if b.WriteString(string(d)); in.Root != "" {
+			b.WriteString(" " + names[k])
+		}
+		b.WriteString("\n")
 	}
 	return plan.DigestOf([]byte(b.String())), nil
 }
@@ -385,23 +423,67 @@ func sorted[T any](m map[string]T) []string {
 	return out
 }
 
-// place returns the cheapest runner that has what a step needs. Operations of
-// mlc's own make do with less, so where none has it the greatest is taken.
-func (s *System) place(n plan.Needs) *env.Runner {
-	var best, greatest *env.Runner
-	for i := range s.Env.Runners {
-		r := &s.Env.Runners[i]
-		if greatest == nil || r.Memory > greatest.Memory {
-			greatest = r
-		}
-		if r.CPUs >= n.CPU && r.Memory >= n.Memory && (best == nil || r.USDPerHour < best.USDPerHour) {
-			best = r
+// engines names what computes a step: mlc and its libraries, which every runner
+// gets from here, and, where a command of the user's runs, the image that it runs
+// in. The base below mlc's own steps takes no part in what they make.
+func (s *System) engines(ctx context.Context, d *Decision, step plan.Step) (string, error) {
+	if step.Container == nil {
+		return s.Engines, nil
+	}
+	ref := step.Container.Image
+	for _, in := range step.Inputs {
+		if in.Name == plan.ArchiveInput {
+			return s.Engines, nil // its content is an input
 		}
 	}
-	if best == nil {
-		return greatest
+	if ref == "" {
+		if a := d.runner.Base.Archive; a != "" {
+			digest, err := s.FileDigest(a)
+			return s.Engines + " base " + string(digest), err
+		}
+		if ref = d.runner.Base.Image; ref == "" {
+			return s.Engines, nil
+		}
 	}
-	return best
+	var err error
+	d.image, err = s.image(ctx, ref)
+	_, digest, _ := strings.Cut(d.image, "@")
+	return s.Engines + " image " + digest, err
+}
+
+// base is what a step's container starts from, for people.
+func base(step plan.Step, r *env.Runner) string {
+	if c := step.Container; c != nil && c.Image != "" {
+		return c.Image
+	}
+	for _, in := range step.Inputs {
+		if in.Name == plan.ArchiveInput {
+			return in.Files[0]
+		}
+	}
+	return r.Base.String()
+}
+
+// image is a reference by digest. A tag is looked up once, and recorded: what it
+// meant then it means until the record is dropped.
+func (s *System) image(ctx context.Context, ref string) (string, error) {
+	name, _, pinned := strings.Cut(ref, "@sha256:")
+	if pinned {
+		return ref, nil
+	}
+	if s.State != nil {
+		if digest, ok, err := s.State.Image(ref); ok || err != nil {
+			return name + "@" + digest, err
+		}
+	}
+	digest, err := s.Resolve(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	if s.State != nil {
+		err = s.State.SaveImage(ctx, ref, digest)
+	}
+	return name + "@" + digest, err
 }
 
 // FileDigest returns the digest of a file of the spec.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -19,9 +20,12 @@ import (
 
 // Event tells how an apply goes on.
 type Event struct {
-	// Kind is started, progress, done, cached, failed or skipped.
+	// Kind is started, progress, done, cached, failed, skipped; retry, when what
+	// runs the step failed and it is tried again after Seconds; or moved, when its
+	// runner is given up.
 	Kind     string          `json:"kind"`
 	Step     string          `json:"step"`
+	Runner   string          `json:"runner,omitempty"`
 	Progress executor.Event  `json:"progress,omitzero"`
 	Seconds  float64         `json:"seconds,omitempty"`
 	Report   json.RawMessage `json:"report,omitempty"`
@@ -34,12 +38,16 @@ type Event struct {
 // Options are what an apply needs beside the plan.
 type Options struct {
 	Plan *plan.Plan
-	// Executor returns what runs steps on a runner.
-	Executor func(env.Runner) executor.Executor
+	// Executor returns what runs steps on a runner. It is asked once for each runner
+	// that gets a step.
+	Executor func(env.Runner) (executor.Executor, error)
 	// At finds a path of the spec, for diagnostics.
 	At      func(path string) diag.Range
 	OnEvent func(Event)
 	Now     func() time.Time
+	// Backoff is how long to wait before the n-th retry of a step whose engine
+	// failed; nil: 1 s, and twice as long each time.
+	Backoff func(n int) time.Duration
 }
 
 // Outcome is what an apply did.
@@ -86,11 +94,27 @@ type apply struct {
 	out  Outcome
 	work string
 	done []Decision // by step; Action "" until it is settled, Failed ones never
-	free map[string]plan.Needs
+	room map[string]*room
+
+	mu        sync.Mutex
+	executors map[string]executor.Executor
+	// told are the runners whose failure is in the list.
+	told map[string]bool
+	gone map[string]executor.Unavailable
+}
+
+// room is what is free of a runner.
+type room struct {
+	cpu    int
+	memory int64
+	gpus   int
+	steps  int // the most that may still start; -1: no limit
 }
 
 type finished struct {
 	step    int
+	runner  *env.Runner
+	needs   plan.Needs
 	result  executor.Result
 	err     error
 	seconds float64
@@ -108,10 +132,15 @@ func (a *apply) run(ctx context.Context) error {
 	}
 	n := len(a.Plan.Steps)
 	a.done = make([]Decision, n)
-	a.free = map[string]plan.Needs{}
+	a.room, a.executors, a.told = map[string]*room{}, map[string]executor.Executor{}, map[string]bool{}
+	a.down, a.gone = map[string]bool{}, map[string]executor.Unavailable{}
 	for _, r := range a.Env.Runners {
-		a.free[r.Name] = plan.Needs{CPU: r.CPUs, Memory: r.Memory}
+		a.room[r.Name] = &room{r.CPUs, r.Memory, r.GPUs, r.Concurrency}
+		if r.Concurrency == 0 {
+			a.room[r.Name].steps = -1
+		}
 	}
+	defer a.close()
 	// Bookkeeping goes on after the user's interrupt, so that it is recorded.
 	record := context.WithoutCancel(ctx)
 	if a.out.Run, err = a.State.BeginRun(record, a.Plan.Digest(), a.Now()); err != nil {
@@ -172,7 +201,7 @@ func (a *apply) run(ctx context.Context) error {
 			if !ready || ctx.Err() != nil {
 				continue
 			}
-			d, err := a.decide(a.Plan, i, a.done, m)
+			d, err := a.decide(ctx, a.Plan, i, a.done, m)
 			step := &a.Plan.Steps[i]
 			registered := step.Op == lower.OpRegister && d.Action != Cached
 			if err == nil && step.Op == lower.OpRegister {
@@ -210,7 +239,8 @@ func (a *apply) run(ctx context.Context) error {
 				a.OnEvent(Event{Kind: did, Step: step.ID, Done: count(), Total: n})
 				continue
 			}
-			runner, needs, ok := a.room(step)
+			runner := d.runner
+			needs, ok := a.take(runner, step.Needs)
 			if !ok {
 				continue
 			}
@@ -218,11 +248,11 @@ func (a *apply) run(ctx context.Context) error {
 			inflight++
 			progress = true
 			a.done[i] = d
-			a.OnEvent(Event{Kind: "started", Step: step.ID, Done: count(), Total: n})
+			a.OnEvent(Event{Kind: "started", Step: step.ID, Runner: runner.Name, Done: count(), Total: n})
 			go func() {
 				start := time.Now()
-				res, err := a.execute(ctx, i, runner, needs)
-				results <- finished{i, res, err, time.Since(start).Seconds()}
+				res, err := a.attempt(ctx, i, runner, needs)
+				results <- finished{i, runner, needs, res, err, time.Since(start).Seconds()}
 			}()
 		}
 		if left == 0 || inflight == 0 && (!progress || ctx.Err() != nil) {
@@ -234,11 +264,19 @@ func (a *apply) run(ctx context.Context) error {
 		f := <-results
 		inflight--
 		step := a.Plan.Steps[f.step]
-		a.release(f.step)
+		a.give(f.runner, f.needs)
 		if f.err != nil {
 			if ctx.Err() != nil {
 				status[f.step] = lost
 				left--
+				continue
+			}
+			var u executor.Unavailable
+			if errors.As(f.err, &u) {
+				// Deciding again finds another runner, or fails for want of one.
+				a.down[f.runner.Name], a.gone[f.runner.Name] = true, u
+				status[f.step] = waiting
+				a.OnEvent(Event{Kind: "moved", Step: step.ID, Runner: f.runner.Name, Error: u.Error(), Done: count(), Total: n})
 				continue
 			}
 			if err := lose(f.step, a.done[f.step], f.seconds, f.err); err != nil {
@@ -298,28 +336,92 @@ func (a *apply) named(i int) (map[string]plan.Digest, error) {
 	return out, nil
 }
 
-// room takes what a step needs from its runner, when it is free. A step that
+// take takes what a step needs from its runner, when it is free. A step that
 // needs more than there is gets all of it, alone.
-func (a *apply) room(step *plan.Step) (env.Runner, plan.Needs, bool) {
-	r := a.place(step.Needs)
-	n := plan.Needs{CPU: min(step.Needs.CPU, r.CPUs), Memory: min(step.Needs.Memory, r.Memory)}
-	free := a.free[r.Name]
-	if free.CPU < n.CPU || free.Memory < n.Memory {
-		return *r, n, false
+func (a *apply) take(r *env.Runner, asked plan.Needs) (plan.Needs, bool) {
+	n := asked
+	n.CPU, n.Memory = min(asked.CPU, r.CPUs), min(asked.Memory, r.Memory)
+	free := a.room[r.Name]
+	if free.cpu < n.CPU || free.memory < n.Memory || free.gpus < n.GPUs || free.steps == 0 {
+		return n, false
 	}
-	a.free[r.Name] = plan.Needs{CPU: free.CPU - n.CPU, Memory: free.Memory - n.Memory}
-	return *r, n, true
+	free.cpu, free.memory, free.gpus = free.cpu-n.CPU, free.memory-n.Memory, free.gpus-n.GPUs
+	if free.steps > 0 {
+		free.steps--
+	}
+	return n, true
 }
 
-func (a *apply) release(i int) {
-	step := a.Plan.Steps[i]
-	r := a.place(step.Needs)
-	f := a.free[r.Name]
-	a.free[r.Name] = plan.Needs{CPU: f.CPU + min(step.Needs.CPU, r.CPUs), Memory: f.Memory + min(step.Needs.Memory, r.Memory)}
+// give gives back what take took.
+func (a *apply) give(r *env.Runner, n plan.Needs) {
+	free := a.room[r.Name]
+	free.cpu, free.memory, free.gpus = free.cpu+n.CPU, free.memory+n.Memory, free.gpus+n.GPUs
+	if free.steps >= 0 {
+		free.steps++
+	}
 }
 
-// execute runs one step in a folder of its own.
-func (a *apply) execute(ctx context.Context, i int, runner env.Runner, needs plan.Needs) (executor.Result, error) {
+// executor is that of a runner.
+func (a *apply) executor(r *env.Runner) (executor.Executor, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ex, ok := a.executors[r.Name]; ok {
+		return ex, nil
+	}
+	ex, err := a.Executor(*r)
+	if err == nil {
+		a.executors[r.Name] = ex
+	}
+	return ex, err
+}
+
+// close closes the executors. Nothing depends on how that goes: all that they
+// made is in the store.
+func (a *apply) close() {
+	for _, ex := range a.executors {
+		_ = ex.Close()
+	}
+}
+
+// Tries are how often a step is tried on an engine that fails: fewer where there
+// is another to go to.
+const (
+	tries          = 5
+	triesOfSeveral = 2
+)
+
+// attempt executes a step, again with back-off while its engine fails.
+func (a *apply) attempt(ctx context.Context, i int, runner *env.Runner, needs plan.Needs) (executor.Result, error) {
+	most := tries
+	if other, _ := a.Env.Place(needs, map[string]bool{runner.Name: true}); other != nil {
+		most = triesOfSeveral
+	}
+	for n := 1; ; n++ {
+		res, err := a.execute(ctx, i, runner, needs)
+		var u executor.Unavailable
+		if !errors.As(err, &u) || u.Lasting || n == most {
+			return res, err
+		}
+		wait := time.Second << (n - 1)
+		if a.Backoff != nil {
+			wait = a.Backoff(n)
+		}
+		a.OnEvent(Event{Kind: "retry", Step: a.Plan.Steps[i].ID, Runner: runner.Name, Seconds: wait.Seconds(), Error: u.Error()})
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return res, ctx.Err()
+		}
+	}
+}
+
+// errTimeout is the cause of a context whose step took too long.
+var errTimeout = errors.New("timeout")
+
+// execute runs one step in a folder of its own, within its time.
+func (a *apply) execute(ctx context.Context, i int, runner *env.Runner, needs plan.Needs) (executor.Result, error) {
 	step := a.Plan.Steps[i]
 	step.Needs = needs
 	dir := filepath.Join(a.work, fmt.Sprint(i))
@@ -327,7 +429,12 @@ func (a *apply) execute(ctx context.Context, i int, runner env.Runner, needs pla
 		return executor.Result{}, err
 	}
 	defer os.RemoveAll(dir)
-	job := executor.Job{Step: &step, Dir: dir, OnEvent: func(e executor.Event) {
+	if t := needs.Timeout; t > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, t, errTimeout)
+		defer cancel()
+	}
+	job := executor.Job{Step: &step, Dir: dir, Image: a.done[i].image, OnEvent: func(e executor.Event) {
 		a.OnEvent(Event{Kind: "progress", Step: step.ID, Progress: e})
 	}}
 	for _, in := range step.Inputs {
@@ -341,7 +448,15 @@ func (a *apply) execute(ctx context.Context, i int, runner env.Runner, needs pla
 		}
 		job.Inputs = append(job.Inputs, b)
 	}
-	res, err := a.Executor(runner).Run(ctx, job)
+	ex, err := a.executor(runner)
+	if err != nil {
+		return executor.Result{}, err
+	}
+	res, err := ex.Run(ctx, job)
+	if err != nil && errors.Is(context.Cause(ctx), errTimeout) {
+		return res, executor.Faults{{Arg: "timeout", Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.TimedOut, What: fmt.Sprintf("%s did not end within its %s", step.ID, needs.Timeout),
+			Why: "it was stopped; what is finished stays finished", Mend: "give it more time, or less to do"}}}
+	}
 	if err != nil {
 		return res, err
 	}
@@ -350,7 +465,12 @@ func (a *apply) execute(ctx context.Context, i int, runner env.Runner, needs pla
 	if err != nil {
 		return res, err
 	}
-	if a.Plan.Steps[i].Key(a.Engines, digests) != a.done[i].Key {
+	d := a.done[i]
+	engines, err := a.engines(ctx, &d, step)
+	if err != nil {
+		return res, err
+	}
+	if a.Plan.Steps[i].Key(engines, digests) != d.Key {
 		return res, errors.New("its files changed while it read them; apply again")
 	}
 	return res, nil
@@ -388,6 +508,22 @@ func (a *apply) register(ctx context.Context, i int, d *Decision) error {
 	return nil
 }
 
+// unreachable tells of the runners that failed, each once, and whether there are any.
+func (a *apply) unreachable() bool {
+	for i := range a.Env.Runners {
+		r := &a.Env.Runners[i]
+		if u, ok := a.gone[r.Name]; ok && !a.told[r.Name] {
+			a.told[r.Name] = true
+			code := u.Code
+			if code == "" {
+				code = diag.EngineFailed
+			}
+			a.list.Add(r.At, code, "runner %q: %s", r.Name, u.What).Because("steps were left that could run nowhere else; what is finished stays finished", u.Mend)
+		}
+	}
+	return len(a.gone) > 0
+}
+
 // fail turns a step's error into diagnostics at its declaration.
 func (a *apply) fail(step plan.Step, err error) {
 	at := a.At(step.At)
@@ -403,6 +539,17 @@ func (a *apply) fail(step plan.Step, err error) {
 			}
 			*a.list = append(*a.list, d)
 		}
+		return
+	}
+	var own diag.Diagnostic
+	if errors.As(err, &own) {
+		if lost := a.unreachable(); own.Code == diag.NoRunner && lost {
+			return // the engines' failure is what there is to tell
+		}
+		if !own.At.Known() {
+			own.At = at
+		}
+		*a.list = append(*a.list, own)
 		return
 	}
 	a.list.Add(at, diag.StepFailed, "%s failed: %v", step.ID, err).Because("", "what is finished stays finished; apply again to go on")

@@ -15,6 +15,7 @@ import (
 	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/ir"
 	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/compiler/spec"
 	"mlc.dev/mlc/compiler/types"
 )
@@ -604,6 +605,30 @@ func ruleType(task string, t types.Type) (want string, ok bool) {
 	return "a number", t.Numeric()
 }
 
+// needs reads resources, which may be nil.
+func (r *resolver) needs(v *spec.Value) plan.Needs {
+	n := plan.Needs{CPU: 1, Memory: 1 << 30, Strict: true}
+	if v == nil {
+		return n
+	}
+	n.CPU = max(get[int](v.Get("cpu")), 1)
+	if m := v.Get("memory"); text(m) != "" {
+		size, err := types.ParseSize(text(m))
+		if err != nil {
+			r.add(m.Path, diag.BadValue, "%v", err)
+		}
+		n.Memory = size
+	}
+	if g := v.Get("gpu"); g != nil {
+		n.GPUs, n.GPUKind = max(get[int](g.Get("count")), 1), text(g.Get("kind"))
+	}
+	n.Labels = get[map[string]string](v.Get("labels"))
+	if n.Timeout = r.duration(v.Get("timeout")); n.Timeout == 0 && v.Get("timeout") != nil {
+		r.add(v.Get("timeout").Path, diag.BadValue, "a timeout of nothing").Because("the step could never end in time", "leave it out for no limit")
+	}
+	return n
+}
+
 // trainer resolves a trainer or baseline.
 func (r *resolver) trainer(v *spec.Value, task string) *ir.Trainer {
 	if v == nil {
@@ -619,18 +644,8 @@ func (r *resolver) trainer(v *spec.Value, task string) *ir.Trainer {
 			own[f.Name], _ = f.Value.MarshalJSON()
 		}
 	}
-	t := &ir.Trainer{Kind: k, Path: v.Path, CPU: 1, Memory: 1 << 30}
+	t := &ir.Trainer{Kind: k, Path: v.Path, Needs: r.needs(v.Get("resources"))}
 	t.Args, _ = json.Marshal(own)
-	if res := v.Get("resources"); res != nil {
-		t.CPU = max(get[int](res.Get("cpu")), 1)
-		if m := text(res.Get("memory")); m != "" {
-			n, err := types.ParseSize(m)
-			if err != nil {
-				r.add(v.Path+".resources.memory", diag.BadValue, "%v", err)
-			}
-			t.Memory = n
-		}
-	}
 	if !r.spec.Broken(v.Path) {
 		r.faults(v.Path, k.Check(t.Args, task))
 	}

@@ -11,7 +11,7 @@ type Code string
 
 // The codes, by hundreds: 10 and 11 the language, 12 environments, 21 references
 // and types, 22 leakage, 23 metrics, 24 fairness, 25 feasibility, 26 budget,
-// 31 data, 32 training, 33 the model, 40 running, 41 prediction, 90 mlc itself.
+// 31 data, 32 training, 33 the model, 40 running, 41 prediction, 42 engines and containers, 43 state and store, 90 mlc itself.
 const (
 	Syntax         Code = "MLC1001"
 	NoSystem       Code = "MLC1002"
@@ -61,6 +61,15 @@ const (
 	StalePlan      Code = "MLC4002"
 	StepFailed     Code = "MLC4003"
 	Interrupted    Code = "MLC4004"
+	TimedOut       Code = "MLC4005"
+	EngineFailed   Code = "MLC4201"
+	NoEngine       Code = "MLC4202"
+	EngineVersion  Code = "MLC4203"
+	NoGPU          Code = "MLC4204"
+	NoImage        Code = "MLC4205"
+	NoSecret       Code = "MLC4206"
+	BadOutput      Code = "MLC4207"
+	OutOfMemory    Code = "MLC4208"
 	NoModel        Code = "MLC4101"
 	BadInput       Code = "MLC4102"
 	NoRuntimeLib   Code = "MLC9001"

@@ -4,9 +4,11 @@ package env
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/zclconf/go-cty/cty/function"
 
 	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/compiler/types"
 )
 
@@ -26,21 +29,60 @@ import (
 type Environment struct {
 	Name      string
 	Runners   []Runner
-	Artifacts string // a folder
-	State     string // an SQLite file
+	Artifacts string // a folder, or a URL of s3://
+	State     string // an SQLite file, or a URL of postgres://
 	// Files are the environment's own files, by the name that positions carry.
 	Files map[string][]byte
 }
 
+// The kinds of runners: child processes of this machine, and containers on a
+// Dagger engine.
+const (
+	LocalKind  = "local"
+	DaggerKind = "dagger"
+)
+
 // Runner is a machine that runs steps.
 type Runner struct {
-	Name       string     `json:"name"`
-	Kind       string     `json:"kind"`
-	CPUs       int        `json:"cpus"`
-	Memory     int64      `json:"memory"`
-	USDPerHour float64    `json:"usd_per_hour"`
-	At         diag.Range `json:"at"`
+	Name string
+	Kind string
+	// Engine is the address of a Dagger engine; "" lets the SDK provide one.
+	Engine     string
+	CPUs       int
+	Memory     int64
+	GPUs       int
+	GPUKind    string
+	Labels     map[string]string
+	USDPerHour float64
+	// Concurrency is the most steps at once; 0: as many as there is room for.
+	Concurrency int
+	Base        Base
+	At          diag.Range
 }
+
+// Base is the root file system that a runner's containers start from: an image of
+// a registry, an OCI archive, or, where both are empty, one made of this host's
+// own libraries.
+type Base struct {
+	Image   string
+	Archive string // absolute path
+}
+
+// String is the base as people write it.
+func (b Base) String() string {
+	switch {
+	case b.Image != "":
+		return b.Image
+	case b.Archive != "":
+		return archiveScheme + b.Archive
+	}
+	return hostBase
+}
+
+const (
+	hostBase      = "host"
+	archiveScheme = "oci-archive:"
+)
 
 type file struct {
 	Runners   []runner  `hcl:"runner,block"`
@@ -49,12 +91,22 @@ type file struct {
 }
 
 type runner struct {
-	Name       string    `hcl:"name,label"`
-	Kind       string    `hcl:"kind"`
-	CPUs       *int      `hcl:"cpus"`
-	Memory     *string   `hcl:"memory"`
-	USDPerHour *float64  `hcl:"usd_per_hour"`
-	Range      hcl.Range `hcl:",def_range"`
+	Name        string            `hcl:"name,label"`
+	Kind        string            `hcl:"kind"`
+	CPUs        *int              `hcl:"cpus"`
+	Memory      *string           `hcl:"memory"`
+	USDPerHour  *float64          `hcl:"usd_per_hour"`
+	Engine      *string           `hcl:"engine"`
+	Base        *string           `hcl:"base"`
+	Concurrency *int              `hcl:"concurrency"`
+	Labels      map[string]string `hcl:"labels,optional"`
+	GPU         *gpu              `hcl:"gpu,block"`
+	Range       hcl.Range         `hcl:",def_range"`
+}
+
+type gpu struct {
+	Kind  string `hcl:"kind"`
+	Count *int   `hcl:"count"`
 }
 
 type location struct {
@@ -76,7 +128,7 @@ func Local(dir string) *Environment {
 }
 
 func localRunner() Runner {
-	return Runner{Name: "local", Kind: "local", CPUs: runtime.NumCPU(), Memory: machineMemory()}
+	return Runner{Name: "local", Kind: LocalKind, CPUs: runtime.NumCPU(), Memory: machineMemory()}
 }
 
 // Load reads NAME.mlc.hcl in dir, or Local where name is "local" and there is no
@@ -136,9 +188,31 @@ func Load(dir, name string, vars map[string]string) (*Environment, diag.List) {
 			list.Add(out.At, diag.EnvValue, "runner %q is declared twice", r.Name)
 		}
 		seen[r.Name] = true
-		if r.Kind != "local" {
-			list.Add(out.At, diag.EnvValue, "runner kind %q is not supported", r.Kind).Because("", `write kind = "local"`)
+		switch r.Kind {
+		case LocalKind:
+			if r.Engine != nil || r.Base != nil {
+				list.Add(out.At, diag.EnvValue, "runner %q is local and names an engine or a base", r.Name).Because("its steps are child processes of this machine", `write kind = "dagger", or leave them out`)
+			}
+		case DaggerKind:
+			out.engine(dir, r, &list)
+		default:
+			list.Add(out.At, diag.EnvValue, "runner kind %q is not supported%s", r.Kind, diag.Suggest(r.Kind, []string{LocalKind, DaggerKind})).Because("", `write kind = "local" or kind = "dagger"`)
 		}
+		if r.GPU != nil {
+			out.GPUKind, out.GPUs = r.GPU.Kind, 1
+			if r.GPU.Count != nil {
+				out.GPUs = *r.GPU.Count
+			}
+			if out.GPUs < 1 {
+				list.Add(out.At, diag.EnvValue, "runner %q has a gpu block and %d gpus", r.Name, out.GPUs).Because("", "leave out the block, or count at least 1")
+			}
+		}
+		if r.Concurrency != nil {
+			if out.Concurrency = *r.Concurrency; out.Concurrency < 1 {
+				list.Add(out.At, diag.EnvValue, "runner %q runs %d steps at once", r.Name, out.Concurrency).Because("nothing could start on it", "")
+			}
+		}
+		out.Labels = r.Labels
 		if r.CPUs != nil {
 			if out.CPUs = *r.CPUs; out.CPUs < 1 {
 				list.Add(out.At, diag.EnvValue, "runner %q has %d cpus", r.Name, out.CPUs).Because("a step needs at least one", "")
@@ -161,6 +235,92 @@ func Load(dir, name string, vars map[string]string) (*Environment, diag.List) {
 	e.Artifacts = e.locate(dir, body.Artifacts, "file://", e.Artifacts, &list)
 	e.State = e.locate(dir, body.State, "sqlite://", e.State, &list)
 	return e, list
+}
+
+// schemes are the addresses of engines that Dagger understands.
+var schemes = []string{"unix", "tcp", "docker-container", "docker-image", "container", "image", "podman-container", "kube-pod", "ssh"}
+
+// engine reads what only a dagger runner has.
+func (out *Runner) engine(dir string, r runner, list *diag.List) {
+	if r.Engine != nil && *r.Engine != "" {
+		out.Engine = *r.Engine
+		scheme, rest, ok := strings.Cut(out.Engine, "://")
+		if !ok || rest == "" || !slices.Contains(schemes, scheme) {
+			list.Add(out.At, diag.EnvValue, "engine %q of runner %q is no address%s", out.Engine, r.Name, diag.Suggest(scheme, schemes)).
+				Because("", "write it as unix:///run/dagger/engine.sock, tcp://host:port, docker-container://name or kube-pod://name?namespace=…; leave it out and the SDK provides one")
+		}
+	}
+	if r.Base == nil || *r.Base == hostBase {
+		return
+	}
+	if path, ok := strings.CutPrefix(*r.Base, archiveScheme); ok {
+		if out.Base.Archive = path; !filepath.IsAbs(path) {
+			out.Base.Archive = filepath.Join(dir, path)
+		}
+		if _, err := os.Stat(out.Base.Archive); err != nil {
+			list.Add(out.At, diag.EnvValue, "base of runner %q: %v", r.Name, err).Because("", "write the archive with `docker save`, `skopeo copy` or `mlc build`")
+		}
+		return
+	}
+	if out.Base.Image = *r.Base; out.Base.Image == "" {
+		list.Add(out.At, diag.EnvValue, "runner %q has an empty base", r.Name).Because("", `write base = "host", an image, or "oci-archive:PATH"`)
+	}
+}
+
+// Place returns the cheapest runner that has what a step needs, the first
+// declared of equals, or what is missing. Only what a user asked for is binding
+// as to cpus and memory: for other steps, where none has them, the greatest is
+// taken. Runners in except are passed over.
+func (e *Environment) Place(n plan.Needs, except map[string]bool) (*Runner, string) {
+	var best, greatest *Runner
+	var missing []string
+	for i := range e.Runners {
+		r := &e.Runners[i]
+		if except[r.Name] {
+			missing = append(missing, r.Name+" is out of reach")
+			continue
+		}
+		if why := r.lacks(n); why != "" {
+			missing = append(missing, r.Name+" "+why)
+			continue
+		}
+		if greatest == nil || r.Memory > greatest.Memory {
+			greatest = r
+		}
+		switch {
+		case r.CPUs < n.CPU:
+			missing = append(missing, fmt.Sprintf("%s has %d cpus, not %d", r.Name, r.CPUs, n.CPU))
+		case r.Memory < n.Memory:
+			missing = append(missing, fmt.Sprintf("%s has %s of memory, not %s", r.Name, types.FormatSize(r.Memory), types.FormatSize(n.Memory)))
+		case best == nil || r.USDPerHour < best.USDPerHour:
+			best = r
+		}
+	}
+	if best == nil && !n.Strict {
+		best = greatest
+	}
+	if best == nil {
+		return nil, strings.Join(missing, ", ")
+	}
+	return best, ""
+}
+
+// lacks says what of the things that cannot be done without a runner has not.
+func (r *Runner) lacks(n plan.Needs) string {
+	switch {
+	case n.Container && r.Kind == LocalKind:
+		return "runs no containers"
+	case n.GPUs > r.GPUs:
+		return fmt.Sprintf("has %d gpus, not %d", r.GPUs, n.GPUs)
+	case n.GPUs > 0 && n.GPUKind != "" && n.GPUKind != r.GPUKind:
+		return fmt.Sprintf("has a gpu of kind %q, not %q", r.GPUKind, n.GPUKind)
+	}
+	for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
+		if r.Labels[k] != n.Labels[k] {
+			return fmt.Sprintf("has no label %s = %q", k, n.Labels[k])
+		}
+	}
+	return ""
 }
 
 // locate turns a URL of the one supported scheme into a path; relative ones

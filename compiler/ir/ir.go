@@ -11,6 +11,7 @@ import (
 
 	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/compiler/types"
 )
 
@@ -202,11 +203,10 @@ type Split struct {
 
 // Trainer is what learns.
 type Trainer struct {
-	Kind   kind.Trainer
-	Args   json.RawMessage // without resources
-	Path   string
-	CPU    int
-	Memory int64
+	Kind  kind.Trainer
+	Args  json.RawMessage // without resources
+	Path  string
+	Needs plan.Needs
 }
 
 // Text prints a system, a line a node, for golden tests and for people.

@@ -453,7 +453,7 @@ func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, derive
 	}
 	transform := from("transform", out.fit, "transform")
 	meta := from("meta", dataset, "meta")
-	out.train = l.add(OpTrain, subject, tr.Path, TrainArgs{tr.Kind.Name(), tr.Args, m.Seed, m.Problem.Task}, plan.Needs{CPU: tr.CPU, Memory: tr.Memory},
+	out.train = l.add(OpTrain, subject, tr.Path, TrainArgs{tr.Kind.Name(), tr.Args, m.Seed, m.Problem.Task}, tr.Needs,
 		append([]plan.Input{transform, meta}, rows...), []string{"model", "heldout"}, tr.Kind)
 	l.argAt(out.train, "kind", tr.Path+".kind")
 	l.argAt(out.train, "args", tr.Path)

@@ -44,7 +44,11 @@ type Step struct {
 	Args    json.RawMessage `json:"args"`
 	Inputs  []Input         `json:"inputs,omitempty"`
 	Outputs []string        `json:"outputs"`
-	// Needs and At do not change what comes out, so they are not in the key.
+	// Container is what the user says of the container that the step runs in; nil:
+	// nothing. What of it can change the result is in Args and Inputs too.
+	Container *Container `json:"container,omitempty"`
+	// Needs and At do not change what comes out, so they are not in the key, but
+	// for the class of device.
 	Needs Needs  `json:"needs"`
 	At    string `json:"at"` // path of the declaration in the spec
 	// ArgAt maps the fields of Args, as in "args.rounds", to paths in the spec.
@@ -57,18 +61,51 @@ type Input struct {
 	Step   int      `json:"step"` // index in Steps; -1: Files
 	Output string   `json:"output,omitempty"`
 	Files  []string `json:"files,omitempty"` // relative to the spec's folder, or absolute
+	// Root, where it is not empty, is the folder that Files lie in: the stage sees
+	// them under their names below it, and the names are part of the content.
+	Root string `json:"root,omitempty"`
+}
+
+// ArchiveInput is the name of the input that is the container's root file system,
+// an OCI archive, and not laid out in the stage.
+const ArchiveInput = "archive"
+
+// Container is the user's part of a step's container.
+type Container struct {
+	// Image is a reference of a registry. Without it the root file system is the
+	// input ArchiveInput, or else the runner's own base.
+	Image string `json:"image,omitempty"`
+	// Env are variables by name.
+	Env map[string]string `json:"env,omitempty"`
+	// Secrets are references, "env:NAME" or "file:PATH", by the variable that gets
+	// the value. They are not in the key.
+	Secrets map[string]string `json:"secrets,omitempty"`
+	// Caches are folders that outlive the step, by name. They are not in the key.
+	Caches map[string]string `json:"caches,omitempty"`
 }
 
 // Needs is what a step asks of a runner.
 type Needs struct {
 	CPU    int   `json:"cpu"`
 	Memory int64 `json:"memory"`
+	// Strict: the user asked for it, so that no smaller runner will do. Operations
+	// of mlc's own make do with less.
+	Strict bool `json:"strict,omitempty"`
+	GPUs   int  `json:"gpus,omitempty"`
+	// GPUKind is the kind that a runner declares, or "" for any.
+	GPUKind string            `json:"gpu_kind,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"` // that a runner has to have
+	// Container: only a runner that runs containers will do.
+	Container bool `json:"container,omitempty"`
+	// Timeout ends the step; 0: never.
+	Timeout time.Duration `json:"timeout,omitempty"`
 }
 
 // Key digests exactly what can change a step's result: the key's own format, the
 // operation and its version, the engines that compute (the digest of the ONNX
-// Runtime library), the arguments, and the content of the inputs in order. It leaves out positions, limits and clocks: moving a line must not
-// retrain a model.
+// Runtime library, and of the image that the user's command runs in), the class of
+// device, the arguments, and the content of the inputs in order. It leaves out
+// positions, limits and clocks: moving a line must not retrain a model.
 func (s Step) Key(engines string, inputs []Digest) Digest {
 	var args bytes.Buffer
 	if err := json.Compact(&args, s.Args); err != nil {
@@ -82,12 +119,17 @@ func (s Step) Key(engines string, inputs []Digest) Digest {
 	for i, d := range inputs {
 		ins[i] = in{s.Inputs[i].Name, d}
 	}
+	device := ""
+	if s.Needs.GPUs > 0 {
+		device = "gpu " + s.Needs.GPUKind
+	}
 	b, err := json.Marshal(struct {
 		Format, Op, Version, Engines string
+		Device                       string `json:",omitempty"`
 		Args                         json.RawMessage
 		Inputs                       []in
 		Outputs                      []string
-	}{"mlc.step.v1", s.Op, s.Version, engines, args.Bytes(), ins, s.Outputs})
+	}{"mlc.step.v1", s.Op, s.Version, engines, device, args.Bytes(), ins, s.Outputs})
 	if err != nil {
 		panic(err) // plain data
 	}

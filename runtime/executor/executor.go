@@ -10,6 +10,11 @@ package executor
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/plan"
@@ -20,6 +25,8 @@ type Job struct {
 	Step *plan.Step
 	// Inputs are parallel to Step.Inputs: a tree, or files by absolute path.
 	Inputs []Bound
+	// Image is the image of Step.Container by digest, where it names one.
+	Image string
 	// Dir is an empty folder for the executor's own use.
 	Dir string
 	// OnEvent is told of progress; it may be called from another goroutine.
@@ -39,6 +46,8 @@ type Event struct {
 	Total int64  `json:"total,omitempty"`
 	Unit  string `json:"unit,omitempty"` // rows, rounds
 	Note  string `json:"note,omitempty"`
+	// Log is a line that a command of the user's wrote.
+	Log string `json:"log,omitempty"`
 }
 
 // Result is what a step made: a tree for each output, and its report.
@@ -48,11 +57,28 @@ type Result struct {
 }
 
 // Executor runs steps. Run may be called concurrently. A fault of the user's is
-// returned as Faults; other errors are the machine's. After ctx is done, Run
-// stops what it started and returns the context's error.
+// returned as Faults, one of the machinery around the step as Unavailable; other
+// errors are the step's own. After ctx is done, Run stops what it started and
+// returns the context's error.
 type Executor interface {
 	Run(ctx context.Context, job Job) (Result, error)
+	// Close frees what the executor holds; no Run is at work then.
+	Close() error
 }
+
+// Unavailable says that not the step failed but what was to run it: the step can
+// be tried again, or elsewhere.
+type Unavailable struct {
+	// Code is the diagnostic's; the zero value is diag.EngineFailed.
+	Code diag.Code
+	What string
+	Mend string
+	// Lasting: to try the same again is of no use.
+	Lasting bool
+}
+
+// Error is the text without the mending.
+func (u Unavailable) Error() string { return u.What }
 
 // Stage is stage.json.
 type Stage struct {
@@ -65,16 +91,75 @@ type Stage struct {
 	Limits  plan.Needs      `json:"limits"`
 }
 
-// StageInput is one input: in/<Name>/ holds the files of its tree, or, where
-// Files is not empty, in/<Name>/0, 1, … the files in order.
+// StageInput is one input: in/<Name>/ holds the files of its tree; or, where Files
+// is not empty, in/<Name>/0, 1, … the files in order; or, where Root is set too,
+// the files by their names below that folder.
 type StageInput struct {
 	Name   string      `json:"name"`
 	Digest plan.Digest `json:"digest,omitempty"` // of the tree
 	Files  []string    `json:"files,omitempty"`  // what users call them
+	Root   string      `json:"root,omitempty"`   // what users call it
 }
 
 // StageFormat is the version of the stage contract.
 const StageFormat = "mlc.stage.v1"
+
+// NewStage is the stage.json of a job.
+func NewStage(job Job) Stage {
+	s := Stage{Format: StageFormat, ID: job.Step.ID, Op: job.Step.Op, Args: job.Step.Args, Outputs: job.Step.Outputs, Limits: job.Step.Needs, Inputs: []StageInput{}}
+	for i, in := range job.Step.Inputs {
+		if in.Name != plan.ArchiveInput {
+			s.Inputs = append(s.Inputs, StageInput{Name: in.Name, Digest: job.Inputs[i].Tree, Files: in.Files, Root: in.Root})
+		}
+	}
+	return s
+}
+
+// Folder is the path of an input's folder within the stage's: names such as
+// "source:calls" keep to letters.
+func Folder(input string) string { return filepath.Join("in", strings.ReplaceAll(input, ":", "_")) }
+
+// Names are the paths of a job's i-th input's files below the input's folder.
+func Names(in plan.Input) ([]string, error) {
+	out := make([]string, len(in.Files))
+	for k, f := range in.Files {
+		out[k] = strconv.Itoa(k)
+		if in.Root != "" {
+			rel, err := filepath.Rel(in.Root, f)
+			if err != nil || !filepath.IsLocal(rel) {
+				return nil, fmt.Errorf("%s is not below %s", f, in.Root)
+			}
+			out[k] = rel
+		}
+	}
+	return out, nil
+}
+
+// Failure is the error of a stage that ended badly: its faults, the content of
+// faults.json, where it left them, else why with the last lines that it wrote.
+func Failure(why string, log string, faults []byte) error {
+	var f Faults
+	if json.Unmarshal(faults, &f) == nil && len(f) > 0 {
+		return f
+	}
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	if n := len(lines); n > 8 {
+		lines = lines[n-8:]
+	}
+	if text := strings.Join(lines, "\n"); text != "" {
+		why += ": " + text
+	}
+	return errors.New(why)
+}
+
+// Killed is why a stage ended that a signal killed.
+func Killed(signal string, kill bool) string {
+	why := "killed by signal " + signal
+	if kill {
+		why += " (out of memory, or by hand)"
+	}
+	return why
+}
 
 // Fault is a mistake of the user's, found while running. Arg names the field of
 // the step's arguments that it is about, as in "columns[3]", or is empty.

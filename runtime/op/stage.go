@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -99,7 +98,7 @@ func Run(ctx context.Context, dir string, kinds kind.Kinds, emit func(executor.E
 
 // In is the path of a file of an input.
 func (s *Stage) In(input, file string) string {
-	return filepath.Join(s.Dir, "in", strings.ReplaceAll(input, ":", "_"), file)
+	return filepath.Join(s.Dir, executor.Folder(input), file)
 }
 
 // Out is the path of a file of an output.

@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, 
 CREATE TABLE IF NOT EXISTS versions (model TEXT NOT NULL, version INTEGER NOT NULL, bundle TEXT NOT NULL, run INTEGER NOT NULL, created TEXT NOT NULL, metrics TEXT NOT NULL, PRIMARY KEY (model, version), UNIQUE (model, bundle));
 CREATE TABLE IF NOT EXISTS aliases (model TEXT NOT NULL, alias TEXT NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (model, alias));
 CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY, model TEXT NOT NULL, alias TEXT NOT NULL, from_version INTEGER, to_version INTEGER, at TEXT NOT NULL, why TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS images (ref TEXT PRIMARY KEY, digest TEXT NOT NULL);
 `
 
 // Open opens or makes a state.
@@ -218,6 +219,21 @@ func (d *DB) Touch(ctx context.Context, s plan.Step, key plan.Digest, inputs map
 		return err
 	}
 	_, err = d.db.ExecContext(ctx, "INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?)", s.ID, string(key), s.Version, string(s.Args), string(ins), seconds)
+	return err
+}
+
+// Image returns the digest that a reference was resolved to, and whether it was.
+func (d *DB) Image(ref string) (digest string, ok bool, err error) {
+	err = d.db.QueryRow("SELECT digest FROM images WHERE ref = ?", ref).Scan(&digest)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", false, nil
+	}
+	return digest, err == nil, err
+}
+
+// SaveImage records what a reference was resolved to.
+func (d *DB) SaveImage(ctx context.Context, ref, digest string) error {
+	_, err := d.db.ExecContext(ctx, "INSERT INTO images VALUES (?, ?) ON CONFLICT (ref) DO UPDATE SET digest = excluded.digest", ref, digest)
 	return err
 }
 

@@ -1,5 +1,5 @@
-// Package executortest is what every executor has to pass. Its stages are run by
-// Stage, which an executor's test makes its command.
+// Package executortest is what every executor has to pass. Its stages are played
+// by the test binary itself: see Main.
 package executortest
 
 import (
@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,8 +20,27 @@ import (
 	"mlc.dev/mlc/runtime/executor"
 )
 
-// Stage plays the stage in dir by its operation and returns its exit status.
-func Stage(dir string) int {
+// Main is what the TestMain of an executor's test calls: it plays a stage where
+// the executor's command is the test itself, followed by "stage".
+func Main(m *testing.M) int {
+	if len(os.Args) > 2 && os.Args[1] == "stage" {
+		events := ""
+		if os.Args[2] == "--events" {
+			events = os.Args[3]
+		}
+		return stage(os.Args[len(os.Args)-1], events)
+	}
+	return m.Run()
+}
+
+// stage plays the stage in dir by its operation, with the line at events, and
+// returns its exit status.
+func stage(dir, events string) int {
+	line, err := executor.OpenLine(events)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	b, err := os.ReadFile(filepath.Join(dir, "stage.json"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -37,7 +55,7 @@ func Stage(dir string) int {
 	case "copy": // every input's files to the one output
 		var all []byte
 		for _, in := range s.Inputs {
-			err := filepath.WalkDir(filepath.Join(dir, "in", strings.ReplaceAll(in.Name, ":", "_")), func(p string, e os.DirEntry, err error) error {
+			err := filepath.WalkDir(filepath.Join(dir, executor.Folder(in.Name)), func(p string, e os.DirEntry, err error) error {
 				if err != nil || e.IsDir() {
 					return err
 				}
@@ -50,8 +68,10 @@ func Stage(dir string) int {
 				return 1
 			}
 		}
-		fmt.Println(`{"done":1,"total":2,"unit":"rows"}`)
-		fmt.Println(`not an event`)
+		if events == "" {
+			fmt.Println("not an event")
+		}
+		line.Send(executor.Event{Done: 1, Total: 2, Unit: "rows"})
 		if os.WriteFile(filepath.Join(dir, "out", "copy", "all"), all, 0o644) != nil || os.WriteFile(filepath.Join(dir, "report.json"), []byte(`{"rows":2}`), 0o644) != nil {
 			return 1
 		}
@@ -66,8 +86,8 @@ func Stage(dir string) int {
 	case "killed":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "hang":
-		fmt.Println(`{"note":"hanging"}`)
-		_, _ = io.Copy(io.Discard, os.Stdin)
+		line.Send(executor.Event{Note: "hanging"})
+		<-line.Gone
 		return 1
 	}
 	return 1

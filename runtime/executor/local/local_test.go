@@ -10,12 +10,7 @@ import (
 	"mlc.dev/mlc/runtime/executor/local"
 )
 
-func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "stage" {
-		os.Exit(executortest.Stage(os.Args[2]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { os.Exit(executortest.Main(m)) }
 
 func TestLocal(t *testing.T) {
 	executortest.Run(t, func(t *testing.T, store *artifact.Store) executor.Executor {

@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -17,11 +15,9 @@ import (
 	"mlc.dev/mlc/cmd/mlc/internal/view"
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
-	"mlc.dev/mlc/compiler/env"
 	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/runtime"
 	"mlc.dev/mlc/runtime/executor"
-	"mlc.dev/mlc/runtime/executor/local"
 	"mlc.dev/mlc/runtime/op"
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/stdlib"
@@ -41,7 +37,7 @@ func (a *app) planCmd() *cobra.Command {
 				return err
 			}
 			defer s.Close()
-			ds, err := s.Decide(r.Plan)
+			ds, err := s.Decide(c.Context(), r.Plan)
 			if err != nil {
 				return err
 			}
@@ -204,7 +200,7 @@ func (a *app) applyCmd() *cobra.Command {
 }
 
 func (a *app) apply(ctx context.Context, r *compiler.Result, s *runtime.System) error {
-	ds, err := s.Decide(r.Plan)
+	ds, err := s.Decide(ctx, r.Plan)
 	if err != nil {
 		return err
 	}
@@ -216,14 +212,13 @@ func (a *app) apply(ctx context.Context, r *compiler.Result, s *runtime.System) 
 			return err
 		}
 	}
-	self, err := os.Executable()
+	ex, err := executors(s)
 	if err != nil {
 		return err
 	}
-	ex := &local.Executor{Command: []string{self, "stage"}, Store: s.Store}
 	start := time.Now()
 	out, list := s.Apply(ctx, runtime.Options{Plan: r.Plan, At: place(r), Now: time.Now, OnEvent: view.NewProgress(a.view).Event,
-		Executor: func(env.Runner) executor.Executor { return ex }})
+		Executor: ex})
 	a.view.Live("")
 	list.Sort()
 	a.view.Diagnostics(list)
@@ -241,7 +236,8 @@ func (a *app) apply(ctx context.Context, r *compiler.Result, s *runtime.System) 
 
 // stageCmd is what the executors run; it is the contract of runtime/executor.
 func (a *app) stageCmd() *cobra.Command {
-	return &cobra.Command{
+	var events string
+	c := &cobra.Command{
 		Use:    "stage FOLDER",
 		Short:  "Run one step in a folder that an executor laid out",
 		Hidden: true,
@@ -249,27 +245,26 @@ func (a *app) stageCmd() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := context.WithCancel(c.Context())
 			defer cancel()
-			// The executor holds our standard input open as long as it lives.
+			line, err := executor.OpenLine(events)
+			if err != nil {
+				return err
+			}
 			go func() {
-				_, _ = io.Copy(io.Discard, os.Stdin)
+				<-line.Gone
 				cancel()
 				time.AfterFunc(2*time.Second, func() { os.Exit(1) })
 			}()
-			w := bufio.NewWriter(os.Stdout)
-			enc := json.NewEncoder(w)
 			dir, err := filepath.Abs(args[0])
 			if err != nil {
 				return err
 			}
-			err = op.Run(ctx, dir, stdlib.Kinds(), func(e executor.Event) {
-				_ = enc.Encode(e) // a reader that is gone ends us by the lifeline
-				_ = w.Flush()
-			})
-			if err != nil {
+			if err := op.Run(ctx, dir, stdlib.Kinds(), line.Send); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				return exit(1)
 			}
 			return nil
 		},
 	}
+	c.Flags().StringVar(&events, "events", "", "tell events to the unix socket at `PATH`, and end when it closes")
+	return c
 }

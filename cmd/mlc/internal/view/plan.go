@@ -56,8 +56,9 @@ func (v *View) Plan(p *plan.Plan, ds []runtime.Decision, at func(path string) di
 		v.Emit("plan_summary", sum)
 		return
 	}
-	width := 0
+	width, containers := 0, false
 	for _, d := range ds {
+		containers = containers || d.Base != ""
 		width = max(width, len(d.ID))
 	}
 	for _, d := range ds {
@@ -67,6 +68,9 @@ func (v *View) Plan(p *plan.Plan, ds []runtime.Decision, at func(path string) di
 			line += "  " + v.why(d, at)
 			if d.Seconds > 0 {
 				line += v.Dim(fmt.Sprintf("  ~%s", Seconds(d.Seconds)))
+			}
+			if containers && d.Runner != "" {
+				line += v.Dim("  on " + d.Place())
 			}
 		}
 		v.Printf("%s\n", strings.TrimRight(line, " "))
@@ -141,7 +145,7 @@ func (v *View) PlanMarkdown(p *plan.Plan, ds []runtime.Decision, at func(path st
 		if d.Seconds > 0 {
 			took = Seconds(d.Seconds)
 		}
-		v.Printf("| `%s` | %s | %s | %s | %s |\n", d.ID, d.Action, strings.ReplaceAll(v.why(d, at), "|", "\\|"), took, d.Runner)
+		v.Printf("| `%s` | %s | %s | %s | %s |\n", d.ID, d.Action, strings.ReplaceAll(v.why(d, at), "|", "\\|"), took, d.Place())
 	}
 }
 

@@ -35,14 +35,20 @@ func (p *Progress) Event(e runtime.Event) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e.Kind != "progress" {
+	if e.Total > 0 {
 		p.done, p.total = e.Done, e.Total
 	}
 	switch e.Kind {
 	case "started":
 		p.started[e.Step] = time.Now()
 	case "progress":
+		if e.Progress.Log != "" {
+			p.v.Notef("%s %s\n", p.v.Dim(e.Step+" |"), e.Progress.Log)
+			break
+		}
 		p.at[e.Step] = e
+	case "retry":
+		p.line(e)
 	case "cached":
 	default:
 		delete(p.started, e.Step)
@@ -59,6 +65,10 @@ func (p *Progress) line(e runtime.Event) {
 		p.v.Notef("%s %s %s  %s\n", p.v.Dim(count), p.v.Green("done"), e.Step, p.v.Dim(strings.TrimSpace(Seconds(e.Seconds)+"  "+Brief(e.Report))))
 	case "failed":
 		p.v.Notef("%s %s %s  %s\n", p.v.Dim(count), p.v.Red("failed"), e.Step, p.v.Dim(Seconds(e.Seconds)))
+	case "retry":
+		p.v.Notef("%s %s on runner %s: %s; again in %s\n", p.v.Yellow("retry"), e.Step, e.Runner, e.Error, Seconds(e.Seconds))
+	case "moved":
+		p.v.Notef("%s %s: runner %s is given up: %s\n", p.v.Yellow("moved"), e.Step, e.Runner, e.Error)
 	case "skipped":
 		p.v.Notef("%s %s %s\n", p.v.Dim(count), p.v.Yellow("skipped"), e.Step)
 	}
