@@ -17,6 +17,7 @@ import (
 	"mlc.dev/mlc/stdlib/split/random"
 	"mlc.dev/mlc/stdlib/split/stratified"
 	"mlc.dev/mlc/stdlib/split/time"
+	"mlc.dev/mlc/stdlib/trainer/container"
 	"mlc.dev/mlc/stdlib/trainer/gbdt"
 	"mlc.dev/mlc/stdlib/trainer/linear"
 	"mlc.dev/mlc/stdlib/trainer/prior"
@@ -45,6 +46,7 @@ func Kinds() kind.Kinds {
 			time.Split{},
 		),
 		Trainers: kind.Of[kind.Trainer](
+			container.Trainer{},
 			gbdt.Trainer{},
 			linear.Trainer{},
 			prior.Trainer{},

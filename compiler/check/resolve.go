@@ -5,7 +5,11 @@ package check
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sort"
 	"strings"
 	"time"
@@ -629,6 +633,52 @@ func (r *resolver) needs(v *spec.Value) plan.Needs {
 	return n
 }
 
+// command checks what a container is made of, and lists the files of its code.
+func (r *resolver) command(v *spec.Value, c kind.Command) (*kind.Command, []string) {
+	if c.Image != "" && c.Archive != "" {
+		r.add(v.Path+".archive", diag.BadArgs, "a container from an image and from an archive").Because("it starts from one root file system", "leave one of them out")
+	}
+	abs := func(p string) string {
+		if filepath.IsAbs(p) {
+			return p
+		}
+		return filepath.Join(r.spec.Dir, p)
+	}
+	if c.Archive != "" {
+		if info, err := os.Stat(abs(c.Archive)); err != nil || !info.Mode().IsRegular() {
+			r.add(v.Path+".archive", diag.FileMissing, "no archive %s", c.Archive).Because("the container starts from it", "write an OCI archive there, as `docker save` or `skopeo copy docker://… oci-archive:…` do")
+		}
+	}
+	if c.Code == "" {
+		return &c, nil
+	}
+	var files []string
+	err := filepath.WalkDir(abs(c.Code), func(p string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && (e.Name() == ".git" || e.Name() == "__pycache__" || e.Name() == ".mlc"):
+			return filepath.SkipDir
+		case e.IsDir():
+			return nil
+		case !e.Type().IsRegular():
+			return fmt.Errorf("%s is no regular file", p)
+		}
+		rel, err := filepath.Rel(abs(c.Code), p)
+		files = append(files, filepath.Join(c.Code, rel))
+		return err
+	})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.add(v.Path+".code", diag.FileMissing, "no folder %s", c.Code).Because("it is mounted for the command", "")
+	case err != nil:
+		r.add(v.Path+".code", diag.FileMissing, "folder %s: %v", c.Code, err).Because("it is mounted for the command", "")
+	case len(files) == 0:
+		r.add(v.Path+".code", diag.FileMissing, "folder %s holds no files", c.Code).Because("it is mounted for the command", "")
+	}
+	return &c, files
+}
+
 // trainer resolves a trainer or baseline.
 func (r *resolver) trainer(v *spec.Value, task string) *ir.Trainer {
 	if v == nil {
@@ -645,6 +695,14 @@ func (r *resolver) trainer(v *spec.Value, task string) *ir.Trainer {
 		}
 	}
 	t := &ir.Trainer{Kind: k, Path: v.Path, Needs: r.needs(v.Get("resources"))}
+	if c, ok := k.(kind.Commanded); ok {
+		args, _ := json.Marshal(own)
+		t.Command, t.Files = r.command(v, c.Command(args))
+		t.Needs.Container = true
+		// What leaves the result as it is must not be among the arguments.
+		delete(own, "secrets")
+		delete(own, "caches")
+	}
 	t.Args, _ = json.Marshal(own)
 	if !r.spec.Broken(v.Path) {
 		r.faults(v.Path, k.Check(t.Args, task))

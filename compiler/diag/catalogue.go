@@ -70,6 +70,7 @@ const (
 	NoSecret       Code = "MLC4206"
 	BadOutput      Code = "MLC4207"
 	OutOfMemory    Code = "MLC4208"
+	CommandFailed  Code = "MLC4209"
 	NoModel        Code = "MLC4101"
 	BadInput       Code = "MLC4102"
 	NoRuntimeLib   Code = "MLC9001"

@@ -207,6 +207,10 @@ type Trainer struct {
 	Args  json.RawMessage // without resources
 	Path  string
 	Needs plan.Needs
+	// Command is its container, where it is kind.Commanded; its paths are relative
+	// to the spec's folder, and Files what lies in the folder of its code.
+	Command *kind.Command
+	Files   []string
 }
 
 // Text prints a system, a line a node, for golden tests and for people.

@@ -223,6 +223,30 @@ type TrainJob struct {
 	Train, Valid Examples
 	// Progress tells how far the training is; total 0 means unknown.
 	Progress func(done, total int, note string)
+	// For a kind that is Commanded: an empty folder, the folder of the user's code
+	// ("": none), the bytes of memory that the command may take, and where its
+	// lines go.
+	Dir, Code string
+	Memory    int64
+	Log       func(line string)
+}
+
+// Commanded is a kind whose work is done by a command of the user's, in a
+// container of its own.
+type Commanded interface {
+	// Command returns what the arguments say of the container.
+	Command(args json.RawMessage) Command
+}
+
+// Command is what a container is made of. At most one of Image and Archive is set;
+// without them it is the runner's own base.
+type Command struct {
+	Image   string            `json:"image"`
+	Archive string            `json:"archive"` // path of an OCI archive
+	Code    string            `json:"code"`    // path of a folder
+	Env     map[string]string `json:"env"`
+	Secrets map[string]string `json:"secrets"` // references, by variable
+	Caches  map[string]string `json:"caches"`  // paths in the container, by name
 }
 
 // TrainResult is a trained model.

@@ -454,7 +454,10 @@ func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, derive
 	transform := from("transform", out.fit, "transform")
 	meta := from("meta", dataset, "meta")
 	out.train = l.add(OpTrain, subject, tr.Path, TrainArgs{tr.Kind.Name(), tr.Args, m.Seed, m.Problem.Task}, tr.Needs,
-		append([]plan.Input{transform, meta}, rows...), []string{"model", "heldout"}, tr.Kind)
+		append(append([]plan.Input{transform, meta}, rows...), commandInputs(tr.Command, tr.Files)...), []string{"model", "heldout"}, tr.Kind)
+	l.plan.Steps[out.train].Container = container(tr.Command)
+	l.argAt(out.train, "timeout", tr.Path+".resources.timeout")
+	l.argAt(out.train, "secrets", tr.Path+".secrets")
 	l.argAt(out.train, "kind", tr.Path+".kind")
 	l.argAt(out.train, "args", tr.Path)
 	l.argAt(out.train, "seed", m.Path+".seed")
@@ -467,6 +470,29 @@ func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, derive
 	out.evaluate = l.add(OpEvaluate, subject, m.Problem.Path+".metrics", EvaluateArgs{m.Problem.Task, names}, wide,
 		append([]plan.Input{transform, from("model", out.train, "model"), meta}, rows...), []string{"metrics", "predictions"}, metrics...)
 	l.argAt(out.evaluate, "metrics", m.Problem.Path+".metrics")
+	return out
+}
+
+// container is the step's part of what a command's container is made of.
+func container(c *kind.Command) *plan.Container {
+	if c == nil {
+		return nil
+	}
+	return &plan.Container{Image: c.Image, Env: c.Env, Secrets: c.Secrets, Caches: c.Caches}
+}
+
+// CodeInput is the name of the input with the folder of the user's code.
+const CodeInput = "code"
+
+// commandInputs are the files that a command's container is made of.
+func commandInputs(c *kind.Command, files []string) []plan.Input {
+	var out []plan.Input
+	if c != nil && c.Archive != "" {
+		out = append(out, plan.Input{Name: plan.ArchiveInput, Step: -1, Files: []string{c.Archive}})
+	}
+	if c != nil && c.Code != "" {
+		out = append(out, plan.Input{Name: CodeInput, Step: -1, Files: files, Root: c.Code})
+	}
 	return out
 }
 

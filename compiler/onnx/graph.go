@@ -5,6 +5,7 @@ package onnx
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"sort"
@@ -261,19 +262,25 @@ func (g *Graph) Concat(vs ...Value) Value {
 
 // Merge inlines model, feeding its inputs from in by name, and returns its
 // outputs by name. Its internal names are replaced, so that nothing collides.
-// It fails when an input is not fed or when the opsets differ from ours.
+// It fails when an input is not fed, or when a node would mean another thing
+// under our opsets, or has a graph of its own.
 func (g *Graph) Merge(model []byte, in map[string]Value) (map[string]Value, error) {
 	var m onnxpb.ModelProto
 	if err := proto.Unmarshal(model, &m); err != nil {
 		return nil, fmt.Errorf("not an ONNX model: %w", err)
 	}
-	for _, o := range m.OpsetImport {
-		if want := int64(map[string]int{"": Opset, MLDomain: MLOpset}[o.Domain]); o.Version != want {
-			return nil, fmt.Errorf("the model uses opset %d of domain %q, not %d", o.Version, o.Domain, want)
-		}
+	if err := mergeable(&m); err != nil {
+		return nil, err
 	}
 	names := map[string]Value{"": ""}
+	constant := map[string]bool{} // old models list these among their inputs
+	for _, t := range m.Graph.Initializer {
+		constant[t.Name] = true
+	}
 	for _, i := range m.Graph.Input {
+		if constant[i.Name] {
+			continue
+		}
 		v, ok := in[i.Name]
 		if !ok {
 			return nil, fmt.Errorf("input %q of the model is not fed", i.Name)
@@ -317,6 +324,53 @@ func (g *Graph) Merge(model []byte, in map[string]Value) (map[string]Value, erro
 		out[o.Name] = names[o.Name]
 	}
 	return out, nil
+}
+
+// changed lists the operators whose meaning for the same node changed after
+// oldest and up to our opset, with the version of the last such change (ONNX,
+// docs/Changelog.md). Other changes up to there only add types or options.
+var changed = map[string]map[string]int64{
+	"": {"ReduceMean": 18, "ReduceMax": 18, "ReduceMin": 18, "ReduceProd": 18, "ReduceL1": 18, "ReduceL2": 18, "ReduceLogSum": 18, "ReduceLogSumExp": 18,
+		"ReduceSumSquare": 18, "Resize": 18, "GridSample": 20, "DFT": 20, "GroupNormalization": 21},
+	MLDomain: {"LabelEncoder": 2},
+}
+
+// oldest is the oldest opset of a domain that Merge takes.
+var oldest = map[string]int64{"": 15, MLDomain: 1}
+
+// mergeable says why a model cannot be inlined into one of our opsets.
+func mergeable(m *onnxpb.ModelProto) error {
+	if m.Graph == nil {
+		return errors.New("not an ONNX model: it has no graph")
+	}
+	opset := map[string]int64{}
+	for _, o := range m.OpsetImport {
+		d := o.Domain
+		if d == "ai.onnx" {
+			d = ""
+		}
+		ours, ok := map[string]int64{"": Opset, MLDomain: MLOpset}[d]
+		if opset[d] = o.Version; ok && (o.Version > ours || o.Version < oldest[d]) {
+			return fmt.Errorf("the model uses opset %d of domain %q; from %d to %d will do", o.Version, o.Domain, oldest[d], ours)
+		}
+	}
+	if len(m.Functions) > 0 {
+		return errors.New("the model has functions of its own, which are not inlined here")
+	}
+	for _, n := range m.Graph.Node {
+		if _, ok := map[string]bool{"": true, "ai.onnx": true, MLDomain: true}[n.Domain]; !ok {
+			return fmt.Errorf("operator %s is of domain %q; only those of ONNX itself and of ai.onnx.ml are taken", n.OpType, n.Domain)
+		}
+		if since := changed[n.Domain][n.OpType]; since > opset[n.Domain] {
+			return fmt.Errorf("operator %s of opset %d means another thing since opset %d; export the model for opset %d", n.OpType, opset[n.Domain], since, Opset)
+		}
+		for _, a := range n.Attribute {
+			if a.G != nil || len(a.Graphs) > 0 {
+				return fmt.Errorf("operator %s holds a graph of its own, which is not inlined here", n.OpType)
+			}
+		}
+	}
+	return nil
 }
 
 // Marshal returns the model's bytes. The same calls in the same order give the
