@@ -81,43 +81,40 @@ type System struct {
 }
 
 // Open opens the state and store of an environment. To only look, ask for
-// readOnly: then State is nil where nothing has run yet.
-func Open(dir string, e *env.Environment, readOnly bool) (*System, error) {
+// readOnly: then State is nil where nothing has run yet. told hears of retries.
+func Open(ctx context.Context, dir string, e *env.Environment, readOnly bool, told func(string)) (*System, error) {
 	s := &System{Dir: dir, Env: e}
-	if readOnly {
-		db, ok, err := state.OpenExisting(e.State)
-		if err != nil || !ok {
-			return s, err
-		}
-		s.State = db
-	} else {
-		db, err := state.Open(e.State)
-		if err != nil {
-			return nil, err
-		}
-		s.State = db
-	}
+	o := state.Options{Location: e.State, Files: e.Beside("files.db"), Told: told}
 	var err error
-	s.Store, err = artifact.Open(e.Artifacts)
-	return s, err
-}
-
-// Busy reports whether an apply is at work over this state.
-func (s *System) Busy() bool {
-	unlock, err := lock(s.Env.State + ".lock")
+	if readOnly {
+		s.State, _, err = state.OpenExisting(ctx, o)
+	} else {
+		s.State, err = state.Open(ctx, o)
+	}
+	if err != nil || readOnly && s.State == nil {
+		return s, err
+	}
+	if strings.Contains(e.Artifacts, "://") {
+		s.Store, err = artifact.OpenRemote(ctx, e.Artifacts, e.Beside("cache"), told)
+	} else {
+		s.Store, err = artifact.Open(e.Artifacts)
+	}
 	if err != nil {
-		return true
+		return s, errors.Join(err, s.State.Close())
 	}
-	unlock()
-	return false
+	return s, nil
 }
 
-// Close closes the state.
+// Close closes the state and the store.
 func (s *System) Close() error {
-	if s.State == nil {
-		return nil
+	var errs []error
+	if s.State != nil {
+		errs = append(errs, s.State.Close())
 	}
-	return s.State.Close()
+	if s.Store != nil {
+		errs = append(errs, s.Store.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // memory is what the state knew when decisions began.
@@ -201,7 +198,7 @@ func (s *System) decide(ctx context.Context, p *plan.Plan, i int, before []Decis
 		d.outputs = r.Outputs
 		d.Action = Cached
 		for _, name := range step.Outputs {
-			if err := s.Store.Verify(r.Outputs[name], s.State.FileDigest); err != nil {
+			if err := s.Store.Verify(ctx, r.Outputs[name], s.FileDigest); err != nil {
 				if !errors.Is(err, artifact.ErrMissing) {
 					return d, err
 				}

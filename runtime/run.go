@@ -74,12 +74,12 @@ type RegisteredVersion struct {
 // flight are stopped and what is finished stays finished.
 func (s *System) Apply(ctx context.Context, o Options) (Outcome, diag.List) {
 	var list diag.List
-	unlock, err := lock(s.Env.State + ".lock")
+	ctx, release, err := s.State.Acquire(ctx)
 	if err != nil {
 		list.Append(err, diag.Range{})
 		return Outcome{}, list
 	}
-	defer unlock()
+	defer release()
 	a := &apply{System: s, Options: o, list: &list}
 	if err := a.run(ctx); err != nil {
 		list.Append(err, diag.Range{})
@@ -126,7 +126,7 @@ func (a *apply) run(ctx context.Context) error {
 		return err
 	}
 	// What a killed run left behind is no use to anyone.
-	a.work = a.Env.State + ".work"
+	a.work = a.Env.Beside("work")
 	if err := os.RemoveAll(a.work); err != nil {
 		return err
 	}
@@ -303,6 +303,9 @@ func (a *apply) run(ctx context.Context) error {
 	}
 	if err := a.State.SaveRunSteps(record, a.out.Run, cached...); err != nil {
 		return a.finish(record, err)
+	}
+	if why := context.Cause(ctx); why != nil && !errors.Is(why, context.Canceled) {
+		return a.finish(record, why) // the lease is gone
 	}
 	if ctx.Err() != nil {
 		return a.finish(record, diag.Diagnostic{Severity: diag.Error, Code: diag.Interrupted, What: "interrupted", Why: "what is finished stays finished", Mend: "apply again to go on"})
@@ -486,7 +489,7 @@ func (a *apply) register(ctx context.Context, i int, d *Decision) error {
 	}
 	bundle := a.done[step.Inputs[0].Step].outputs[step.Inputs[0].Output]
 	metrics := json.RawMessage("{}")
-	if path, err := a.Store.Path(bundle, "metrics.json"); err == nil {
+	if path, err := a.Store.Path(ctx, bundle, "metrics.json"); err == nil {
 		if metrics, err = os.ReadFile(path); err != nil {
 			return err
 		}

@@ -28,6 +28,7 @@ import (
 // Environment says where steps run and what they leave is kept.
 type Environment struct {
 	Name      string
+	Dir       string // of the spec
 	Runners   []Runner
 	Artifacts string // a folder, or a URL of s3://
 	State     string // an SQLite file, or a URL of postgres://
@@ -123,8 +124,17 @@ type variable struct {
 
 // Local is the environment that needs no file: this machine, and .mlc below dir.
 func Local(dir string) *Environment {
-	return &Environment{Name: "local", Runners: []Runner{localRunner()},
+	return &Environment{Name: "local", Dir: dir, Runners: []Runner{localRunner()},
 		Artifacts: filepath.Join(dir, ".mlc", "artifacts"), State: filepath.Join(dir, ".mlc", "state.db")}
+}
+
+// Beside is the path of what this machine keeps for the environment: beside a
+// state that is a file, else in .mlc.
+func (e *Environment) Beside(what string) string {
+	if strings.Contains(e.State, "://") {
+		return filepath.Join(e.Dir, ".mlc", e.Name+"."+what)
+	}
+	return e.State + "." + what
 }
 
 func localRunner() Runner {
@@ -232,8 +242,8 @@ func Load(dir, name string, vars map[string]string) (*Environment, diag.List) {
 		}
 		e.Runners = append(e.Runners, out)
 	}
-	e.Artifacts = e.locate(dir, body.Artifacts, "file://", e.Artifacts, &list)
-	e.State = e.locate(dir, body.State, "sqlite://", e.State, &list)
+	e.Artifacts = e.locate(dir, body.Artifacts, "file://", []string{"s3://"}, e.Artifacts, &list)
+	e.State = e.locate(dir, body.State, "sqlite://", []string{"postgres://", "postgresql://"}, e.State, &list)
 	return e, list
 }
 
@@ -323,15 +333,21 @@ func (r *Runner) lacks(n plan.Needs) string {
 	return ""
 }
 
-// locate turns a URL of the one supported scheme into a path; relative ones
-// start at dir.
-func (e *Environment) locate(dir string, l *location, scheme, fallback string, list *diag.List) string {
+// locate turns a URL into a path, relative ones from dir, where it has the scheme
+// of files, and leaves it where it has one of the others.
+func (e *Environment) locate(dir string, l *location, files string, others []string, fallback string, list *diag.List) string {
 	if l == nil {
 		return fallback
 	}
-	path, ok := strings.CutPrefix(l.URL, scheme)
+	for _, o := range others {
+		if rest, ok := strings.CutPrefix(l.URL, o); ok && rest != "" {
+			return l.URL
+		}
+	}
+	path, ok := strings.CutPrefix(l.URL, files)
 	if !ok || path == "" {
-		list.Add(rangeOf(l.Range), diag.EnvValue, "url %q is not supported here", l.URL).Because("", fmt.Sprintf("write %s./path", scheme))
+		scheme, _, _ := strings.Cut(l.URL, "://") // the rest may hold a password
+		list.Add(rangeOf(l.Range), diag.EnvValue, "a url of %q is not supported here", scheme).Because("", fmt.Sprintf("write %s./path or %s…", files, strings.Join(others, "…, ")))
 		return fallback
 	}
 	if !filepath.IsAbs(path) {

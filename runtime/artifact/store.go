@@ -1,5 +1,5 @@
 // Package artifact keeps what steps make: trees of files, named by the digest of
-// their content, in a local folder.
+// their content, in a local folder, or in a bucket with a local folder as cache.
 package artifact
 
 import (
@@ -21,7 +21,10 @@ import (
 )
 
 // Store is a folder of blobs. Trees are blobs too: manifests that list files.
-type Store struct{ dir string }
+type Store struct {
+	dir    string
+	remote *remote // nil: the folder is all there is
+}
 
 // File is one file of a tree. Path is slash-separated and local.
 type File struct {
@@ -39,11 +42,33 @@ func Open(dir string) (*Store, error) {
 		return nil, err
 	}
 	abs, err := filepath.Abs(dir)
-	return &Store{abs}, err
+	return &Store{dir: abs}, err
 }
 
-// BlobPath is where a blob lies, or would.
-func (s *Store) BlobPath(d plan.Digest) string {
+// Close frees the connection to a bucket.
+func (s *Store) Close() error {
+	if s.remote == nil {
+		return nil
+	}
+	return s.remote.bucket.Close()
+}
+
+// Blob returns the path of a blob's local copy, brought from the bucket where it
+// has to be. The error wraps ErrMissing where there is none; in a folder without a
+// bucket, that shows when the path is opened.
+func (s *Store) Blob(ctx context.Context, d plan.Digest) (string, error) {
+	path := s.blobPath(d)
+	if s.remote == nil {
+		return path, nil
+	}
+	if got, err := DigestFile(path); err == nil && got == d {
+		return path, nil
+	}
+	return path, s.fetch(ctx, d)
+}
+
+// blobPath is where a blob lies, or would.
+func (s *Store) blobPath(d plan.Digest) string {
 	h := strings.TrimPrefix(string(d), "sha256:")
 	if len(h) < 3 {
 		return filepath.Join(s.dir, "sha256", "invalid")
@@ -73,7 +98,7 @@ func (s *Store) Put(ctx context.Context, dir string) (plan.Digest, error) {
 			return err
 		}
 		files = append(files, File{filepath.ToSlash(rel), d, n})
-		return s.adopt(path, d)
+		return s.keep(ctx, path, d)
 	})
 	if err != nil {
 		return "", err
@@ -98,7 +123,15 @@ func (s *Store) Put(ctx context.Context, dir string) (plan.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	return d, s.adopt(tmp.Name(), d)
+	return d, s.keep(ctx, tmp.Name(), d)
+}
+
+// keep adopts a file and sends it to the bucket.
+func (s *Store) keep(ctx context.Context, path string, d plan.Digest) error {
+	if err := s.adopt(path, d); err != nil || s.remote == nil {
+		return err
+	}
+	return s.remote.send(ctx, d, s.blobPath(d))
 }
 
 // adopt moves a finished file to its blob's place, synced and read-only. A blob
@@ -118,7 +151,7 @@ func (s *Store) adopt(path string, d plan.Digest) error {
 	if err := os.Chmod(path, 0o444); err != nil {
 		return err
 	}
-	dst := s.BlobPath(d)
+	dst := s.blobPath(d)
 	if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
 		return err
 	}
@@ -175,8 +208,12 @@ func DigestFile(path string) (plan.Digest, error) {
 
 // Files lists a tree. The error wraps ErrMissing where the manifest is not there
 // or altered.
-func (s *Store) Files(tree plan.Digest) ([]File, error) {
-	b, err := os.ReadFile(s.BlobPath(tree))
+func (s *Store) Files(ctx context.Context, tree plan.Digest) ([]File, error) {
+	path, err := s.Blob(ctx, tree)
+	if err != nil && !errors.Is(err, ErrMissing) {
+		return nil, err
+	}
+	b, err := os.ReadFile(path)
 	if err != nil || plan.DigestOf(b) != tree {
 		return nil, fmt.Errorf("tree %s: %w", tree.Short(), ErrMissing)
 	}
@@ -192,17 +229,25 @@ func (s *Store) Files(tree plan.Digest) ([]File, error) {
 	return m.Files, nil
 }
 
-// Verify checks that a tree is whole: each file is there with its content.
-// digest tells a file's digest; it may answer from memory for files that have
-// not changed.
-func (s *Store) Verify(tree plan.Digest, digest func(path string) (plan.Digest, error)) error {
-	files, err := s.Files(tree)
+// Verify checks that a tree is whole: each file is there with its content. Of a
+// folder, digest tells a file's digest; it may answer from memory for files that
+// have not changed. Of a bucket, a blob's name vouches for its content until it is
+// fetched.
+func (s *Store) Verify(ctx context.Context, tree plan.Digest, digest func(path string) (plan.Digest, error)) error {
+	files, err := s.Files(ctx, tree)
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
-		d, err := digest(s.BlobPath(f.Digest))
-		if err != nil || d != f.Digest {
+		ok := false
+		if s.remote != nil {
+			if ok, err = s.remote.holds(ctx, f.Digest); err != nil {
+				return err
+			}
+		} else if d, err := digest(s.blobPath(f.Digest)); err == nil {
+			ok = d == f.Digest
+		}
+		if !ok {
 			return fmt.Errorf("%s of tree %s: %w", f.Path, tree.Short(), ErrMissing)
 		}
 	}
@@ -210,8 +255,8 @@ func (s *Store) Verify(tree plan.Digest, digest func(path string) (plan.Digest, 
 }
 
 // Link lays a tree out under dst as links to its blobs.
-func (s *Store) Link(tree plan.Digest, dst string) error {
-	files, err := s.Files(tree)
+func (s *Store) Link(ctx context.Context, tree plan.Digest, dst string) error {
+	files, err := s.Files(ctx, tree)
 	if err != nil {
 		return err
 	}
@@ -223,7 +268,11 @@ func (s *Store) Link(tree plan.Digest, dst string) error {
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
 			return err
 		}
-		if err := os.Symlink(s.BlobPath(f.Digest), p); err != nil {
+		blob, err := s.Blob(ctx, f.Digest)
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(blob, p); err != nil {
 			return err
 		}
 	}
@@ -232,14 +281,14 @@ func (s *Store) Link(tree plan.Digest, dst string) error {
 
 // Path is the blob of one file of a tree. The error wraps ErrMissing where the
 // tree has no such file.
-func (s *Store) Path(tree plan.Digest, name string) (string, error) {
-	files, err := s.Files(tree)
+func (s *Store) Path(ctx context.Context, tree plan.Digest, name string) (string, error) {
+	files, err := s.Files(ctx, tree)
 	if err != nil {
 		return "", err
 	}
 	for _, f := range files {
 		if f.Path == name {
-			return s.BlobPath(f.Digest), nil
+			return s.Blob(ctx, f.Digest)
 		}
 	}
 	return "", fmt.Errorf("%s of tree %s: %w", name, tree.Short(), ErrMissing)

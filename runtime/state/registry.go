@@ -38,10 +38,7 @@ type Move struct {
 // Registered returns the version of a bundle, or 0.
 func (d *DB) Registered(model string, bundle plan.Digest) (int, error) {
 	var v int
-	err := d.db.QueryRow("SELECT version FROM versions WHERE model = ? AND bundle = ?", model, string(bundle)).Scan(&v)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
-	}
+	_, err := d.row("SELECT version FROM versions WHERE model = ? AND bundle = ?", []any{model, string(bundle)}, &v)
 	return v, err
 }
 
@@ -54,14 +51,14 @@ func (d *DB) Register(ctx context.Context, model string, bundle plan.Digest, met
 	if isNew = version == 0; !isNew && promote == "" {
 		return version, false, nil
 	}
-	err = d.tx(ctx, func(t *sql.Tx) error {
+	err = d.tx(ctx, func(t tx) error {
 		if !isNew {
 			return move(t, model, promote, version, now, "gates passed")
 		}
-		if err := t.QueryRow("SELECT coalesce(max(version), 0) + 1 FROM versions WHERE model = ?", model).Scan(&version); err != nil {
+		if err := t.row("SELECT coalesce(max(version), 0) + 1 FROM versions WHERE model = ?", model).Scan(&version); err != nil {
 			return err
 		}
-		if _, err := t.Exec("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)", model, version, string(bundle), run, now.UTC().Format(time.RFC3339Nano), string(metrics)); err != nil {
+		if _, err := t.exec("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)", model, version, string(bundle), run, now.UTC().Format(time.RFC3339Nano), string(metrics)); err != nil {
 			return err
 		}
 		if promote == "" {
@@ -72,33 +69,33 @@ func (d *DB) Register(ctx context.Context, model string, bundle plan.Digest, met
 	return version, isNew, err
 }
 
-func move(t *sql.Tx, model, alias string, to int, now time.Time, why string) error {
+func move(t tx, model, alias string, to int, now time.Time, why string) error {
 	var from *int
-	err := t.QueryRow("SELECT version FROM aliases WHERE model = ? AND alias = ?", model, alias).Scan(&from)
+	err := t.row("SELECT version FROM aliases WHERE model = ? AND alias = ?", model, alias).Scan(&from)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
 	if from != nil && *from == to {
 		return nil
 	}
-	if _, err := t.Exec("INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)", model, alias, to); err != nil {
+	if _, err := t.exec("INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version", model, alias, to); err != nil {
 		return err
 	}
-	_, err = t.Exec("INSERT INTO moves (model, alias, from_version, to_version, at, why) VALUES (?, ?, ?, ?, ?, ?)", model, alias, from, to, now.UTC().Format(time.RFC3339Nano), why)
+	_, err = t.exec("INSERT INTO moves (model, alias, from_version, to_version, at, why) VALUES (?, ?, ?, ?, ?, ?)", model, alias, from, to, now.UTC().Format(time.RFC3339Nano), why)
 	return err
 }
 
 // Promote moves an alias to a version, and returns where it was (0: nowhere).
 func (d *DB) Promote(ctx context.Context, model, alias string, version int, now time.Time, why string) (from int, err error) {
-	err = d.tx(ctx, func(t *sql.Tx) error {
+	err = d.tx(ctx, func(t tx) error {
 		var n int
-		if err := t.QueryRow("SELECT count(*) FROM versions WHERE model = ? AND version = ?", model, version).Scan(&n); err != nil {
+		if err := t.row("SELECT count(*) FROM versions WHERE model = ? AND version = ?", model, version).Scan(&n); err != nil {
 			return err
 		}
 		if n == 0 {
 			return noModel("model %q has no version %d", model, version)
 		}
-		if err := t.QueryRow("SELECT version FROM aliases WHERE model = ? AND alias = ?", model, alias).Scan(&from); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		if err := t.row("SELECT version FROM aliases WHERE model = ? AND alias = ?", model, alias).Scan(&from); err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 		return move(t, model, alias, version, now, why)
@@ -109,14 +106,14 @@ func (d *DB) Promote(ctx context.Context, model, alias string, version int, now 
 // Rollback moves an alias back to where its last move that was no rollback came
 // from. It fails where there is nothing before.
 func (d *DB) Rollback(ctx context.Context, model, alias string, now time.Time) (from, to int, err error) {
-	err = d.tx(ctx, func(t *sql.Tx) error {
-		if err := t.QueryRow("SELECT version FROM aliases WHERE model = ? AND alias = ?", model, alias).Scan(&from); err != nil {
+	err = d.tx(ctx, func(t tx) error {
+		if err := t.row("SELECT version FROM aliases WHERE model = ? AND alias = ?", model, alias).Scan(&from); err != nil {
 			if errors.Is(err, sql.ErrNoRows) {
 				return noModel("model %q has no alias %q", model, alias)
 			}
 			return err
 		}
-		err := t.QueryRow("SELECT from_version FROM moves WHERE model = ? AND alias = ? AND to_version = ? AND from_version IS NOT NULL AND why NOT LIKE 'rollback%' ORDER BY id DESC LIMIT 1", model, alias, from).Scan(&to)
+		err := t.row("SELECT from_version FROM moves WHERE model = ? AND alias = ? AND to_version = ? AND from_version IS NOT NULL AND why NOT LIKE 'rollback%' ORDER BY id DESC LIMIT 1", model, alias, from).Scan(&to)
 		if errors.Is(err, sql.ErrNoRows) {
 			return noModel("alias %q of model %q was nowhere before version %d", alias, model, from)
 		}
@@ -134,67 +131,58 @@ func noModel(what string, args ...any) error {
 
 // Versions returns the versions of a model, or of all with "", oldest first.
 func (d *DB) Versions(model string) ([]Version, error) {
-	rows, err := d.db.Query("SELECT model, version, bundle, run, created, metrics FROM versions WHERE model = ? OR ? = '' ORDER BY model, version", model, model)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	var out []Version
-	for rows.Next() {
+	err := d.rows("SELECT model, version, bundle, run, created, metrics FROM versions WHERE model = ? OR ? = '' ORDER BY model, version", []any{model, model}, func() { out = nil }, func(scan func(...any) error) error {
 		var v Version
 		var created, metrics string
-		if err := rows.Scan(&v.Model, &v.Version, &v.Bundle, &v.Run, &created, &metrics); err != nil {
-			return nil, err
+		err := scan(&v.Model, &v.Version, &v.Bundle, &v.Run, &created, &metrics)
+		if err != nil {
+			return err
 		}
 		v.Metrics = json.RawMessage(metrics)
-		if v.Created, err = time.Parse(time.RFC3339Nano, created); err != nil {
-			return nil, err
-		}
+		v.Created, err = time.Parse(time.RFC3339Nano, created)
 		out = append(out, v)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	aliases, err := d.db.Query("SELECT model, alias, version FROM aliases ORDER BY alias")
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer aliases.Close()
-	for aliases.Next() {
-		var m, a string
-		var n int
-		if err := aliases.Scan(&m, &a, &n); err != nil {
-			return nil, err
-		}
+	type alias struct {
+		model, alias string
+		version      int
+	}
+	var aliases []alias
+	err = d.rows("SELECT model, alias, version FROM aliases ORDER BY alias", nil, func() { aliases = nil }, func(scan func(...any) error) error {
+		var a alias
+		err := scan(&a.model, &a.alias, &a.version)
+		aliases = append(aliases, a)
+		return err
+	})
+	for _, a := range aliases {
 		for i := range out {
-			if out[i].Model == m && out[i].Version == n {
-				out[i].Aliases = append(out[i].Aliases, a)
+			if out[i].Model == a.model && out[i].Version == a.version {
+				out[i].Aliases = append(out[i].Aliases, a.alias)
 			}
 		}
 	}
-	return out, aliases.Err()
+	return out, err
 }
 
 // Moves returns the history of a model's aliases, oldest first.
 func (d *DB) Moves(model string) ([]Move, error) {
-	rows, err := d.db.Query("SELECT alias, coalesce(from_version, 0), coalesce(to_version, 0), at, why FROM moves WHERE model = ? ORDER BY id", model)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	var out []Move
-	for rows.Next() {
+	err := d.rows("SELECT alias, coalesce(from_version, 0), coalesce(to_version, 0), at, why FROM moves WHERE model = ? ORDER BY id", []any{model}, func() { out = nil }, func(scan func(...any) error) error {
 		m := Move{Model: model}
 		var at string
-		if err := rows.Scan(&m.Alias, &m.From, &m.To, &at, &m.Why); err != nil {
-			return nil, err
+		err := scan(&m.Alias, &m.From, &m.To, &at, &m.Why)
+		if err != nil {
+			return err
 		}
-		if m.At, err = time.Parse(time.RFC3339Nano, at); err != nil {
-			return nil, err
-		}
+		m.At, err = time.Parse(time.RFC3339Nano, at)
 		out = append(out, m)
-	}
-	return out, rows.Err()
+		return err
+	})
+	return out, err
 }
 
 // Resolve finds a version by "model", "model@alias", "model@v3" or "model@3".

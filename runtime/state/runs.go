@@ -2,8 +2,6 @@ package state
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"time"
 
 	"mlc.dev/mlc/compiler/plan"
@@ -33,41 +31,38 @@ type RunStep struct {
 // BeginRun starts a run, and marks those that were cut off.
 func (d *DB) BeginRun(ctx context.Context, p plan.Digest, now time.Time) (int64, error) {
 	var id int64
-	err := d.tx(ctx, func(t *sql.Tx) error {
-		if _, err := t.Exec("UPDATE runs SET status = 'interrupted' WHERE status = 'running'"); err != nil {
+	err := d.tx(ctx, func(t tx) error {
+		if _, err := t.exec("UPDATE runs SET status = 'interrupted' WHERE status = 'running'"); err != nil {
 			return err
 		}
-		res, err := t.Exec("INSERT INTO runs (started, status, plan) VALUES (?, 'running', ?)", now.UTC().Format(time.RFC3339Nano), string(p))
-		if err != nil {
-			return err
-		}
-		id, err = res.LastInsertId()
-		return err
+		return t.row("INSERT INTO runs (started, status, plan) VALUES (?, 'running', ?) RETURNING id", now.UTC().Format(time.RFC3339Nano), string(p)).Scan(&id)
 	})
 	return id, err
 }
 
 // EndRun closes a run.
 func (d *DB) EndRun(ctx context.Context, id int64, status string, now time.Time) error {
-	return d.tx(ctx, func(t *sql.Tx) error {
-		_, err := t.Exec("UPDATE runs SET finished = ?, status = ? WHERE id = ?", now.UTC().Format(time.RFC3339Nano), status, id)
+	return d.tx(ctx, func(t tx) error {
+		_, err := t.exec("UPDATE runs SET finished = ?, status = ? WHERE id = ?", now.UTC().Format(time.RFC3339Nano), status, id)
 		return err
 	})
 }
 
 // SaveRunSteps notes what happened to steps of a run.
 func (d *DB) SaveRunSteps(ctx context.Context, run int64, steps ...RunStep) error {
-	t, err := d.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
+	if len(steps) == 0 {
+		return nil
 	}
-	defer t.Rollback()
-	for _, s := range steps {
-		if _, err := t.Exec("INSERT OR REPLACE INTO run_steps VALUES (?, ?, ?, ?, ?, ?)", run, s.ID, string(s.Key), s.Status, s.Seconds, s.Detail); err != nil {
-			return err
+	return d.within(ctx, func(t tx) error {
+		for _, s := range steps {
+			if _, err := t.exec(`INSERT INTO run_steps VALUES (?, ?, ?, ?, ?, ?, (SELECT count(*) FROM run_steps WHERE run = ?))
+				ON CONFLICT (run, id) DO UPDATE SET key = excluded.key, status = excluded.status, seconds = excluded.seconds, detail = excluded.detail`,
+				run, s.ID, string(s.Key), s.Status, s.Seconds, s.Detail, run); err != nil {
+				return err
+			}
 		}
-	}
-	return t.Commit()
+		return nil
+	})
 }
 
 // LastRun returns the newest run and whether there is one.
@@ -75,11 +70,8 @@ func (d *DB) LastRun() (Run, bool, error) {
 	var r Run
 	var started string
 	var finished *string
-	err := d.db.QueryRow("SELECT id, started, finished, status, plan FROM runs ORDER BY id DESC LIMIT 1").Scan(&r.ID, &started, &finished, &r.Status, &r.Plan)
-	if errors.Is(err, sql.ErrNoRows) {
-		return r, false, nil
-	}
-	if err != nil {
+	ok, err := d.row("SELECT id, started, finished, status, plan FROM runs ORDER BY id DESC LIMIT 1", nil, &r.ID, &started, &finished, &r.Status, &r.Plan)
+	if !ok || err != nil {
 		return r, false, err
 	}
 	if r.Started, err = time.Parse(time.RFC3339Nano, started); err != nil {
@@ -90,17 +82,11 @@ func (d *DB) LastRun() (Run, bool, error) {
 			return r, false, err
 		}
 	}
-	rows, err := d.db.Query("SELECT id, key, status, seconds, detail FROM run_steps WHERE run = ? ORDER BY rowid", r.ID)
-	if err != nil {
-		return r, false, err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err = d.rows("SELECT id, key, status, seconds, detail FROM run_steps WHERE run = ? ORDER BY position", []any{r.ID}, func() { r.Steps = nil }, func(scan func(...any) error) error {
 		var s RunStep
-		if err := rows.Scan(&s.ID, &s.Key, &s.Status, &s.Seconds, &s.Detail); err != nil {
-			return r, false, err
-		}
+		err := scan(&s.ID, &s.Key, &s.Status, &s.Seconds, &s.Detail)
 		r.Steps = append(r.Steps, s)
-	}
-	return r, true, rows.Err()
+		return err
+	})
+	return r, true, err
 }

@@ -1,5 +1,6 @@
 // Package state keeps what happened: runs, the results of steps by key, the
-// digests of files, and the registry of models. It is an SQLite file.
+// digests of files, and the registry of models. It is an SQLite file, or a schema
+// of a PostgreSQL database that several machines share.
 package state
 
 import (
@@ -13,104 +14,277 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/runtime/artifact"
+	"mlc.dev/mlc/runtime/retry"
 )
 
 // DB is an open state.
-type DB struct{ db *sql.DB }
+type DB struct {
+	ctx context.Context // of reads, which are asked for without one
+	db  *sql.DB
+	// postgres: the queries below are written for SQLite and hold for both, but for
+	// the marks of parameters.
+	postgres bool
+	name     string // for people
+	// files remembers digests of this machine's files; it is db, or a file beside.
+	files *sql.DB
+	path  string // of the SQLite file; "" for PostgreSQL
+	told  func(string)
+	lease string // the token of the lease that this process holds
+}
 
+// Options say where a state is.
+type Options struct {
+	// Location is the path of an SQLite file, or a postgres:// URL. The parameter
+	// "schema" of the URL names the schema of the database, "mlc" by default.
+	Location string
+	// Files is the path of an SQLite file that remembers digests of files, for a
+	// state that is not on this machine.
+	Files string
+	// Told hears of retries; nil: nobody.
+	Told func(string)
+}
+
+// format is raised when the tables change.
+const format = "2"
+
+// tables of both databases: {id} is a key that counts up, {int} and {real} are
+// numbers of 64 bits.
 const tables = `
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS steps (key TEXT PRIMARY KEY, id TEXT NOT NULL, outputs TEXT NOT NULL, report TEXT NOT NULL, seconds REAL NOT NULL, run INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS last (id TEXT PRIMARY KEY, key TEXT NOT NULL, version TEXT NOT NULL, args TEXT NOT NULL, inputs TEXT NOT NULL, seconds REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, started TEXT NOT NULL, finished TEXT, status TEXT NOT NULL, plan TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS run_steps (run INTEGER NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL, status TEXT NOT NULL, seconds REAL NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (run, id));
-CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL, inode INTEGER NOT NULL, digest TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS versions (model TEXT NOT NULL, version INTEGER NOT NULL, bundle TEXT NOT NULL, run INTEGER NOT NULL, created TEXT NOT NULL, metrics TEXT NOT NULL, PRIMARY KEY (model, version), UNIQUE (model, bundle));
-CREATE TABLE IF NOT EXISTS aliases (model TEXT NOT NULL, alias TEXT NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (model, alias));
-CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY, model TEXT NOT NULL, alias TEXT NOT NULL, from_version INTEGER, to_version INTEGER, at TEXT NOT NULL, why TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS steps (key TEXT PRIMARY KEY, id TEXT NOT NULL, outputs TEXT NOT NULL, report TEXT NOT NULL, seconds {real} NOT NULL, run {int} NOT NULL);
+CREATE TABLE IF NOT EXISTS last (id TEXT PRIMARY KEY, key TEXT NOT NULL, version TEXT NOT NULL, args TEXT NOT NULL, inputs TEXT NOT NULL, seconds {real} NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (id {id}, started TEXT NOT NULL, finished TEXT, status TEXT NOT NULL, plan TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS run_steps (run {int} NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL, status TEXT NOT NULL, seconds {real} NOT NULL, detail TEXT NOT NULL, position {int} NOT NULL, PRIMARY KEY (run, id));
+CREATE TABLE IF NOT EXISTS versions (model TEXT NOT NULL, version {int} NOT NULL, bundle TEXT NOT NULL, run {int} NOT NULL, created TEXT NOT NULL, metrics TEXT NOT NULL, PRIMARY KEY (model, version), UNIQUE (model, bundle));
+CREATE TABLE IF NOT EXISTS aliases (model TEXT NOT NULL, alias TEXT NOT NULL, version {int} NOT NULL, PRIMARY KEY (model, alias));
+CREATE TABLE IF NOT EXISTS moves (id {id}, model TEXT NOT NULL, alias TEXT NOT NULL, from_version {int}, to_version {int}, at TEXT NOT NULL, why TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS images (ref TEXT PRIMARY KEY, digest TEXT NOT NULL);
 `
 
-// Open opens or makes a state.
-func Open(path string) (*DB, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	return open(path)
+// filesTable is only ever in SQLite.
+const filesTable = `
+CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL, inode INTEGER NOT NULL, digest TEXT NOT NULL);
+`
+
+// Open opens or makes a state. ctx bounds all reads of it.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	d, _, err := open(ctx, o, true)
+	return d, err
 }
 
 // OpenExisting opens a state to read it; ok is false where there is none yet.
-func OpenExisting(path string) (db *DB, ok bool, err error) {
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return nil, false, nil
-	}
-	db, err = open(path)
-	return db, err == nil, err
+func OpenExisting(ctx context.Context, o Options) (db *DB, ok bool, err error) {
+	return open(ctx, o, false)
 }
 
-func open(path string) (*DB, error) {
+func open(ctx context.Context, o Options, create bool) (*DB, bool, error) {
+	if strings.HasPrefix(o.Location, "postgres://") || strings.HasPrefix(o.Location, "postgresql://") {
+		return openPostgres(ctx, o, create)
+	}
+	if _, err := os.Stat(o.Location); errors.Is(err, os.ErrNotExist) && !create {
+		return nil, false, nil
+	}
+	db, err := openFile(o.Location)
+	if err != nil {
+		return nil, false, err
+	}
+	d := &DB{ctx: ctx, db: db, files: db, path: o.Location, name: o.Location, told: o.Told}
+	var have string
+	if err := db.QueryRow("SELECT value FROM meta WHERE name = 'format'").Scan(&have); err != nil {
+		err = d.create(tables+filesTable, map[string]string{"{id}": "INTEGER PRIMARY KEY", "{int}": "INTEGER", "{real}": "REAL"})
+		if err != nil {
+			db.Close()
+			return nil, false, fmt.Errorf("state %s: %w", o.Location, err)
+		}
+		return d, true, nil
+	}
+	return d, true, d.fits(have)
+}
+
+func openFile(path string) (*sql.DB, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	uri := url.URL{Scheme: "file", Path: abs, RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"}
-	db, err := sql.Open("sqlite", uri.String())
-	if err != nil {
+	if err := os.MkdirAll(filepath.Dir(abs), 0o755); err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1)
-	var have string
-	if err := db.QueryRow("SELECT value FROM meta WHERE name = 'lineage'").Scan(&have); err == nil {
-		return &DB{db}, nil
+	uri := url.URL{Scheme: "file", Path: abs, RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"}
+	db, err := sql.Open("sqlite", uri.String())
+	if err == nil {
+		db.SetMaxOpenConns(1)
 	}
-	if _, err := db.Exec(tables); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("state %s: %w", path, err)
+	return db, err
+}
+
+// create makes the tables and names the state.
+func (d *DB) create(text string, types map[string]string) error {
+	for mark, t := range types {
+		text = strings.ReplaceAll(text, mark, t)
+	}
+	if _, err := d.db.ExecContext(d.ctx, text); err != nil {
+		return err
 	}
 	id := make([]byte, 8)
 	if _, err := rand.Read(id); err != nil {
-		db.Close()
-		return nil, err
+		return err
 	}
-	if _, err := db.Exec("INSERT OR IGNORE INTO meta VALUES ('lineage', ?), ('serial', '0'), ('format', '1')", hex.EncodeToString(id)); err != nil {
-		db.Close()
-		return nil, err
+	_, err := d.db.ExecContext(d.ctx, d.bind("INSERT INTO meta VALUES ('lineage', ?), ('serial', '0'), ('format', '"+format+"') ON CONFLICT (name) DO NOTHING"), hex.EncodeToString(id))
+	return err
+}
+
+// fits refuses a state of another format.
+func (d *DB) fits(have string) error {
+	if have == format {
+		return nil
 	}
-	return &DB{db}, nil
+	d.Close()
+	return diag.Diagnostic{Severity: diag.Error, Code: diag.StateFailed, What: fmt.Sprintf("state %s is of format %s, this mlc reads %s", d.name, have, format),
+		Why: "another version of mlc made it", Mend: "use that version, or begin a new state: what steps made is found again only by running them"}
+}
+
+// bind writes a query's marks as the database wants them.
+func (d *DB) bind(query string) string { return bind(query, d.postgres) }
+
+func bind(query string, postgres bool) string {
+	if !postgres {
+		return query
+	}
+	var b strings.Builder
+	n := 0
+	for _, c := range query {
+		if c == '?' {
+			n++
+			b.WriteString("$" + strconv.Itoa(n))
+			continue
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
+
+// do runs an operation, again while the database is out of reach.
+func (d *DB) do(ctx context.Context, f func(context.Context) error) error {
+	if !d.postgres {
+		return f(ctx)
+	}
+	err := retry.Do(ctx, retry.Policy{Passing: passing, Told: func(err error, wait time.Duration) {
+		if d.told != nil {
+			d.told(fmt.Sprintf("state %s: %s; again in %s", d.name, plain(err), wait))
+		}
+	}}, f)
+	if err != nil && passing(err) && ctx.Err() == nil {
+		return diag.Diagnostic{Severity: diag.Error, Code: diag.StateFailed, What: fmt.Sprintf("state %s is out of reach: %s", d.name, plain(err)),
+			Why: "what is finished is recorded there; what is finished stays finished", Mend: "see that the database answers and lets this user in; apply again goes on"}
+	}
+	return err
+}
+
+// row reads one row; ok is false where there is none.
+func (d *DB) row(query string, args []any, dest ...any) (ok bool, err error) {
+	err = d.do(d.ctx, func(ctx context.Context) error {
+		err := d.db.QueryRowContext(ctx, d.bind(query), args...).Scan(dest...)
+		ok = err == nil
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return ok, err
+}
+
+// rows calls begin, and then f for each row.
+func (d *DB) rows(query string, args []any, begin func(), f func(scan func(...any) error) error) error {
+	return d.do(d.ctx, func(ctx context.Context) error {
+		begin()
+		rows, err := d.db.QueryContext(ctx, d.bind(query), args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := f(rows.Scan); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
 }
 
 // Close closes the state.
-func (d *DB) Close() error { return d.db.Close() }
+func (d *DB) Close() error {
+	err := d.db.Close()
+	if d.files != d.db {
+		err = errors.Join(err, d.files.Close())
+	}
+	return err
+}
 
 // Lineage names this state and no other; Serial counts its changes.
 func (d *DB) Lineage() (lineage string, serial int64, err error) {
-	if err = d.db.QueryRow("SELECT value FROM meta WHERE name = 'lineage'").Scan(&lineage); err != nil {
+	if _, err = d.row("SELECT value FROM meta WHERE name = 'lineage'", nil, &lineage); err != nil {
 		return "", 0, err
 	}
-	err = d.db.QueryRow("SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'serial'").Scan(&serial)
+	_, err = d.row("SELECT CAST(value AS BIGINT) FROM meta WHERE name = 'serial'", nil, &serial)
 	return lineage, serial, err
 }
 
-// tx runs f in a transaction that raises the serial.
-func (d *DB) tx(ctx context.Context, f func(*sql.Tx) error) error {
-	t, err := d.db.BeginTx(ctx, nil)
-	if err != nil {
+// tx is a transaction whose queries are written for both databases.
+type tx struct {
+	t        *sql.Tx
+	postgres bool
+}
+
+func (t tx) exec(query string, args ...any) (sql.Result, error) {
+	return t.t.Exec(bind(query, t.postgres), args...)
+}
+
+func (t tx) row(query string, args ...any) *sql.Row {
+	return t.t.QueryRow(bind(query, t.postgres), args...)
+}
+
+// tx runs f in a transaction that raises the serial, and that fails where the
+// lease of this process is no longer its own. It may run f more than once.
+func (d *DB) tx(ctx context.Context, f func(tx) error) error {
+	return d.within(ctx, func(t tx) error {
+		if err := f(t); err != nil {
+			return err
+		}
+		_, err := t.exec("UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE name = 'serial'")
 		return err
+	})
+}
+
+// within runs f in a transaction.
+func (d *DB) within(ctx context.Context, f func(tx) error) error {
+	o := &sql.TxOptions{}
+	if d.postgres {
+		o.Isolation = sql.LevelSerializable
 	}
-	defer t.Rollback()
-	if err := f(t); err != nil {
-		return err
-	}
-	if _, err := t.Exec("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'serial'"); err != nil {
-		return err
-	}
-	return t.Commit()
+	return d.do(ctx, func(ctx context.Context) error {
+		t, err := d.db.BeginTx(ctx, o)
+		if err != nil {
+			return err
+		}
+		defer t.Rollback()
+		x := tx{t, d.postgres}
+		if err := d.holds(x); err != nil {
+			return err
+		}
+		if err := f(x); err != nil {
+			return err
+		}
+		return t.Commit()
+	})
 }
 
 // StepResult is what a step made.
@@ -127,11 +301,8 @@ type StepResult struct {
 func (d *DB) Step(key plan.Digest) (StepResult, bool, error) {
 	r := StepResult{Key: key}
 	var outputs, report string
-	err := d.db.QueryRow("SELECT id, outputs, report, seconds, run FROM steps WHERE key = ?", string(key)).Scan(&r.ID, &outputs, &report, &r.Seconds, &r.Run)
-	if errors.Is(err, sql.ErrNoRows) {
-		return r, false, nil
-	}
-	if err != nil {
+	ok, err := d.row("SELECT id, outputs, report, seconds, run FROM steps WHERE key = ?", []any{string(key)}, &r.ID, &outputs, &report, &r.Seconds, &r.Run)
+	if !ok || err != nil {
 		return r, false, err
 	}
 	r.Report = json.RawMessage(report)
@@ -140,25 +311,19 @@ func (d *DB) Step(key plan.Digest) (StepResult, bool, error) {
 
 // Steps returns every result by key, for a whole plan at once.
 func (d *DB) Steps() (map[plan.Digest]StepResult, error) {
-	rows, err := d.db.Query("SELECT key, id, outputs, report, seconds, run FROM steps")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	out := map[plan.Digest]StepResult{}
-	for rows.Next() {
+	var out map[plan.Digest]StepResult
+	err := d.rows("SELECT key, id, outputs, report, seconds, run FROM steps", nil, func() { out = map[plan.Digest]StepResult{} }, func(scan func(...any) error) error {
 		var r StepResult
 		var outputs, report string
-		if err := rows.Scan(&r.Key, &r.ID, &outputs, &report, &r.Seconds, &r.Run); err != nil {
-			return nil, err
+		if err := scan(&r.Key, &r.ID, &outputs, &report, &r.Seconds, &r.Run); err != nil {
+			return err
 		}
 		r.Report = json.RawMessage(report)
-		if err := json.Unmarshal([]byte(outputs), &r.Outputs); err != nil {
-			return nil, err
-		}
+		err := json.Unmarshal([]byte(outputs), &r.Outputs)
 		out[r.Key] = r
-	}
-	return out, rows.Err()
+		return err
+	})
+	return out, err
 }
 
 // Last is how a step of an ID was made the last time that it was.
@@ -172,26 +337,22 @@ type Last struct {
 
 // Lasts returns the Last of every ID.
 func (d *DB) Lasts() (map[string]Last, error) {
-	rows, err := d.db.Query("SELECT id, key, version, args, inputs, seconds FROM last")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	out := map[string]Last{}
-	for rows.Next() {
+	var out map[string]Last
+	err := d.rows("SELECT id, key, version, args, inputs, seconds FROM last", nil, func() { out = map[string]Last{} }, func(scan func(...any) error) error {
 		var id, args, inputs string
 		var l Last
-		if err := rows.Scan(&id, &l.Key, &l.Version, &args, &inputs, &l.Seconds); err != nil {
-			return nil, err
+		if err := scan(&id, &l.Key, &l.Version, &args, &inputs, &l.Seconds); err != nil {
+			return err
 		}
 		l.Args = json.RawMessage(args)
-		if err := json.Unmarshal([]byte(inputs), &l.Inputs); err != nil {
-			return nil, err
-		}
+		err := json.Unmarshal([]byte(inputs), &l.Inputs)
 		out[id] = l
-	}
-	return out, rows.Err()
+		return err
+	})
+	return out, err
 }
+
+const saveLast = "INSERT INTO last VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET key = excluded.key, version = excluded.version, args = excluded.args, inputs = excluded.inputs, seconds = excluded.seconds"
 
 // SaveStep records a finished step, durably, with how it was made.
 func (d *DB) SaveStep(ctx context.Context, s plan.Step, inputs map[string]plan.Digest, r StepResult) error {
@@ -203,11 +364,12 @@ func (d *DB) SaveStep(ctx context.Context, s plan.Step, inputs map[string]plan.D
 	if err != nil {
 		return err
 	}
-	return d.tx(ctx, func(t *sql.Tx) error {
-		if _, err := t.Exec("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?)", string(r.Key), s.ID, string(outputs), string(r.Report), r.Seconds, r.Run); err != nil {
+	return d.tx(ctx, func(t tx) error {
+		if _, err := t.exec("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET id = excluded.id, outputs = excluded.outputs, report = excluded.report, seconds = excluded.seconds, run = excluded.run",
+			string(r.Key), s.ID, string(outputs), string(r.Report), r.Seconds, r.Run); err != nil {
 			return err
 		}
-		_, err := t.Exec("INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?)", s.ID, string(r.Key), s.Version, string(s.Args), string(ins), r.Seconds)
+		_, err := t.exec(saveLast, s.ID, string(r.Key), s.Version, string(s.Args), string(ins), r.Seconds)
 		return err
 	})
 }
@@ -218,23 +380,24 @@ func (d *DB) Touch(ctx context.Context, s plan.Step, key plan.Digest, inputs map
 	if err != nil {
 		return err
 	}
-	_, err = d.db.ExecContext(ctx, "INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?)", s.ID, string(key), s.Version, string(s.Args), string(ins), seconds)
-	return err
+	return d.within(ctx, func(t tx) error {
+		_, err := t.exec(saveLast, s.ID, string(key), s.Version, string(s.Args), string(ins), seconds)
+		return err
+	})
 }
 
 // Image returns the digest that a reference was resolved to, and whether it was.
 func (d *DB) Image(ref string) (digest string, ok bool, err error) {
-	err = d.db.QueryRow("SELECT digest FROM images WHERE ref = ?", ref).Scan(&digest)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", false, nil
-	}
-	return digest, err == nil, err
+	ok, err = d.row("SELECT digest FROM images WHERE ref = ?", []any{ref}, &digest)
+	return digest, ok, err
 }
 
 // SaveImage records what a reference was resolved to.
 func (d *DB) SaveImage(ctx context.Context, ref, digest string) error {
-	_, err := d.db.ExecContext(ctx, "INSERT INTO images VALUES (?, ?) ON CONFLICT (ref) DO UPDATE SET digest = excluded.digest", ref, digest)
-	return err
+	return d.within(ctx, func(t tx) error {
+		_, err := t.exec("INSERT INTO images VALUES (?, ?) ON CONFLICT (ref) DO UPDATE SET digest = excluded.digest", ref, digest)
+		return err
+	})
 }
 
 // FileDigest returns the digest of a file, from memory where size, times and
@@ -246,7 +409,7 @@ func (d *DB) FileDigest(path string) (plan.Digest, error) {
 	}
 	size, mtime, inode := info.Size(), info.ModTime().UnixNano(), inodeOf(info)
 	var digest string
-	err = d.db.QueryRow("SELECT digest FROM files WHERE path = ? AND size = ? AND mtime = ? AND inode = ?", path, size, mtime, inode).Scan(&digest)
+	err = d.files.QueryRow("SELECT digest FROM files WHERE path = ? AND size = ? AND mtime = ? AND inode = ?", path, size, mtime, inode).Scan(&digest)
 	if err == nil {
 		return plan.Digest(digest), nil
 	}
@@ -257,7 +420,7 @@ func (d *DB) FileDigest(path string) (plan.Digest, error) {
 	// A file that was written just now could change again within the clock's
 	// grain; it is not remembered.
 	if time.Since(info.ModTime()) > 10*time.Millisecond {
-		if _, err := d.db.Exec("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", path, size, mtime, inode, string(got)); err != nil {
+		if _, err := d.files.Exec("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", path, size, mtime, inode, string(got)); err != nil {
 			return "", err
 		}
 	}

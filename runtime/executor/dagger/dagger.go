@@ -99,7 +99,7 @@ func (e *Executor) run(ctx context.Context, s *session, job executor.Job) (execu
 		return res, err
 	}
 	defer events.close()
-	c, err := e.container(s, job, events.path)
+	c, err := e.container(ctx, s, job, events.path)
 	if err != nil {
 		return res, err
 	}
@@ -146,7 +146,7 @@ func (e *Executor) ended(ctx context.Context, s *session, job executor.Job, done
 }
 
 // container is that of a step, up to and with its command.
-func (e *Executor) container(s *session, job executor.Job, events string) (*dagger.Container, error) {
+func (e *Executor) container(ctx context.Context, s *session, job executor.Job, events string) (*dagger.Container, error) {
 	c := e.base(s, job)
 	stage := s.Directory()
 	b, err := json.Marshal(executor.NewStage(job))
@@ -166,7 +166,7 @@ func (e *Executor) container(s *session, job executor.Job, events string) (*dagg
 		}
 		at := "/" + filepath.ToSlash(executor.Folder(in.Name))
 		if tree := job.Inputs[i].Tree; tree != "" {
-			d, err := e.tree(s, tree)
+			d, err := e.tree(ctx, s, tree)
 			if err != nil {
 				return nil, err
 			}
@@ -246,19 +246,23 @@ func (e *Executor) base(s *session, job executor.Job) *dagger.Container {
 const certificates = "/etc/ssl/certs/ca-certificates.crt"
 
 // tree is a tree of the store on the engine: as a step there left it, or sent.
-func (e *Executor) tree(s *session, d plan.Digest) (*dagger.Directory, error) {
+func (e *Executor) tree(ctx context.Context, s *session, d plan.Digest) (*dagger.Directory, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if dir, ok := s.trees[d]; ok {
 		return dir, nil
 	}
-	files, err := e.Store.Files(d)
+	files, err := e.Store.Files(ctx, d)
 	if err != nil {
 		return nil, err
 	}
 	dir := s.Directory()
 	for _, f := range files {
-		dir = dir.WithFile(f.Path, s.Host().File(e.Store.BlobPath(f.Digest)))
+		blob, err := e.Store.Blob(ctx, f.Digest)
+		if err != nil {
+			return nil, err
+		}
+		dir = dir.WithFile(f.Path, s.Host().File(blob))
 	}
 	s.trees[d] = dir
 	return dir, nil

@@ -132,7 +132,7 @@ func Run(t *testing.T, open func(t *testing.T, store *artifact.Store) executor.E
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := store.Path(res.Outputs["copy"], "all")
+		p, err := store.Path(t.Context(), res.Outputs["copy"], "all")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,7 @@ const grace = 5 * time.Second
 // its standard input.
 func (e *Executor) Run(ctx context.Context, job executor.Job) (executor.Result, error) {
 	var res executor.Result
-	if err := e.layout(job); err != nil {
+	if err := e.layout(ctx, job); err != nil {
 		return res, err
 	}
 	args := append(append([]string(nil), e.Command[1:]...), job.Dir)
@@ -90,12 +90,12 @@ func ended(err error) string {
 }
 
 // layout writes stage.json and lays out the inputs as links.
-func (e *Executor) layout(job executor.Job) error {
+func (e *Executor) layout(ctx context.Context, job executor.Job) error {
 	for i, in := range job.Step.Inputs {
 		dir := filepath.Join(job.Dir, executor.Folder(in.Name))
 		b := job.Inputs[i]
 		if b.Tree != "" {
-			if err := e.Store.Link(b.Tree, dir); err != nil {
+			if err := e.Store.Link(ctx, b.Tree, dir); err != nil {
 				return err
 			}
 			continue

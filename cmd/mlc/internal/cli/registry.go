@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ import (
 
 // registry opens the state of the environment; the spec need not be sound for
 // what is registered already.
-func (a *app) registry() (*runtime.System, error) {
+func (a *app) registry(ctx context.Context) (*runtime.System, error) {
 	vars, err := a.variables()
 	if err != nil {
 		return nil, err
@@ -36,7 +37,7 @@ func (a *app) registry() (*runtime.System, error) {
 		}
 		return nil, list.Err()
 	}
-	s, err := runtime.Open(a.dir, e, true)
+	s, err := runtime.Open(ctx, a.dir, e, true, a.told)
 	if err != nil {
 		return nil, err
 	}
@@ -52,8 +53,8 @@ func (a *app) statusCmd() *cobra.Command {
 		Use:   "status",
 		Short: "Show the last run and the registered models",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			s, err := a.registry()
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := a.registry(c.Context())
 			if err != nil {
 				return err
 			}
@@ -62,8 +63,14 @@ func (a *app) statusCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if run.Status == "running" && !s.Busy() {
-				run.Status = "interrupted" // its process is gone
+			if run.Status == "running" {
+				busy, err := s.State.Busy()
+				if err != nil {
+					return err
+				}
+				if !busy {
+					run.Status = "interrupted" // its process is gone
+				}
 			}
 			versions, err := s.State.Versions("")
 			if err != nil {
@@ -132,7 +139,7 @@ func (a *app) showCmd() *cobra.Command {
 					return a.showPlan(c.Context(), args[0])
 				}
 			}
-			s, err := a.registry()
+			s, err := a.registry(c.Context())
 			if err != nil {
 				return err
 			}
@@ -159,12 +166,12 @@ func (a *app) showCmd() *cobra.Command {
 			if history {
 				return a.history(s, v.Model)
 			}
-			if err := s.Store.Verify(v.Bundle, s.State.FileDigest); err != nil {
+			if err := s.Store.Verify(c.Context(), v.Bundle, s.FileDigest); err != nil {
 				return gone(v, err)
 			}
-			path, err := s.Store.Path(v.Bundle, file)
+			path, err := s.Store.Path(c.Context(), v.Bundle, file)
 			if err != nil {
-				return noFile(s, v, file)
+				return noFile(c.Context(), s, v, file)
 			}
 			b, err := os.ReadFile(path)
 			if err != nil {
@@ -212,14 +219,14 @@ func (a *app) quarantine(ctx context.Context, s *runtime.System, source string) 
 	if err != nil {
 		return err
 	}
-	rows, err := s.Store.Path(r.Outputs["quarantine"], "rows.parquet")
+	rows, err := s.Store.Path(ctx, r.Outputs["quarantine"], "rows.parquet")
 	if err != nil {
 		return err
 	}
 	if err := op.Quarantined(ctx, rows, func(row op.BadRow) { a.view.Printf("%s\n", row) }); err != nil {
 		return err
 	}
-	lines, err := s.Store.Path(last.Inputs["rejects"], "rejects.jsonl")
+	lines, err := s.Store.Path(ctx, last.Inputs["rejects"], "rejects.jsonl")
 	if err != nil {
 		return err
 	}
@@ -232,8 +239,8 @@ func (a *app) quarantine(ctx context.Context, s *runtime.System, source string) 
 }
 
 // noFile tells which files a bundle has.
-func noFile(s *runtime.System, v state.Version, name string) error {
-	files, err := s.Store.Files(v.Bundle)
+func noFile(ctx context.Context, s *runtime.System, v state.Version, name string) error {
+	files, err := s.Store.Files(ctx, v.Bundle)
 	if err != nil {
 		return gone(v, err)
 	}
@@ -304,7 +311,7 @@ func (a *app) promoteCmd() *cobra.Command {
 			if !alias.MatchString(args[1]) {
 				return fmt.Errorf("%q is no alias: it is a letter, then letters, digits or underscores", args[1])
 			}
-			s, err := a.registry()
+			s, err := a.registry(c.Context())
 			if err != nil {
 				return err
 			}
@@ -343,7 +350,7 @@ func (a *app) rollbackCmd() *cobra.Command {
 		Short: "Move an alias back to where it was",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := a.registry()
+			s, err := a.registry(c.Context())
 			if err != nil {
 				return err
 			}
@@ -358,33 +365,42 @@ func (a *app) rollbackCmd() *cobra.Command {
 }
 
 func (a *app) predictCmd() *cobra.Command {
-	var in, out, delimiter string
+	var in, out, delimiter, folder string
 	var keep []string
 	c := &cobra.Command{
 		Use:   "predict MODEL[@ALIAS|@vN]",
 		Short: "Predict the rows of a file",
 		Long:  "Predicts the rows of a CSV, TSV, JSON lines or Parquet file. Columns go by the\nfeature's name (group.feature) or by that of the column that it was trained on.\nRows that do not fit are counted and kept in <output>.rejects.jsonl.",
-		Args:  cobra.ExactArgs(1),
+		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := a.registry()
-			if err != nil {
-				return err
+			if (len(args) == 1) == (folder != "") {
+				return errors.New("name a model of the registry, or a bundle's folder with --bundle")
 			}
-			defer s.Close()
-			v, err := s.State.Resolve(args[0])
-			if err != nil {
-				return err
-			}
-			if err := s.Store.Verify(v.Bundle, s.State.FileDigest); err != nil {
-				return gone(v, err)
-			}
-			read := func(name string) ([]byte, error) {
-				path, err := s.Store.Path(v.Bundle, name)
+			who := folder
+			read := func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(folder, name)) }
+			var v state.Version
+			if folder == "" {
+				s, err := a.registry(c.Context())
 				if err != nil {
-					return nil, gone(v, err)
+					return err
 				}
-				return os.ReadFile(path)
+				defer s.Close()
+				if v, err = s.State.Resolve(args[0]); err != nil {
+					return err
+				}
+				if err := s.Store.Verify(c.Context(), v.Bundle, s.FileDigest); err != nil {
+					return gone(v, err)
+				}
+				who = fmt.Sprintf("%s version %d", v.Model, v.Version)
+				read = func(name string) ([]byte, error) {
+					path, err := s.Store.Path(c.Context(), v.Bundle, name)
+					if err != nil {
+						return nil, gone(v, err)
+					}
+					return os.ReadFile(path)
+				}
 			}
+			var err error
 			o := op.PredictOptions{Input: in, Output: out, Keep: keep, Stdout: os.Stdout}
 			if o.Model, err = read("model.onnx"); err != nil {
 				return err
@@ -415,13 +431,14 @@ func (a *app) predictCmd() *cobra.Command {
 				a.view.Emit("predicted", map[string]any{"model": v.Model, "version": v.Version, "report": rep})
 				return none
 			}
-			a.view.Notef("%d rows predicted by %s version %d\n", rep.Rows, v.Model, v.Version)
+			a.view.Notef("%d rows predicted by %s\n", rep.Rows, who)
 			if rep.Rejected > 0 {
 				a.view.Notef("%d rows do not fit the model's signature; they are in %s with their reasons\n", rep.Rejected, rep.Rejects)
 			}
 			return none
 		},
 	}
+	c.Flags().StringVar(&folder, "bundle", "", "predict by the bundle in a `folder`, without a registry")
 	c.Flags().StringVarP(&in, "input", "i", "", "the `file` of rows")
 	c.Flags().StringVarP(&out, "output", "o", "", "the `file` of predictions (.csv, .tsv, .jsonl, .parquet); by default CSV on standard output")
 	c.Flags().StringVar(&delimiter, "delimiter", "", "what stands between the columns of a CSV input; by default as in the label's source")

@@ -19,6 +19,7 @@ import (
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/runtime"
+	"mlc.dev/mlc/runtime/oci"
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/stdlib"
 )
@@ -88,7 +89,7 @@ func (a *app) root() *cobra.Command {
 	f.StringVarP(&a.env, "env", "e", "local", "the environment's `name`: NAME.mlc.hcl")
 	f.StringArrayVar(&a.vars, "var", nil, "set a variable of the environment, as `name=value`")
 	c.AddCommand(a.initCmd(), a.fmtCmd(), a.vetCmd(), a.renderCmd(), a.planCmd(), a.applyCmd(), a.statusCmd(), a.showCmd(), a.explainCmd(),
-		a.predictCmd(), a.promoteCmd(), a.rollbackCmd(), a.graphCmd(), a.doctorCmd(), a.versionCmd(), a.stageCmd())
+		a.predictCmd(), a.buildCmd(), a.promoteCmd(), a.rollbackCmd(), a.graphCmd(), a.doctorCmd(), a.versionCmd(), a.stageCmd())
 	return c
 }
 
@@ -125,6 +126,9 @@ func (a *app) compile(ctx context.Context) (*compiler.Result, error) {
 	return r, nil
 }
 
+// told shows what is tried again.
+func (a *app) told(what string) { a.view.Notef("retry: %s\n", what) }
+
 // place finds the best range for a path of the spec: its own value, or the name
 // of what declares it.
 func place(r *compiler.Result) func(string) diag.Range {
@@ -143,10 +147,11 @@ func (a *app) open(ctx context.Context, readOnly bool) (*compiler.Result, *runti
 	if err != nil {
 		return r, nil, err
 	}
-	s, err := runtime.Open(r.Spec.Dir, r.Env, readOnly)
+	s, err := runtime.Open(ctx, r.Spec.Dir, r.Env, readOnly, a.told)
 	if err != nil {
 		return r, nil, err
 	}
+	s.Resolve = oci.Resolve
 	if lib, err := ort.Find(); err == nil { // without one, apply says so
 		d, err := s.FileDigest(lib.Path)
 		if err != nil {

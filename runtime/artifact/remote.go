@@ -1,0 +1,203 @@
+package artifact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"gocloud.dev/blob"
+	_ "gocloud.dev/blob/s3blob" // s3://
+	"gocloud.dev/gcerrors"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/plan"
+	"mlc.dev/mlc/runtime/retry"
+)
+
+// remote is a bucket that several machines share. Blobs lie under the same names
+// as in a folder; they never change, so that a copy is as good as the original.
+type remote struct {
+	bucket *blob.Bucket
+	name   string
+	told   func(string)
+
+	mu   sync.Mutex
+	have map[plan.Digest]bool // nil: not listed yet
+}
+
+// OpenRemote opens a store in a bucket, by a URL such as s3://bucket?region=…, of
+// gocloud.dev/blob. What is used is kept in the folder cache. told hears of
+// retries.
+func OpenRemote(ctx context.Context, location, cache string, told func(string)) (*Store, error) {
+	s, err := Open(cache)
+	if err != nil {
+		return nil, err
+	}
+	b, err := blob.OpenBucket(ctx, location)
+	if err != nil {
+		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.StoreFailed, What: "artifact store " + redacted(location) + ": " + err.Error(), Why: "what steps make is kept there", Mend: "mend artifacts.url of the environment"}
+	}
+	s.remote = &remote{bucket: b, name: redacted(location), told: told}
+	return s, nil
+}
+
+// redacted is a URL without what might be secret.
+func redacted(location string) string {
+	u, err := url.Parse(location)
+	if err != nil {
+		return "(no URL)"
+	}
+	u.RawQuery = ""
+	return u.Redacted()
+}
+
+func (r *remote) key(d plan.Digest) string {
+	h := strings.TrimPrefix(string(d), "sha256:")
+	return "sha256/" + h[:2] + "/" + h
+}
+
+// do runs an operation, again while the store is out of reach.
+func (r *remote) do(ctx context.Context, what string, f func(context.Context) error) error {
+	err := retry.Do(ctx, retry.Policy{Passing: passing, Told: func(err error, wait time.Duration) {
+		if r.told != nil {
+			r.told(fmt.Sprintf("artifact store %s: %s: %v; again in %s", r.name, what, firstLine(err), wait))
+		}
+	}}, f)
+	if err == nil || ctx.Err() != nil || gcerrors.Code(err) == gcerrors.NotFound || errors.Is(err, ErrMissing) {
+		return err
+	}
+	return diag.Diagnostic{Severity: diag.Error, Code: diag.StoreFailed, What: fmt.Sprintf("artifact store %s: %s: %s", r.name, what, firstLine(err)),
+		Why: "what steps make is kept there; what is finished stays finished", Mend: "see that the store answers and lets this user in; apply again goes on"}
+}
+
+// passing tells errors that may be gone in a moment.
+func passing(err error) bool {
+	switch gcerrors.Code(err) {
+	case gcerrors.NotFound, gcerrors.InvalidArgument, gcerrors.PermissionDenied, gcerrors.FailedPrecondition, gcerrors.Unimplemented:
+		return false
+	}
+	return !errors.Is(err, ErrMissing)
+}
+
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}
+
+// holds reports whether the bucket has a blob. The bucket is listed once; what
+// others add later is found by asking.
+func (r *remote) holds(ctx context.Context, d plan.Digest) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.have == nil {
+		have := map[plan.Digest]bool{}
+		err := r.do(ctx, "listing it", func(ctx context.Context) error {
+			it := r.bucket.List(&blob.ListOptions{Prefix: "sha256/"})
+			for {
+				o, err := it.Next(ctx)
+				if errors.Is(err, io.EOF) {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				have[plan.Digest("sha256:"+filepath.Base(o.Key))] = true
+			}
+		})
+		if err != nil {
+			return false, err
+		}
+		r.have = have
+	}
+	if r.have[d] {
+		return true, nil
+	}
+	var ok bool
+	err := r.do(ctx, "looking for "+d.Short(), func(ctx context.Context) (err error) {
+		ok, err = r.bucket.Exists(ctx, r.key(d))
+		return err
+	})
+	if ok {
+		r.have[d] = true
+	}
+	return ok, err
+}
+
+// send uploads a blob that the bucket does not have.
+func (r *remote) send(ctx context.Context, d plan.Digest, path string) error {
+	ok, err := r.holds(ctx, d)
+	if ok || err != nil {
+		return err
+	}
+	err = r.do(ctx, "sending "+d.Short(), func(ctx context.Context) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		// A writer whose context ends before it is closed leaves nothing behind.
+		wctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		w, err := r.bucket.NewWriter(wctx, r.key(d), &blob.WriterOptions{ContentType: "application/octet-stream"})
+		if err != nil {
+			return err
+		}
+		if _, err := io.Copy(w, f); err != nil {
+			cancel()
+			return errors.Join(err, w.Close())
+		}
+		return w.Close()
+	})
+	if err == nil {
+		r.mu.Lock()
+		r.have[d] = true
+		r.mu.Unlock()
+	}
+	return err
+}
+
+// fetch brings a blob into the cache, verified.
+func (s *Store) fetch(ctx context.Context, d plan.Digest) error {
+	tmp, err := os.CreateTemp(s.dir, "blob-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	err = s.remote.do(ctx, "fetching "+d.Short(), func(ctx context.Context) error {
+		if _, err := tmp.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		if err := tmp.Truncate(0); err != nil {
+			return err
+		}
+		r, err := s.remote.bucket.NewReader(ctx, s.remote.key(d), nil)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		_, err = io.Copy(tmp, r)
+		return err
+	})
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return fmt.Errorf("%s: %w", d.Short(), ErrMissing)
+	}
+	if err != nil {
+		return err
+	}
+	got, err := DigestFile(tmp.Name())
+	if err != nil {
+		return err
+	}
+	if got != d {
+		return fmt.Errorf("%s is altered in %s: %w", d.Short(), s.remote.name, ErrMissing)
+	}
+	return s.adopt(tmp.Name(), d)
+}

@@ -1,0 +1,61 @@
+// Package retry tries again what may pass: a database or a store that is gone for
+// a minute.
+package retry
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// Policy says what is tried again, and for how long.
+type Policy struct {
+	// Passing tells errors that may be gone in a moment; others are returned at once.
+	Passing func(error) bool
+	// Told hears of each retry before its pause; nil: nobody.
+	Told func(err error, wait time.Duration)
+	// Within is how long to go on after the first failure; 0: two minutes.
+	Within time.Duration
+}
+
+// The pauses: doubled from the first to the longest, less up to a quarter by
+// chance, so that many who lost the same server do not come back as one.
+const (
+	firstPause   = 250 * time.Millisecond
+	longestPause = 10 * time.Second
+	within       = 2 * time.Minute
+)
+
+// Do runs f until it succeeds, fails for good, or has failed for too long. It
+// returns f's last error, or the context's.
+func Do(ctx context.Context, p Policy, f func(context.Context) error) error {
+	if p.Within == 0 {
+		p.Within = within
+	}
+	var since time.Time
+	pause := firstPause
+	for {
+		err := f(ctx)
+		if err == nil || ctx.Err() != nil || !p.Passing(err) {
+			return err
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if time.Since(since) > p.Within {
+			return err
+		}
+		wait := pause - time.Duration(rand.Int64N(int64(pause)/4))
+		if p.Told != nil {
+			p.Told(err, wait.Round(10*time.Millisecond))
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
