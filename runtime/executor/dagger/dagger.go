@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,8 @@ type session struct {
 	cancel  context.CancelFunc
 	log     *executor.Tail
 	program *dagger.Directory
+	// commands are the processes of the session, on this machine.
+	commands map[int]bool
 
 	mu    sync.Mutex
 	trees map[plan.Digest]*dagger.Directory // on the engine already
@@ -94,28 +97,38 @@ func (e *Executor) Run(ctx context.Context, job executor.Job) (executor.Result, 
 
 func (e *Executor) run(ctx context.Context, s *session, job executor.Job) (executor.Result, error) {
 	var res executor.Result
-	events, err := listen(job.OnEvent)
+	secrets, err := e.secrets(job)
+	if err != nil {
+		return res, err
+	}
+	hide := hider(secrets)
+	events, err := listen(func(ev executor.Event) {
+		ev.Log, ev.Note = hide.Replace(ev.Log), hide.Replace(ev.Note)
+		if job.OnEvent != nil {
+			job.OnEvent(ev)
+		}
+	})
 	if err != nil {
 		return res, err
 	}
 	defer events.close()
-	c, err := e.container(ctx, s, job, events.path)
+	c, err := e.container(ctx, s, job, secrets, events.path)
 	if err != nil {
 		return res, err
 	}
 	done, err := c.Sync(ctx)
 	if err != nil {
-		return res, e.failed(s, job, err)
+		return res, e.failed(s, job, hide, err)
 	}
 	code, err := done.ExitCode(ctx)
 	if err != nil {
-		return res, e.failed(s, job, err)
+		return res, e.failed(s, job, hide, err)
 	}
 	if _, err := done.Directory(stageDir).Export(ctx, job.Dir); err != nil {
-		return res, e.failed(s, job, err)
+		return res, e.failed(s, job, hide, err)
 	}
 	if code != 0 {
-		return res, e.ended(ctx, s, job, done, code)
+		return res, e.ended(ctx, s, job, hide, done, code)
 	}
 	res.Outputs = map[string]plan.Digest{}
 	for _, name := range job.Step.Outputs {
@@ -132,21 +145,53 @@ func (e *Executor) run(ctx context.Context, s *session, job executor.Job) (execu
 	return res, err
 }
 
+// secrets are the values that a step's command is given, by variable.
+func (e *Executor) secrets(job executor.Job) (map[string]string, error) {
+	out := map[string]string{}
+	if job.Step.Container == nil {
+		return out, nil
+	}
+	var faults executor.Faults
+	for _, name := range slices.Sorted(maps.Keys(job.Step.Container.Secrets)) {
+		value, err := e.Secret(job.Step.Container.Secrets[name])
+		if err != nil {
+			faults = append(faults, executor.Fault{Arg: "secrets." + name, Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.NoSecret, What: fmt.Sprintf("secret %s: %v", name, err),
+				Why: "the command would run without it", Mend: "set it where mlc apply runs"}})
+		}
+		out[name] = value
+	}
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return out, nil
+}
+
+// hider replaces the values of secrets in what people get to see.
+func hider(secrets map[string]string) *strings.Replacer {
+	var pairs []string
+	for _, v := range secrets {
+		if v != "" {
+			pairs = append(pairs, v, "***")
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
 // ended is the error of a command that ended with a status of its own.
-func (e *Executor) ended(ctx context.Context, s *session, job executor.Job, done *dagger.Container, code int) error {
+func (e *Executor) ended(ctx context.Context, s *session, job executor.Job, hide *strings.Replacer, done *dagger.Container, code int) error {
 	log, err := done.Stderr(ctx)
 	if err != nil {
-		return e.failed(s, job, err)
+		return e.failed(s, job, hide, err)
 	}
 	faults, err := os.ReadFile(filepath.Join(job.Dir, "faults.json"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return e.status(code, log, faults)
+	return e.status(code, hide.Replace(log), []byte(hide.Replace(string(faults))))
 }
 
 // container is that of a step, up to and with its command.
-func (e *Executor) container(ctx context.Context, s *session, job executor.Job, events string) (*dagger.Container, error) {
+func (e *Executor) container(ctx context.Context, s *session, job executor.Job, secrets map[string]string, events string) (*dagger.Container, error) {
 	c := e.base(s, job)
 	stage := s.Directory()
 	b, err := json.Marshal(executor.NewStage(job))
@@ -197,14 +242,9 @@ func (e *Executor) container(ctx context.Context, s *session, job executor.Job, 
 		for _, name := range slices.Sorted(maps.Keys(u.Caches)) {
 			c = c.WithMountedCache(u.Caches[name], s.CacheVolume("mlc "+name))
 		}
-		for _, name := range slices.Sorted(maps.Keys(u.Secrets)) {
-			value, err := e.Secret(u.Secrets[name])
-			if err != nil {
-				return nil, executor.Faults{{Arg: "secrets." + name, Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.NoSecret, What: fmt.Sprintf("secret %s: %v", name, err),
-					Why: "the command would run without it", Mend: "set it where mlc apply runs"}}}
-			}
-			c = c.WithSecretVariable(name, s.SetSecret(name+" "+job.Step.ID, value))
-		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		c = c.WithSecretVariable(name, s.SetSecret(name+" of "+job.Step.ID, secrets[name]))
 	}
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		c = c.WithEnvVariable(name, vars[name])
@@ -283,18 +323,37 @@ func (e *Executor) connect(ctx context.Context) (*session, error) {
 }
 
 // How long an engine may take to answer: one with an address is there or not, one
-// that the SDK provides has to be brought first.
+// that the SDK provides has to be brought first. A goodbye is waited for shortly:
+// all that steps made is in the store.
 const (
+	dialTimeout    = 5 * time.Second
 	connectTimeout = 30 * time.Second
 	provideTimeout = 10 * time.Minute
+	closeTimeout   = 5 * time.Second
 )
 
+// quiet holds the session command to its work: no advertising, no statistics.
+var quiet = sync.OnceFunc(func() {
+	for _, name := range []string{"DAGGER_NO_NAG", "DO_NOT_TRACK"} {
+		if _, set := os.LookupEnv(name); !set {
+			_ = os.Setenv(name, "1") // the SDK passes no other way on
+		}
+	}
+})
+
+// dialing keeps sessions from beginning at once, so that each finds its own command.
+var dialing sync.Mutex
+
 func (e *Executor) dial(ctx context.Context) (*session, error) {
+	quiet()
 	timeout := provideTimeout
 	opts := []dagger.ClientOpt{}
 	if e.Runner.Engine != "" {
 		timeout = connectTimeout
 		opts = append(opts, dagger.WithRunnerHost(e.Runner.Engine))
+		if err := e.answers(ctx); err != nil {
+			return nil, err
+		}
 	}
 	// The session outlives the step that begins it.
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -304,15 +363,21 @@ func (e *Executor) dial(ctx context.Context) (*session, error) {
 		err    error
 	}
 	answers := make(chan answer, 1)
+	dialing.Lock()
+	defer dialing.Unlock()
+	before := sessions()
 	go func() {
 		c, err := dagger.Connect(life, append(opts, dagger.WithLogOutput(s.log))...)
-		if err == nil {
-			_, err = c.Version(life) // the session command answers before its engine does
-		}
 		answers <- answer{c, err}
 	}()
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
+	// Without an engine the SDK's attempt lasts for minutes, whatever its context.
+	giveUp := func(err error) (*session, error) {
+		cancel()
+		endSessions(before)
+		return nil, err
+	}
 	select {
 	case a := <-answers:
 		if a.err != nil {
@@ -320,12 +385,11 @@ func (e *Executor) dial(ctx context.Context) (*session, error) {
 			return nil, e.unreachable(a.err.Error() + "\n" + s.log.String())
 		}
 		s.Client = a.client
+		s.commands = newSessions(before)
 	case <-timer.C:
-		cancel()
-		return nil, e.unreachable(fmt.Sprintf("no answer within %s\n%s", timeout, s.log.String()))
+		return giveUp(e.unreachable(fmt.Sprintf("no answer within %s", timeout)))
 	case <-ctx.Done():
-		cancel()
-		return nil, ctx.Err()
+		return giveUp(ctx.Err())
 	}
 	dir := s.Directory()
 	for _, f := range e.Program.Files {
@@ -333,13 +397,34 @@ func (e *Executor) dial(ctx context.Context) (*session, error) {
 	}
 	var err error
 	if s.program, err = dir.Sync(ctx); err != nil {
-		e.end(s)
+		s.end()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if text := err.Error(); strings.Contains(text, "incompatible") {
+			return nil, e.unreachable(text)
 		}
 		return nil, e.broke(err)
 	}
 	return s, nil
+}
+
+// answers dials an engine's own socket, where it has one: the SDK would wait for
+// minutes for one that is not there.
+func (e *Executor) answers(ctx context.Context) error {
+	scheme, rest, _ := strings.Cut(e.Runner.Engine, "://")
+	if scheme != "unix" && scheme != "tcp" {
+		return nil
+	}
+	d := net.Dialer{Timeout: dialTimeout}
+	c, err := d.DialContext(ctx, scheme, rest)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return e.unreachable(err.Error())
+	}
+	return c.Close()
 }
 
 // drop ends a session that has failed.
@@ -348,28 +433,39 @@ func (e *Executor) drop(s *session) {
 	defer e.mu.Unlock()
 	if e.session == s {
 		e.session = nil
-		e.end(s)
+		s.end()
 	}
-}
-
-// end ends a session; it need not wait for the engine's goodbye.
-func (e *Executor) end(s *session) {
-	s.cancel()
-	go func() { _ = s.Client.Close() }()
 }
 
 // Close ends the session.
 func (e *Executor) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.session == nil {
-		return nil
+	if e.session != nil {
+		e.session.end()
+		e.session = nil
 	}
-	s := e.session
-	e.session = nil
-	err := s.Client.Close()
+	return nil
+}
+
+// end ends a session, and its command where that does not come to an end: after
+// its engine has died it would wait for it for minutes.
+func (s *session) end() {
+	done := make(chan struct{})
+	go func() {
+		_ = s.Client.Close()
+		close(done)
+	}()
+	timer := time.NewTimer(closeTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		for pid := range s.commands {
+			kill(pid)
+		}
+	}
 	s.cancel()
-	return err
 }
 
 // line is the executor's end of a stage's line.

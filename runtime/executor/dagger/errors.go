@@ -16,11 +16,11 @@ const noSpace = "no space left on device"
 
 // failed turns an error of the engine, met while running a step, into what it
 // means: a fault of the user's, or of the engine.
-func (e *Executor) failed(s *session, job executor.Job, err error) error {
+func (e *Executor) failed(s *session, job executor.Job, hide *strings.Replacer, err error) error {
 	// A command that a signal ended is an error to the engine, whatever was expected.
 	var exit *dagger.ExecError
 	if errors.As(err, &exit) {
-		return e.status(exit.ExitCode, exit.Stderr, nil)
+		return e.status(exit.ExitCode, hide.Replace(exit.Stderr), nil)
 	}
 	text := err.Error()
 	switch {
@@ -107,6 +107,7 @@ func last(text string) string {
 }
 
 func short(s string) string {
+	s, _, _ = strings.Cut(s, " [traceparent:")
 	if len(s) > 300 {
 		s = s[:300] + "…"
 	}

@@ -83,6 +83,13 @@ func stage(dir, events string) int {
 	case "crash":
 		fmt.Fprintln(os.Stderr, "first line\nthe last words")
 		return 3
+	case "tell": // a secret, in every way there is
+		line.Send(executor.Event{Log: "the token is " + os.Getenv("TOKEN")})
+		fmt.Fprintln(os.Stderr, "failed with", os.Getenv("TOKEN"))
+		return 1
+	case "full":
+		fmt.Fprintln(os.Stderr, "write x:", syscall.ENOSPC)
+		return 1
 	case "killed":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "hang":
