@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -67,26 +68,39 @@ func (r *remote) key(d plan.Digest) string {
 func (r *remote) do(ctx context.Context, what string, f func(context.Context) error) error {
 	err := retry.Do(ctx, retry.Policy{Passing: passing, Told: func(err error, wait time.Duration) {
 		if r.told != nil {
-			r.told(fmt.Sprintf("artifact store %s: %s: %v; again in %s", r.name, what, firstLine(err), wait))
+			r.told(fmt.Sprintf("artifact store %s: %s: %v; again in %s", r.name, what, plain(err), wait))
 		}
 	}}, f)
-	if err == nil || ctx.Err() != nil || gcerrors.Code(err) == gcerrors.NotFound || errors.Is(err, ErrMissing) {
+	if err == nil || ctx.Err() != nil || errors.Is(err, ErrMissing) {
 		return err
 	}
-	return diag.Diagnostic{Severity: diag.Error, Code: diag.StoreFailed, What: fmt.Sprintf("artifact store %s: %s: %s", r.name, what, firstLine(err)),
+	return diag.Diagnostic{Severity: diag.Error, Code: diag.StoreFailed, What: fmt.Sprintf("artifact store %s: %s: %s", r.name, what, plain(err)),
 		Why: "what steps make is kept there; what is finished stays finished", Mend: "see that the store answers and lets this user in; apply again goes on"}
 }
 
 // passing tells errors that may be gone in a moment.
 func passing(err error) bool {
+	var answer interface{ HTTPStatusCode() int }
+	if errors.As(err, &answer) {
+		c := answer.HTTPStatusCode()
+		return c >= 500 || c == 408 || c == 429 || c == 0
+	}
 	switch gcerrors.Code(err) {
 	case gcerrors.NotFound, gcerrors.InvalidArgument, gcerrors.PermissionDenied, gcerrors.FailedPrecondition, gcerrors.Unimplemented:
 		return false
 	}
-	return !errors.Is(err, ErrMissing)
+	return !errors.Is(err, ErrMissing) && !errors.Is(err, fs.ErrNotExist)
 }
 
-func firstLine(err error) string {
+// plain is a store's error without the request that it quotes.
+func plain(err error) string {
+	var api interface {
+		ErrorCode() string
+		ErrorMessage() string
+	}
+	if errors.As(err, &api) {
+		return api.ErrorCode() + ": " + api.ErrorMessage()
+	}
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return line
 }
@@ -179,6 +193,9 @@ func (s *Store) fetch(ctx context.Context, d plan.Digest) error {
 			return err
 		}
 		r, err := s.remote.bucket.NewReader(ctx, s.remote.key(d), nil)
+		if gcerrors.Code(err) == gcerrors.NotFound {
+			return fmt.Errorf("%s: %w", d.Short(), ErrMissing)
+		}
 		if err != nil {
 			return err
 		}
@@ -186,9 +203,6 @@ func (s *Store) fetch(ctx context.Context, d plan.Digest) error {
 		_, err = io.Copy(tmp, r)
 		return err
 	})
-	if gcerrors.Code(err) == gcerrors.NotFound {
-		return fmt.Errorf("%s: %w", d.Short(), ErrMissing)
-	}
 	if err != nil {
 		return err
 	}

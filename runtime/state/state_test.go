@@ -1,0 +1,260 @@
+package state_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/plan"
+	"mlc.dev/mlc/runtime/servertest"
+	"mlc.dev/mlc/runtime/state"
+)
+
+func postgres(t *testing.T) *servertest.Server {
+	s, err := servertest.Postgres()
+	if errors.Is(err, servertest.ErrMissing) {
+		t.Skip("SKIPPED: no PostgreSQL:", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func open(t *testing.T, location string, told func(string)) *state.DB {
+	db, err := state.Open(t.Context(), state.Options{Location: location, Files: filepath.Join(t.TempDir(), "files.db"), Told: told})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func digest(s string) plan.Digest { return plan.DigestOf([]byte(s)) }
+
+// history does what an apply and its user do, and returns all that can be read
+// again. The two databases must tell the same.
+func history(t *testing.T, db *state.DB) any {
+	ctx := t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Date(2026, 11, 24, 12, 0, 0, 123456789, time.UTC)
+	run, err := db.BeginRun(ctx, digest("plan"), now)
+	must(err)
+	step := plan.Step{ID: "model.train x", Version: "1", Args: json.RawMessage(`{"a":"it's ? $1"}`)}
+	res := state.StepResult{Key: digest("key"), ID: step.ID, Outputs: map[string]plan.Digest{"model": digest("m")}, Report: json.RawMessage(`{"rows":3}`), Seconds: 0.25, Run: run}
+	must(db.SaveStep(ctx, step, map[string]plan.Digest{"in": digest("in")}, res))
+	must(db.SaveStep(ctx, step, map[string]plan.Digest{"in": digest("in")}, res)) // again, as after a lost answer
+	must(db.Touch(ctx, step, digest("key2"), map[string]plan.Digest{"in": digest("in2")}, 0.5))
+	must(db.SaveRunSteps(ctx, run, state.RunStep{ID: "b", Key: digest("key"), Status: "done", Seconds: 1}, state.RunStep{ID: "a", Status: "failed", Detail: "why"}))
+	must(db.SaveRunSteps(ctx, run, state.RunStep{ID: "b", Key: digest("key"), Status: "cached"}))
+	var versions []int
+	for _, b := range []string{"b1", "b2", "b1"} {
+		v, _, err := db.Register(ctx, "x", digest(b), json.RawMessage(`{}`), run, "staging", now)
+		must(err)
+		versions = append(versions, v)
+	}
+	_, err = db.Promote(ctx, "x", "production", 1, now, "by hand")
+	must(err)
+	_, err = db.Promote(ctx, "x", "production", 2, now, "by hand")
+	must(err)
+	_, _, err = db.Rollback(ctx, "x", "production", now)
+	must(err)
+	must(db.SaveImage(ctx, "a:1", "sha256:1"))
+	must(db.SaveImage(ctx, "a:1", "sha256:2"))
+	must(db.EndRun(ctx, run, "done", now.Add(time.Second)))
+	second, err := db.BeginRun(ctx, digest("plan2"), now)
+	must(err)
+	_, serial, err := db.Lineage()
+	must(err)
+	steps, err := db.Steps()
+	must(err)
+	lasts, err := db.Lasts()
+	must(err)
+	last, _, err := db.LastRun()
+	must(err)
+	all, err := db.Versions("")
+	must(err)
+	moves, err := db.Moves("x")
+	must(err)
+	image, ok, err := db.Image("a:1")
+	must(err)
+	_, none, err := db.Image("b:1")
+	must(err)
+	one, found, err := db.Step(digest("key"))
+	must(err)
+	ref, err := db.Resolve("x@production")
+	must(err)
+	return []any{run, second, serial, steps, lasts, last, all, moves, image, ok, none, one, found, ref, versions}
+}
+
+func TestBothDatabasesTellTheSame(t *testing.T) {
+	s := postgres(t)
+	want := history(t, open(t, filepath.Join(t.TempDir(), "state.db"), nil))
+	got := history(t, open(t, s.URL, nil))
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("SQLite -, PostgreSQL +:\n%s", d)
+	}
+}
+
+func TestNothingThereYet(t *testing.T) {
+	s := postgres(t)
+	o := state.Options{Location: s.URL + "&schema=other", Files: filepath.Join(t.TempDir(), "files.db")}
+	if _, ok, err := state.OpenExisting(t.Context(), o); ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	db, err := state.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	again, ok, err := state.OpenExisting(t.Context(), o)
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	again.Close()
+}
+
+func locked(err error) bool {
+	var d diag.Diagnostic
+	return errors.As(err, &d) && d.Code == diag.Locked
+}
+
+func TestLeaseHasOneOwner(t *testing.T) {
+	s := postgres(t)
+	a, b := open(t, s.URL, nil), open(t, s.URL, nil)
+	_, release, err := a.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.Acquire(t.Context()); !locked(err) || !strings.Contains(err.Error(), "process") {
+		t.Errorf("%v", err)
+	}
+	if busy, err := b.Busy(); !busy || err != nil {
+		t.Error(busy, err)
+	}
+	release()
+	if busy, err := b.Busy(); busy || err != nil {
+		t.Error(busy, err)
+	}
+	_, release, err = b.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+}
+
+// The lease of a dead process ends by the server's clock; whoever had it can
+// write nothing past the next owner.
+func TestLeaseOfTheDeadEnds(t *testing.T) {
+	s := postgres(t)
+	dead, next, hand := open(t, s.URL, nil), open(t, s.URL, nil), open(t, s.URL, nil)
+	_, release, err := dead.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := hand.ExpireLease(t.Context()); err != nil { // as if its time had passed
+		t.Fatal(err)
+	}
+	_, release2, err := next.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release2()
+	if _, err := dead.BeginRun(t.Context(), digest("p"), time.Now()); !locked(err) {
+		t.Errorf("it wrote past another's lease: %v", err)
+	}
+	if _, err := next.BeginRun(t.Context(), digest("p"), time.Now()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A clock that jumps takes no lease from its owner: only the server's counts.
+func TestClockThatJumps(t *testing.T) {
+	s := postgres(t)
+	a, b := open(t, s.URL, nil), open(t, s.URL, nil)
+	_, release, err := a.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	for _, jump := range []time.Duration{-24 * time.Hour, 24 * time.Hour} {
+		run, err := a.BeginRun(t.Context(), digest("p"), time.Now().Add(jump))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.EndRun(t.Context(), run, "done", time.Now().Add(-jump)); err != nil {
+			t.Fatal(err)
+		}
+		if last, _, err := a.LastRun(); err != nil || last.ID != run {
+			t.Errorf("run %d is not the last: %v %v", run, last.ID, err)
+		}
+		if _, _, err := b.Acquire(t.Context()); !locked(err) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestPostgresGoneForAMinute(t *testing.T) {
+	s := postgres(t)
+	var mu sync.Mutex
+	told := 0
+	back := make(chan error, 1)
+	db := open(t, s.URL, func(string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if told++; told == 2 {
+			go func() { back <- s.Start() }()
+		}
+	})
+	s.Stop()
+	run, err := db.BeginRun(t.Context(), digest("p"), time.Now())
+	if err != nil || run != 1 {
+		t.Fatal(run, err)
+	}
+	if err := <-back; err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if told < 2 {
+		t.Errorf("%d retries were told", told)
+	}
+}
+
+func TestPostgresGoneAndInterrupted(t *testing.T) {
+	s := postgres(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	db := open(t, s.URL, func(string) { cancel() })
+	s.Stop()
+	if _, err := db.BeginRun(ctx, digest("p"), time.Now()); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestPostgresRefuses(t *testing.T) {
+	s := postgres(t)
+	_, err := state.Open(t.Context(), state.Options{Location: strings.Replace(s.URL, "/postgres?", "/nowhere?", 1), Files: filepath.Join(t.TempDir(), "f.db")})
+	var d diag.Diagnostic
+	if !errors.As(err, &d) || d.Code != diag.StateFailed || !strings.Contains(d.What, `database "nowhere" does not exist`) {
+		t.Errorf("%v", err)
+	}
+}
