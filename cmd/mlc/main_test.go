@@ -22,6 +22,7 @@ import (
 	"mlc.dev/mlc/cmd/mlc/internal/cli"
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/servertest"
 	"mlc.dev/mlc/schema"
 	"mlc.dev/mlc/stdlib"
 )
@@ -56,12 +57,29 @@ func TestScript(t *testing.T) {
 			e.Setenv("SHARED", filepath.Join(examples, "..", "..", "shared", "data"))
 			e.Setenv("NO_COLOR", "1")
 			e.Setenv("PYTHONPATH", os.Getenv("PYTHONPATH"))
+			for _, name := range []string{cliEnv, engineEnv, engineEnv + "_2"} {
+				e.Setenv(name, os.Getenv(name))
+			}
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
 			if name, ok := strings.CutPrefix(cond, "have:"); ok {
 				_, err := exec.LookPath(name)
 				return err == nil, nil
+			}
+			if cond == "engine" || cond == "engines" {
+				has := os.Getenv(engineEnv) != "" && (cond == "engine" || os.Getenv(engineEnv+"_2") != "")
+				if !has {
+					t.Logf("SKIPPED: no Dagger %s: see %s in CONTRIBUTING.md", cond, engineEnv)
+				}
+				return has, nil
+			}
+			if name, ok := strings.CutPrefix(cond, "server:"); ok {
+				has := servertest.Have(name)
+				if !has {
+					t.Logf("SKIPPED: no %s server on this machine", name)
+				}
+				return has, nil
 			}
 			if name, ok := strings.CutPrefix(cond, "shared:"); ok {
 				_, err := os.Stat(filepath.Join("../../../shared/data", name))
@@ -80,6 +98,8 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("no condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"server":   server,
+			"python":   pythonArchive,
 			"flights":  copyFlights,
 			"digest":   digest,
 			"damage":   damage,

@@ -45,24 +45,21 @@ func Find(exe, library string) (*Program, error) {
 		return nil, err
 	}
 	p := &Program{Files: []File{{"bin/mlc", exe}}, command: []string{"bin/mlc"}}
-	loader, err := interpreter(exe)
+	var others []string
+	if library != "" {
+		others = append(others, library)
+	}
+	loader, libs, err := Libraries(exe, others...)
 	if err != nil {
 		return nil, err
 	}
-	libs := map[string]string{}
 	if loader != "" {
 		p.command = []string{"lib/" + filepath.Base(loader), "--library-path", "lib", "bin/mlc"}
 		libs[filepath.Base(loader)] = loader
-		if err := linked(loader, exe, libs); err != nil {
-			return nil, err
-		}
 	}
 	if library != "" {
 		if loader == "" {
 			return nil, errors.New("this mlc is linked statically, which cannot load ONNX Runtime")
-		}
-		if err := linked(loader, library, libs); err != nil {
-			return nil, err
 		}
 		p.library = "lib/" + filepath.Base(library)
 		libs[filepath.Base(library)] = library
@@ -95,6 +92,21 @@ func (p *Program) Env(dir string) map[string]string {
 		return nil
 	}
 	return map[string]string{ort.EnvLibrary: dir + "/" + p.library}
+}
+
+// Libraries returns the loader of the program exe, and the libraries that it and
+// other files need, by the names that the loader asks for.
+func Libraries(exe string, others ...string) (loader string, libs map[string]string, err error) {
+	if loader, err = interpreter(exe); err != nil || loader == "" {
+		return loader, nil, err
+	}
+	libs = map[string]string{}
+	for _, f := range append([]string{exe}, others...) {
+		if err := linked(loader, f, libs); err != nil {
+			return "", nil, err
+		}
+	}
+	return loader, libs, nil
 }
 
 // interpreter is the loader that a program asks for, or "" for a static one.

@@ -49,6 +49,29 @@ func program(name string, others ...string) (string, error) {
 	return "", fmt.Errorf("%s: %w", name, ErrMissing)
 }
 
+// Kinds are the servers by name.
+var Kinds = map[string]func() (*Server, error){"postgres": Postgres, "s3": S3, "registry": Registry}
+
+// Have reports whether a server's program is on this machine.
+func Have(kind string) bool {
+	var err error
+	switch kind {
+	case "postgres":
+		_, err = program("initdb", "/usr/lib/postgresql/*/bin/initdb")
+	case "s3":
+		_, err = program("versitygw", goBin("versitygw"))
+	case "registry":
+		_, err = program("docker-registry")
+	}
+	return err == nil
+}
+
+// goBin is where go install puts a program.
+func goBin(name string) string {
+	home, _ := os.UserHomeDir()
+	return filepath.Join(home, "go", "bin", name)
+}
+
 // folder is one that a server's own user can reach.
 func folder() (string, error) {
 	dir, err := os.MkdirTemp("", "mlc-server-")
@@ -104,8 +127,7 @@ func Postgres() (*Server, error) {
 
 // S3 starts an S3 server with the empty bucket "mlc".
 func S3() (*Server, error) {
-	home, _ := os.UserHomeDir()
-	gw, err := program("versitygw", filepath.Join(home, "go", "bin", "versitygw"))
+	gw, err := program("versitygw", goBin("versitygw"))
 	if err != nil {
 		return nil, err
 	}

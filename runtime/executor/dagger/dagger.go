@@ -224,7 +224,7 @@ func (e *Executor) container(ctx context.Context, s *session, job executor.Job, 
 		}
 		files := s.Directory()
 		for k, f := range job.Inputs[i].Files {
-			files = files.WithFile(filepath.ToSlash(names[k]), s.Host().File(f))
+			files = files.WithFile(filepath.ToSlash(names[k]), s.file(f))
 		}
 		c = c.WithMountedDirectory(at, files, dagger.ContainerWithMountedDirectoryOpts{ReadOnly: true})
 	}
@@ -261,7 +261,7 @@ func (e *Executor) base(s *session, job executor.Job) *dagger.Container {
 	if job.Step.Container != nil {
 		for i, in := range job.Step.Inputs {
 			if in.Name == plan.ArchiveInput {
-				return c.Import(s.Host().File(job.Inputs[i].Files[0])).WithUser("root")
+				return c.Import(s.file(job.Inputs[i].Files[0])).WithUser("0:0")
 			}
 		}
 		if job.Image != "" {
@@ -270,16 +270,24 @@ func (e *Executor) base(s *session, job executor.Job) *dagger.Container {
 	}
 	switch {
 	case base.Image != "":
-		return c.From(base.Image).WithUser("root")
+		return c.From(base.Image).WithUser("0:0")
 	case base.Archive != "":
-		return c.Import(s.Host().File(base.Archive)).WithUser("root")
+		return c.Import(s.file(base.Archive)).WithUser("0:0")
 	}
 	root := s.Directory().WithNewDirectory("tmp", dagger.DirectoryWithNewDirectoryOpts{Permissions: 0o1777}).WithNewDirectory("run").WithNewDirectory("proc").
 		WithNewFile("etc/passwd", "root:x:0:0:root:/root:/sbin/nologin\n").WithNewFile("etc/group", "root:x:0:\n")
 	if _, err := os.Stat(certificates); err == nil {
-		root = root.WithFile(certificates, s.Host().File(certificates))
+		root = root.WithFile(certificates, s.file(certificates))
 	}
 	return c.WithRootfs(root)
+}
+
+// file is one of this machine: itself, where a link leads to it.
+func (s *session) file(path string) *dagger.File {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	return s.Host().File(path)
 }
 
 // certificates are those that this host trusts.
@@ -302,7 +310,7 @@ func (e *Executor) tree(ctx context.Context, s *session, d plan.Digest) (*dagger
 		if err != nil {
 			return nil, err
 		}
-		dir = dir.WithFile(f.Path, s.Host().File(blob))
+		dir = dir.WithFile(f.Path, s.file(blob))
 	}
 	s.trees[d] = dir
 	return dir, nil
@@ -393,7 +401,7 @@ func (e *Executor) dial(ctx context.Context) (*session, error) {
 	}
 	dir := s.Directory()
 	for _, f := range e.Program.Files {
-		dir = dir.WithFile(f.Name, s.Host().File(f.Path))
+		dir = dir.WithFile(f.Name, s.file(f.Path))
 	}
 	var err error
 	if s.program, err = dir.Sync(ctx); err != nil {

@@ -19,6 +19,9 @@ const noSpace = "no space left on device"
 func (e *Executor) failed(s *session, job executor.Job, hide *strings.Replacer, err error) error {
 	// A command that a signal ended is an error to the engine, whatever was expected.
 	var exit *dagger.ExecError
+	if errors.As(err, &exit) && exit.ExitCode < 0 { // the container could not begin
+		return errors.New(first(hide.Replace(err.Error() + " " + exit.Stderr)))
+	}
 	if errors.As(err, &exit) {
 		return e.status(exit.ExitCode, hide.Replace(exit.Stderr), nil)
 	}
