@@ -57,6 +57,12 @@ func TestScript(t *testing.T) {
 			e.Setenv("SHARED", filepath.Join(examples, "..", "..", "shared", "data"))
 			e.Setenv("NO_COLOR", "1")
 			e.Setenv("PYTHONPATH", os.Getenv("PYTHONPATH"))
+			for kind := range servertest.Kinds {
+				e.Values[serverKey(kind)] = &box{}
+			}
+			for _, name := range proxies {
+				e.Values[serverKey(name)] = &proxy{}
+			}
 			for _, name := range []string{cliEnv, engineEnv, engineEnv + "_2"} {
 				e.Setenv(name, os.Getenv(name))
 			}
@@ -99,6 +105,9 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server":   server,
+			"proxy":    proxyEngine,
+			"cut":      cut,
+			"bundle":   bundle,
 			"python":   pythonArchive,
 			"flights":  copyFlights,
 			"digest":   digest,
@@ -179,6 +188,16 @@ func digest(ts *testscript.TestScript, neg bool, args []string) {
 		fmt.Fprintln(&b, hex.EncodeToString(h[:]))
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o644))
+}
+
+// bundle writes the digests of the bundles that a file with JSON tells of:
+// bundle OUT FILE.
+func bundle(ts *testscript.TestScript, neg bool, args []string) {
+	found := regexp.MustCompile(`"bundle":\s*"(sha256:[0-9a-f]{64})"`).FindAllString(ts.ReadFile(args[1]), -1)
+	if len(found) == 0 {
+		ts.Fatalf("%s tells of no bundle", args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(found, "\n")+"\n"), 0o644))
 }
 
 // damage deletes or alters the largest artifact: damage delete|alter.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"mlc.dev/mlc/runtime/oci"
+	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/portable"
 	"mlc.dev/mlc/runtime/servertest"
 )
@@ -27,6 +31,12 @@ const (
 
 type serverKey string
 
+// proxies are the sockets that scripts may use; their values are made in Setup.
+var proxies = []string{"a.sock"}
+
+// box holds a server that a script starts.
+type box struct{ *servertest.Server }
+
 // servers KIND [start|stop]: starts a real server for this script and sets
 // $POSTGRES, $S3 or $REGISTRY to what an environment file says of it.
 func server(ts *testscript.TestScript, neg bool, args []string) {
@@ -35,8 +45,8 @@ func server(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	kind := args[0]
 	if len(args) > 1 {
-		s, _ := ts.Value(serverKey(kind)).(*servertest.Server)
-		if s == nil {
+		s := ts.Value(serverKey(kind)).(*box)
+		if s.Server == nil {
 			ts.Fatalf("no server %s", kind)
 		}
 		if args[1] == "stop" {
@@ -48,6 +58,7 @@ func server(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	s, err := servertest.Kinds[kind]()
 	ts.Check(err)
+	ts.Value(serverKey(kind)).(*box).Server = s
 	ts.Defer(func() { ts.Check(s.Close()) })
 	ts.Setenv(strings.ToUpper(kind), s.URL)
 	for k, v := range s.Env {
@@ -161,4 +172,111 @@ func pythonArchive(ts *testscript.TestScript, neg bool, args []string) {
 	archive, err := buildPython()
 	ts.Check(err)
 	ts.Check(os.Symlink(archive, ts.MkAbs(args[0])))
+}
+
+// proxy stands between mlc and an engine, so that a test can cut them apart.
+type proxy struct {
+	to string
+
+	mu    sync.Mutex
+	l     net.Listener
+	conns []net.Conn
+}
+
+func (p *proxy) start(at string) error {
+	l, err := net.Listen("unix", at)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.l = l
+	p.mu.Unlock()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			d, err := net.Dial("unix", strings.TrimPrefix(p.to, "unix://"))
+			if err != nil {
+				c.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.conns = append(p.conns, c, d)
+			p.mu.Unlock()
+			for _, pair := range [][2]net.Conn{{c, d}, {d, c}} {
+				go func() {
+					_, _ = io.Copy(pair[0], pair[1])
+					pair[0].Close()
+				}()
+			}
+		}
+	}()
+	return nil
+}
+
+// cut ends the proxy and all that goes through it, as the death of an engine does.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.l != nil {
+		p.l.Close()
+	}
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.l, p.conns = nil, nil
+}
+
+// proxy SOCKET ENGINE: an address for an engine that cut can make unreachable.
+func proxyEngine(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: proxy SOCKET ENGINE")
+	}
+	p, _ := ts.Value(serverKey(args[0])).(*proxy)
+	if p == nil {
+		ts.Fatalf("no proxy %s was made in Setup", args[0])
+	}
+	p.to = args[1]
+	ts.Check(p.start(ts.MkAbs(args[0])))
+	ts.Defer(p.cut)
+}
+
+// cut SOCKET STEP ARGS…: runs mlc with ARGS and cuts the proxy when STEP starts.
+// With ! mlc has to fail. Its output is left in the files cut.out and cut.err.
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	p, _ := ts.Value(serverKey(args[0])).(*proxy)
+	cmd := exec.Command("mlc", append([]string{"--json"}, args[2:]...)...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", ort.EnvLibrary, "CUE_CACHE_DIR", cliEnv, engineEnv, engineEnv + "_2", "WORK"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	errs, err := os.Create(ts.MkAbs("cut.err"))
+	ts.Check(err)
+	defer errs.Close()
+	outs, err := os.Create(ts.MkAbs("cut.out"))
+	ts.Check(err)
+	defer outs.Close()
+	cmd.Stderr = errs
+	r, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	done := false
+	sc := bufio.NewScanner(r)
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		fmt.Fprintln(outs, sc.Text())
+		if !done && strings.Contains(sc.Text(), `"step_started"`) && strings.Contains(sc.Text(), `"`+args[1]+`"`) {
+			done = true
+			p.cut()
+		}
+	}
+	err = cmd.Wait()
+	if !done {
+		ts.Fatalf("%s never started", args[1])
+	}
+	if (err != nil) != neg {
+		ts.Fatalf("mlc: %v", err)
+	}
 }

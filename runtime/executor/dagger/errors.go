@@ -1,6 +1,7 @@
 package dagger
 
 import (
+	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -97,10 +98,20 @@ func (e *Executor) unreachable(text string) error {
 		Mend: "start one there, or mend the address in the environment file"}
 }
 
+// message finds what a server's error says within the JSON that it comes in.
+func message(text string) string {
+	_, rest, ok := strings.Cut(text, `{"data":null,"errors":`)
+	var errs []struct{ Message string }
+	if ok && json.NewDecoder(strings.NewReader(rest)).Decode(&errs) == nil && len(errs) > 0 {
+		return errs[0].Message
+	}
+	return text
+}
+
 // first is the first line of an engine's error, and last the last of a log, each
 // without what nobody reads.
 func first(text string) string {
-	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+	text, _, _ = strings.Cut(strings.TrimSpace(message(text)), "\n")
 	return short(text)
 }
 
