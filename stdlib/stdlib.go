@@ -12,6 +12,7 @@ import (
 	"mlc.dev/mlc/stdlib/encoder/quantilebins"
 	"mlc.dev/mlc/stdlib/encoder/standardize"
 	"mlc.dev/mlc/stdlib/metric"
+	containersource "mlc.dev/mlc/stdlib/source/container"
 	"mlc.dev/mlc/stdlib/source/file"
 	"mlc.dev/mlc/stdlib/split/files"
 	"mlc.dev/mlc/stdlib/split/random"
@@ -28,6 +29,7 @@ import (
 func Kinds() kind.Kinds {
 	return kind.Kinds{
 		Sources: kind.Of[kind.Source](
+			containersource.Source{},
 			file.Source{},
 		),
 		Encoders: kind.Of[kind.Encoder](

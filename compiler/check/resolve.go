@@ -140,6 +140,7 @@ func (r *resolver) resolve() {
 	}
 	r.section("entities", r.entity)
 	r.section("sources", r.source)
+	r.section("sources", r.reads)
 	r.section("features", r.group)
 	r.derived()
 	r.section("problems", r.problem)
@@ -186,6 +187,15 @@ func (r *resolver) source(name string, v *spec.Value) {
 			whole = whole && !r.spec.Broken(f.Value.Path)
 		}
 	}
+	if c, ok := k.(kind.Commanded); ok {
+		args, _ := json.Marshal(own)
+		s.Command, s.Code = r.command(v, c.Command(args))
+		s.Needs = r.needs(v.Get("resources"))
+		s.Needs.Container = true
+		for _, f := range []string{"secrets", "caches", "resources"} { // which leave the result as it is
+			delete(own, f)
+		}
+	}
 	s.Args, _ = json.Marshal(own)
 	r.time(s, v.Get("time"))
 	if whole && v.Get("path") != nil {
@@ -195,6 +205,39 @@ func (r *resolver) source(name string, v *spec.Value) {
 	}
 	r.sources[name] = s
 	r.sys.Sources = append(r.sys.Sources, s)
+}
+
+// reads resolves the sources that a source is made of.
+func (r *resolver) reads(name string, v *spec.Value) {
+	s, ok := r.sources[name]
+	list := v.Get("reads")
+	if !ok || list == nil {
+		return
+	}
+	for _, item := range list.List {
+		other, ok := ref(r, "source", "sources", r.sources, item)
+		if !ok {
+			continue
+		}
+		if path := chain(other, s); path != nil {
+			r.add(item.Path, diag.Cycle, "source %q is made of itself: %s", name, strings.Join(append([]string{name}, path...), " -> ")).Because("", "break the circle")
+			continue
+		}
+		s.Reads = append(s.Reads, other)
+	}
+}
+
+// chain is the way from a source to one that it is made of, or nil.
+func chain(from, to *ir.Source) []string {
+	if from == to {
+		return []string{to.Name}
+	}
+	for _, s := range from.Reads {
+		if way := chain(s, to); way != nil {
+			return append([]string{from.Name}, way...)
+		}
+	}
+	return nil
 }
 
 func (r *resolver) column(f *spec.Field) *ir.Column {
@@ -697,7 +740,7 @@ func (r *resolver) trainer(v *spec.Value, task string) *ir.Trainer {
 	t := &ir.Trainer{Kind: k, Path: v.Path, Needs: r.needs(v.Get("resources"))}
 	if c, ok := k.(kind.Commanded); ok {
 		args, _ := json.Marshal(own)
-		t.Command, t.Files = r.command(v, c.Command(args))
+		t.Command, t.Code = r.command(v, c.Command(args))
 		t.Needs.Container = true
 		// What leaves the result as it is must not be among the arguments.
 		delete(own, "secrets")

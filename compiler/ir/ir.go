@@ -35,6 +35,13 @@ type Source struct {
 	Time          Time
 	MaxQuarantine float64
 	Files         []string // as users call them, in row order
+	// Reads are the sources that it is made of.
+	Reads []*Source
+	Needs plan.Needs // of its first step; zero: the usual
+	// Command is its container, where it is kind.Commanded, and Code the files of
+	// its code, from the spec's folder.
+	Command *kind.Command
+	Code    []string
 }
 
 // Column returns a column by name, or nil.
@@ -208,9 +215,9 @@ type Trainer struct {
 	Path  string
 	Needs plan.Needs
 	// Command is its container, where it is kind.Commanded; its paths are relative
-	// to the spec's folder, and Files what lies in the folder of its code.
+	// to the spec's folder, and Code the files of its code.
 	Command *kind.Command
-	Files   []string
+	Code    []string
 }
 
 // Text prints a system, a line a node, for golden tests and for people.

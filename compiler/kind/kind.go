@@ -154,6 +154,16 @@ type SnapshotJob struct {
 	Labels       []string // what users call them
 	Engine       Engine
 	Out, Rejects string
+	// Reads are the validated rows of the sources that this one reads, Parquet
+	// files by the source's name.
+	Reads map[string]string
+	Work
+}
+
+// Derived is a source that is made of others.
+type Derived interface {
+	// Reads names the sources that it is made of.
+	Reads(args json.RawMessage) []string
 }
 
 // SnapshotReport counts what a Snapshot read.
@@ -223,12 +233,16 @@ type TrainJob struct {
 	Train, Valid Examples
 	// Progress tells how far the training is; total 0 means unknown.
 	Progress func(done, total int, note string)
-	// For a kind that is Commanded: an empty folder, the folder of the user's code
-	// ("": none), the bytes of memory that the command may take, and where its
-	// lines go.
-	Dir, Code string
-	Memory    int64
-	Log       func(line string)
+	Work
+}
+
+// Work is what a kind that is Commanded runs its command with.
+type Work struct {
+	Dir string // an empty folder
+	// Code is the folder of the user's code, or "".
+	Code   string
+	Memory int64 // bytes that the command may take
+	Log    func(line string)
 }
 
 // Commanded is a kind whose work is done by a command of the user's, in a

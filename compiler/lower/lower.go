@@ -94,6 +94,9 @@ var small = plan.Needs{CPU: 1, Memory: 512 << 20}
 // wide is what steps need that scan whole tables.
 var wide = plan.Needs{CPU: 2, Memory: 2 << 30}
 
+// SourcePrefix begins the name of an input that is a source's validated rows.
+const SourcePrefix = "source:"
+
 // SnapshotArgs are the arguments of source.snapshot.
 type SnapshotArgs struct {
 	Kind    string          `json:"kind"`
@@ -110,6 +113,12 @@ type ValidateArgs struct {
 }
 
 func (l *lowerer) source(s *ir.Source) {
+	if _, done := l.rows[s]; done {
+		return
+	}
+	for _, r := range s.Reads {
+		l.source(r)
+	}
 	ordered := append([]*ir.Column(nil), s.Columns...)
 	if !s.Kind.Ordered(s.Args) {
 		sort.Slice(ordered, func(i, j int) bool { return ordered[i].Name < ordered[j].Name })
@@ -121,8 +130,17 @@ func (l *lowerer) source(s *ir.Source) {
 			cols[i].Never = true // a row that does not say when it was known could leak
 		}
 	}
-	snap := l.add(OpSnapshot, s.Name, s.Path, SnapshotArgs{s.Kind.Name(), s.Args, names, s.Files}, wide,
-		[]plan.Input{{Name: "files", Step: -1, Files: s.Files}}, []string{"rows", "rejects"}, s.Kind)
+	needs, inputs := wide, []plan.Input{{Name: "files", Step: -1, Files: s.Files}}
+	if s.Command != nil {
+		needs, inputs = s.Needs, commandInputs(s.Command, s.Code)
+	}
+	for _, r := range s.Reads {
+		inputs = append(inputs, l.rows[r])
+	}
+	snap := l.add(OpSnapshot, s.Name, s.Path, SnapshotArgs{s.Kind.Name(), s.Args, names, s.Files}, needs, inputs, []string{"rows", "rejects"}, s.Kind)
+	l.plan.Steps[snap].Container = container(s.Command)
+	l.argAt(snap, "timeout", s.Path+".resources.timeout")
+	l.argAt(snap, "secrets", s.Path+".secrets")
 	l.argAt(snap, "args", s.Path)
 	l.argAt(snap, "columns", s.Path+".columns")
 	l.argAt(snap, "files", s.Path+".path")
@@ -132,7 +150,7 @@ func (l *lowerer) source(s *ir.Source) {
 		l.argAt(val, fmt.Sprintf("columns[%d]", i), c.Path)
 	}
 	l.argAt(val, "max_quarantine", s.Path+".max_quarantine")
-	l.rows[s], l.profiles[s] = from("source:"+s.Name, val, "rows"), from("profile:"+s.Name, val, "profile")
+	l.rows[s], l.profiles[s] = from(SourcePrefix+s.Name, val, "rows"), from("profile:"+s.Name, val, "profile")
 }
 
 // column is the SQL of a column node of a source.

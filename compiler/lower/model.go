@@ -454,7 +454,7 @@ func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, derive
 	transform := from("transform", out.fit, "transform")
 	meta := from("meta", dataset, "meta")
 	out.train = l.add(OpTrain, subject, tr.Path, TrainArgs{tr.Kind.Name(), tr.Args, m.Seed, m.Problem.Task}, tr.Needs,
-		append(append([]plan.Input{transform, meta}, rows...), commandInputs(tr.Command, tr.Files)...), []string{"model", "heldout"}, tr.Kind)
+		append(append([]plan.Input{transform, meta}, rows...), commandInputs(tr.Command, tr.Code)...), []string{"model", "heldout"}, tr.Kind)
 	l.plan.Steps[out.train].Container = container(tr.Command)
 	l.argAt(out.train, "timeout", tr.Path+".resources.timeout")
 	l.argAt(out.train, "secrets", tr.Path+".secrets")

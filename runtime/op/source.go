@@ -41,6 +41,20 @@ func sourceSnapshot(ctx context.Context, s *Stage) error {
 		}
 		job.Files = append(job.Files, p)
 	}
+	for _, in := range s.Inputs {
+		if name, ok := strings.CutPrefix(in.Name, lower.SourcePrefix); ok {
+			if job.Reads == nil {
+				job.Reads = map[string]string{}
+			}
+			job.Reads[name] = s.In(in.Name, "rows.parquet")
+		}
+	}
+	work, clean, err := s.work()
+	if err != nil {
+		return err
+	}
+	defer clean()
+	job.Work = work
 	rep, err := k.Snapshot(ctx, job)
 	if err != nil {
 		return err

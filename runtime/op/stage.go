@@ -112,6 +112,17 @@ func (s *Stage) Progress(done, total int64, unit, note string) {
 	}
 }
 
+// work is what a command of the user's is run with; clean removes its folder.
+func (s *Stage) work() (w kind.Work, clean func(), err error) {
+	w = kind.Work{Dir: filepath.Join(s.Dir, "work"), Memory: s.Limits.Memory, Log: func(line string) { s.emit(executor.Event{Log: line}) }}
+	for _, in := range s.Inputs {
+		if in.Name == lower.CodeInput {
+			w.Code = s.In(in.Name, "")
+		}
+	}
+	return w, func() { _ = os.RemoveAll(w.Dir) }, os.MkdirAll(w.Dir, 0o755)
+}
+
 // sql opens the engine within the step's limits.
 func (s *Stage) sql(ctx context.Context, threads int) (*sql.DB, error) {
 	return sql.Open(ctx, filepath.Join(s.Dir, "tmp"), s.Limits.Memory*3/4, threads)

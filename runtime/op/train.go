@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -57,17 +56,13 @@ func modelTrain(ctx context.Context, s *Stage) error {
 		return kind.Examples{X: x, Y: y}, err
 	}
 	job := kind.TrainJob{Task: meta.Task, Args: a.Args, Seed: a.Seed, Threads: s.Limits.CPU, Names: t.Columns,
-		Progress: func(done, total int, note string) { s.Progress(int64(done), int64(total), "rounds", note) },
-		Dir:      filepath.Join(s.Dir, "work"), Memory: s.Limits.Memory, Log: func(line string) { s.emit(executor.Event{Log: line}) }}
-	for _, in := range s.Inputs {
-		if in.Name == lower.CodeInput {
-			job.Code = s.In(in.Name, "")
-		}
-	}
-	if err := os.MkdirAll(job.Dir, 0o755); err != nil {
+		Progress: func(done, total int, note string) { s.Progress(int64(done), int64(total), "rounds", note) }}
+	work, clean, err := s.work()
+	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(job.Dir)
+	defer clean()
+	job.Work = work
 	if job.Train, err = examples(kind.Train); err != nil {
 		return err
 	}

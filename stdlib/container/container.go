@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,39 +23,44 @@ import (
 	"mlc.dev/mlc/compiler/types"
 )
 
-// Command asks for one run.
-type Command struct {
-	Args    []string
-	Dir     string // where it starts
-	In, Out string // MLC_IN and MLC_OUT
-	Memory  int64  // bytes; 0: no limit
-	Log     func(line string)
-}
-
 // watch is how often the memory is looked at.
 const watch = 200 * time.Millisecond
 
 // lastLines is how much of what the command wrote a failure repeats.
 const lastLines = 12
 
-// Run runs the command to its end. A failure of it is a kind.Faults about the
-// field command or resources.memory.
-func Run(ctx context.Context, c Command) error {
-	cmd := exec.Command(c.Args[0], c.Args[1:]...)
-	cmd.Dir = c.Dir
-	cmd.Env = append(environment(os.Environ()), "MLC_IN="+c.In, "MLC_OUT="+c.Out)
+// Folders makes the folders in and out of a command's contract.
+func Folders(w kind.Work) (in, out string, err error) {
+	in, out = filepath.Join(w.Dir, "in"), filepath.Join(w.Dir, "out")
+	for _, dir := range []string{in, out} {
+		if err := os.MkdirAll(dir, 0o777); err != nil {
+			return "", "", err
+		}
+	}
+	return in, out, nil
+}
+
+// Run runs a command to its end, with MLC_IN and MLC_OUT, in the folder of its
+// code. A failure of it is a kind.Faults about the field command or
+// resources.memory.
+func Run(ctx context.Context, w kind.Work, args []string, in, out string) error {
+	cmd := exec.Command(args[0], args[1:]...)
+	if cmd.Dir = w.Code; w.Code == "" {
+		cmd.Dir = w.Dir
+	}
+	cmd.Env = append(environment(os.Environ()), "MLC_IN="+in, "MLC_OUT="+out)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// Both streams in one, in the order of writing.
-	r, w, err := os.Pipe()
+	r, lines, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	cmd.Stdout, cmd.Stderr = w, w
+	cmd.Stdout, cmd.Stderr = lines, lines
 	err = cmd.Start()
-	w.Close()
+	lines.Close()
 	if err != nil {
-		return notStarted(c.Args[0], err)
+		return notStarted(args[0], err)
 	}
 	kill := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var over atomic.Int64
@@ -73,7 +79,7 @@ func Run(ctx context.Context, c Command) error {
 				kill()
 				return
 			case <-tick.C:
-				if used := resident(cmd.Process.Pid); c.Memory > 0 && used > c.Memory {
+				if used := resident(cmd.Process.Pid); w.Memory > 0 && used > w.Memory {
 					over.Store(used)
 					kill()
 					return
@@ -81,7 +87,7 @@ func Run(ctx context.Context, c Command) error {
 			}
 		}
 	}()
-	lines := pass(r, c.Log)
+	last := pass(r, w.Log)
 	err = cmd.Wait()
 	close(done)
 	wg.Wait()
@@ -90,10 +96,10 @@ func Run(ctx context.Context, c Command) error {
 		return ctx.Err()
 	}
 	if used := over.Load(); used > 0 {
-		return kind.Faults{{Field: "resources.memory", Code: diag.OutOfMemory, What: fmt.Sprintf("the command took %s of memory, its limit is %s", types.FormatSize(used), types.FormatSize(c.Memory)),
+		return kind.Faults{{Field: "resources.memory", Code: diag.OutOfMemory, What: fmt.Sprintf("the command took %s of memory, its limit is %s", types.FormatSize(used), types.FormatSize(w.Memory)),
 			Why: "it was stopped, so that its runner lives on", Mend: "raise resources.memory, or make it take less"}}
 	}
-	return ended(c.Args, err, lines)
+	return ended(args, err, last)
 }
 
 // environment leaves out what is between mlc and the executor.

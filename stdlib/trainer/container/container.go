@@ -78,11 +78,9 @@ func (Trainer) Train(ctx context.Context, job kind.TrainJob) (kind.TrainResult, 
 		Command []string        `json:"command"`
 		Params  json.RawMessage `json:"params"`
 	}](job.Args)
-	in, out := filepath.Join(job.Dir, "in"), filepath.Join(job.Dir, "out")
-	for _, dir := range []string{in, out} {
-		if err := os.MkdirAll(dir, 0o777); err != nil {
-			return none, err
-		}
+	in, out, err := container.Folders(job.Work)
+	if err != nil {
+		return none, err
 	}
 	s := tables{Format: "mlc.tables.v1", Task: job.Task.Kind, Classes: job.Task.Classes, Features: job.Names, Label: labelColumn, Seed: job.Seed, Params: a.Params,
 		Rows: map[string]int{"train": job.Train.X.Rows, "validation": job.Valid.X.Rows}}
@@ -98,11 +96,7 @@ func (Trainer) Train(ctx context.Context, job kind.TrainJob) (kind.TrainResult, 
 			return none, err
 		}
 	}
-	dir := job.Code
-	if dir == "" {
-		dir = job.Dir
-	}
-	if err := container.Run(ctx, container.Command{Args: a.Command, Dir: dir, In: in, Out: out, Memory: job.Memory, Log: job.Log}); err != nil {
+	if err := container.Run(ctx, job.Work, a.Command, in, out); err != nil {
 		return none, err
 	}
 	raw, err := os.ReadFile(filepath.Join(out, "model.onnx"))
