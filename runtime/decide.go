@@ -167,6 +167,12 @@ func (s *System) decide(ctx context.Context, p *plan.Plan, i int, before []Decis
 	} else if r.Kind == env.DaggerKind {
 		d.Base = base(step, r)
 	}
+	// An image that cannot be had is a mistake that a plan tells, though the step's
+	// key may not be known yet.
+	engines, err := s.engines(ctx, &d, step)
+	if err != nil {
+		return d, err
+	}
 	for _, in := range step.Inputs {
 		if in.Step >= 0 && before[in.Step].Action != Cached {
 			d.Action = Maybe
@@ -183,10 +189,6 @@ func (s *System) decide(ctx context.Context, p *plan.Plan, i int, before []Decis
 		return d, nil
 	}
 	digests, err := s.inputs(p, i, before)
-	if err != nil {
-		return d, err
-	}
-	engines, err := s.engines(ctx, &d, step)
 	if err != nil {
 		return d, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -13,7 +14,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
+	"dagger.io/dagger"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"mlc.dev/mlc/runtime/oci"
@@ -278,5 +281,23 @@ func cut(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if (err != nil) != neg {
 		ts.Fatalf("mlc: %v", err)
+	}
+}
+
+// runimage ARCHIVE FOLDER ARGS…: runs the image of an OCI archive with ARGS on a
+// real engine, with FOLDER as /data, and brings that back.
+func runImage(ts *testscript.TestScript, neg bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	client, err := dagger.Connect(ctx, dagger.WithRunnerHost(ts.Getenv(engineEnv)))
+	ts.Check(err)
+	defer client.Close()
+	data := ts.MkAbs(args[1])
+	c := client.Container().Import(client.Host().File(ts.MkAbs(args[0]))).
+		WithMountedDirectory("/data", client.Host().Directory(data), dagger.ContainerWithMountedDirectoryOpts{Owner: "65532:65532"}).
+		WithExec(args[2:], dagger.ContainerWithExecOpts{UseEntrypoint: true})
+	_, err = c.Directory("/data").Export(ctx, data)
+	if (err != nil) != neg {
+		ts.Fatalf("%v", err)
 	}
 }
