@@ -146,10 +146,45 @@ func (s *System) Decide(ctx context.Context, p *plan.Plan) ([]Decision, error) {
 	out := make([]Decision, len(p.Steps))
 	for i := range p.Steps {
 		if out[i], err = s.decide(ctx, p, i, out, m); err != nil {
-			return nil, err
+			return nil, StepError{p.Steps[i], err}
 		}
 	}
 	return out, nil
+}
+
+// StepError is what keeps a step from being decided.
+type StepError struct {
+	Step plan.Step
+	Err  error
+}
+
+// Error is the text of Err.
+func (e StepError) Error() string { return e.Err.Error() }
+
+// Unwrap is Err.
+func (e StepError) Unwrap() error { return e.Err }
+
+// List tells the error at its place: the argument that it is about, or else the
+// step's declaration. at finds a path of the spec.
+func (e StepError) List(at func(path string) diag.Range) diag.List {
+	var list diag.List
+	var faults executor.Faults
+	var own diag.Diagnostic
+	switch {
+	case errors.As(e.Err, &faults):
+	case errors.As(e.Err, &own):
+		faults = executor.Faults{{Diagnostic: own}}
+	default:
+		list.Add(at(e.Step.At), diag.StepFailed, "%s failed: %v", e.Step.ID, e.Err).Because("", "what is finished stays finished; apply again to go on")
+	}
+	for _, f := range faults {
+		d := f.Diagnostic
+		if !d.At.Known() {
+			d.At = at(specPath(e.Step, f.Arg))
+		}
+		list = append(list, d)
+	}
+	return list
 }
 
 // decide decides step i, given the decisions before it.
@@ -476,6 +511,10 @@ func (s *System) image(ctx context.Context, ref string) (string, error) {
 		}
 	}
 	digest, err := s.Resolve(ctx, ref)
+	var own diag.Diagnostic
+	if errors.As(err, &own) {
+		return "", executor.Faults{{Arg: "args.image", Diagnostic: own}}
+	}
 	if err != nil {
 		return "", err
 	}

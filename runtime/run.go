@@ -527,33 +527,11 @@ func (a *apply) unreachable() bool {
 	return len(a.gone) > 0
 }
 
-// fail turns a step's error into diagnostics at its declaration.
+// fail tells a step's error at its place.
 func (a *apply) fail(step plan.Step, err error) {
-	at := a.At(step.At)
-	var faults executor.Faults
-	if errors.As(err, &faults) {
-		for _, f := range faults {
-			d := f.Diagnostic
-			if !d.At.Known() {
-				d.At = at
-				if f.Arg != "" {
-					d.At = a.At(specPath(step, f.Arg))
-				}
-			}
-			*a.list = append(*a.list, d)
-		}
-		return
-	}
 	var own diag.Diagnostic
-	if errors.As(err, &own) {
-		if lost := a.unreachable(); own.Code == diag.NoRunner && lost {
-			return // the engines' failure is what there is to tell
-		}
-		if !own.At.Known() {
-			own.At = at
-		}
-		*a.list = append(*a.list, own)
-		return
+	if errors.As(err, &own) && own.Code == diag.NoRunner && a.unreachable() {
+		return // the engines' failure is what there is to tell
 	}
-	a.list.Add(at, diag.StepFailed, "%s failed: %v", step.ID, err).Because("", "what is finished stays finished; apply again to go on")
+	*a.list = append(*a.list, StepError{step, err}.List(a.At)...)
 }

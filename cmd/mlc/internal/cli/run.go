@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -37,7 +38,7 @@ func (a *app) planCmd() *cobra.Command {
 				return err
 			}
 			defer s.Close()
-			ds, err := s.Decide(c.Context(), r.Plan)
+			ds, err := decide(c.Context(), r, s)
 			if err != nil {
 				return err
 			}
@@ -64,6 +65,16 @@ func (a *app) planCmd() *cobra.Command {
 	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 2 where something would run")
 	c.Flags().BoolVar(&markdown, "markdown", false, "print for a pull request")
 	return c
+}
+
+// decide decides the plan; what keeps a step from it is told at its line.
+func decide(ctx context.Context, r *compiler.Result, s *runtime.System) ([]runtime.Decision, error) {
+	ds, err := s.Decide(ctx, r.Plan)
+	var step runtime.StepError
+	if errors.As(err, &step) && ctx.Err() == nil {
+		return nil, step.List(place(r)).Err()
+	}
+	return ds, err
 }
 
 // budget proves that what would run costs no more than the spec allows, by what
@@ -200,7 +211,7 @@ func (a *app) applyCmd() *cobra.Command {
 }
 
 func (a *app) apply(ctx context.Context, r *compiler.Result, s *runtime.System) error {
-	ds, err := s.Decide(ctx, r.Plan)
+	ds, err := decide(ctx, r, s)
 	if err != nil {
 		return err
 	}
