@@ -64,6 +64,7 @@ func server(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Value(serverKey(kind)).(*box).Server = s
 	ts.Defer(func() { ts.Check(s.Close()) })
 	ts.Setenv(strings.ToUpper(kind), s.URL)
+	ts.Setenv(strings.ToUpper(kind)+"_ADDR", s.Addr)
 	for k, v := range s.Env {
 		ts.Setenv(k, v)
 	}

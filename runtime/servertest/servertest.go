@@ -28,8 +28,10 @@ type Server struct {
 	// Env are the variables that clients need.
 	Env map[string]string
 
+	// Addr is its host and port.
+	Addr string
+
 	dir  string
-	addr string
 	args []string
 	user *syscall.Credential
 	cmd  *exec.Cmd
@@ -107,7 +109,7 @@ func Postgres() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, addr: fmt.Sprintf("127.0.0.1:%d", port), URL: fmt.Sprintf("postgres://mlc@127.0.0.1:%d/postgres?sslmode=disable", port)}
+	s := &Server{dir: dir, Addr: fmt.Sprintf("127.0.0.1:%d", port), URL: fmt.Sprintf("postgres://mlc@127.0.0.1:%d/postgres?sslmode=disable", port)}
 	if os.Getuid() == 0 { // which PostgreSQL refuses to be
 		s.user = &syscall.Credential{Uid: 65534, Gid: 65534}
 		if err := os.Chown(dir, 65534, 65534); err != nil {
@@ -145,7 +147,7 @@ func S3() (*Server, error) {
 		}
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	s := &Server{dir: dir, addr: addr, URL: "s3://mlc?region=us-east-1&use_path_style=true&endpoint=http://" + addr,
+	s := &Server{dir: dir, Addr: addr, URL: "s3://mlc?region=us-east-1&use_path_style=true&endpoint=http://" + addr,
 		Env:  map[string]string{"AWS_ACCESS_KEY_ID": "mlc", "AWS_SECRET_ACCESS_KEY": "mlc-secret", "AWS_EC2_METADATA_DISABLED": "true"},
 		args: []string{gw, "--port", addr, "--access", "mlc", "--secret", "mlc-secret", "--quiet", "posix", "--sidecar", filepath.Join(dir, "meta"), filepath.Join(dir, "data")}}
 	return s, s.Start()
@@ -170,7 +172,7 @@ func Registry() (*Server, error) {
 	if err := os.WriteFile(conf, []byte(fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s/data}}\nhttp: {addr: %s}\n", dir, addr)), 0o644); err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, addr: addr, URL: addr, args: []string{reg, "serve", conf}}
+	s := &Server{dir: dir, Addr: addr, URL: addr, args: []string{reg, "serve", conf}}
 	return s, s.Start()
 }
 
@@ -199,9 +201,9 @@ func (s *Server) Start() error {
 			text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
 			return fmt.Errorf("%s ended: %v: %s", s.args[0], err, strings.TrimSpace(string(text)))
 		case <-limit.C:
-			return fmt.Errorf("%s does not answer at %s", s.args[0], s.addr)
+			return fmt.Errorf("%s does not answer at %s", s.args[0], s.Addr)
 		case <-tick.C:
-			c, err := net.DialTimeout("tcp", s.addr, time.Second)
+			c, err := net.DialTimeout("tcp", s.Addr, time.Second)
 			if err != nil {
 				continue
 			}
@@ -214,7 +216,7 @@ func (s *Server) Start() error {
 func (s *Server) Stop() {
 	_ = s.cmd.Process.Kill()
 	for { // until its port is free again
-		c, err := net.DialTimeout("tcp", s.addr, time.Second)
+		c, err := net.DialTimeout("tcp", s.Addr, time.Second)
 		if err != nil {
 			return
 		}
