@@ -104,6 +104,7 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("no condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"pipeline": pipeline,
 			"runimage": runImage,
 			"server":   server,
 			"proxy":    proxyEngine,

@@ -32,6 +32,10 @@ const (
 	cliEnv    = "_EXPERIMENTAL_DAGGER_CLI_BIN"
 )
 
+// scriptEnv are the variables of a script that programs which the commands below
+// start have to see.
+var scriptEnv = []string{"PATH", "HOME", "TMPDIR", "WORK", "CUE_CACHE_DIR", ort.EnvLibrary, cliEnv, engineEnv, engineEnv + "_2"}
+
 type serverKey string
 
 // proxies are the sockets that scripts may use; their values are made in Setup.
@@ -253,7 +257,7 @@ func cut(ts *testscript.TestScript, neg bool, args []string) {
 	p, _ := ts.Value(serverKey(args[0])).(*proxy)
 	cmd := exec.Command("mlc", append([]string{"--json"}, args[2:]...)...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", ort.EnvLibrary, "CUE_CACHE_DIR", cliEnv, engineEnv, engineEnv + "_2", "WORK"} {
+	for _, name := range scriptEnv {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	errs, err := os.Create(ts.MkAbs("cut.err"))

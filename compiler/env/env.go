@@ -32,6 +32,8 @@ type Environment struct {
 	Runners   []Runner
 	Artifacts string // a folder, or a URL of s3://
 	State     string // an SQLite file, or a URL of postgres://
+	// Uses are the environment variables that the file asks for.
+	Uses []string
 	// Files are the environment's own files, by the name that positions carry.
 	Files map[string][]byte
 }
@@ -178,7 +180,7 @@ func Load(dir, name string, vars map[string]string) (*Environment, diag.List) {
 		Rest      hcl.Body   `hcl:",remain"`
 	}
 	diags = gohcl.DecodeBody(f.Body, nil, &head)
-	values, more := variables(head.Variables, vars)
+	values, more := e.variables(head.Variables, vars)
 	diags = append(diags, more...)
 	var body file
 	ctx := &hcl.EvalContext{Variables: map[string]cty.Value{"var": cty.ObjectVal(values)}}
@@ -357,10 +359,10 @@ func (e *Environment) locate(dir string, l *location, files string, others []str
 }
 
 // variables gives each variable its value: --var, MLC_VAR_name, default.
-func variables(decls []variable, vars map[string]string) (map[string]cty.Value, hcl.Diagnostics) {
+func (e *Environment) variables(decls []variable, vars map[string]string) (map[string]cty.Value, hcl.Diagnostics) {
 	out := map[string]cty.Value{}
 	var diags hcl.Diagnostics
-	ctx := &hcl.EvalContext{Functions: map[string]function.Function{"env": envFunc}}
+	ctx := &hcl.EvalContext{Functions: map[string]function.Function{"env": e.envFunc()}}
 	names := map[string]bool{}
 	for _, d := range decls {
 		names[d.Name] = true
@@ -414,20 +416,23 @@ func variables(decls []variable, vars map[string]string) (map[string]cty.Value, 
 
 // envFunc is env(name) or env(name, otherwise), allowed in variable defaults
 // only, so that a file's inputs can be seen.
-var envFunc = function.New(&function.Spec{
-	Params:   []function.Parameter{{Name: "name", Type: cty.String}},
-	VarParam: &function.Parameter{Name: "otherwise", Type: cty.String},
-	Type:     function.StaticReturnType(cty.String),
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		if v, ok := os.LookupEnv(args[0].AsString()); ok {
-			return cty.StringVal(v), nil
-		}
-		if len(args) > 1 {
-			return args[1], nil
-		}
-		return cty.NilVal, fmt.Errorf("the environment variable %s is not set; give env a second argument to fall back on", args[0].AsString())
-	},
-})
+func (e *Environment) envFunc() function.Function {
+	return function.New(&function.Spec{
+		Params:   []function.Parameter{{Name: "name", Type: cty.String}},
+		VarParam: &function.Parameter{Name: "otherwise", Type: cty.String},
+		Type:     function.StaticReturnType(cty.String),
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			e.Uses = append(e.Uses, args[0].AsString())
+			if v, ok := os.LookupEnv(args[0].AsString()); ok {
+				return cty.StringVal(v), nil
+			}
+			if len(args) > 1 {
+				return args[1], nil
+			}
+			return cty.NilVal, fmt.Errorf("the environment variable %s is not set; give env a second argument to fall back on", args[0].AsString())
+		},
+	})
+}
 
 func rangeOf(r hcl.Range) diag.Range {
 	return diag.Range{File: r.Filename, Start: r.Start.Byte, End: r.End.Byte}

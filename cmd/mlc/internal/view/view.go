@@ -173,7 +173,34 @@ func (v *View) Diagnostics(list diag.List) {
 			}
 		}
 		v.Notef("%s", b.String())
+		v.annotate(d)
 	}
+}
+
+// annotate tells GitHub of a diagnostic, so that it shows at the line of the
+// change: its workflow commands, where a job of its Actions runs.
+func (v *View) annotate(d diag.Diagnostic) {
+	if os.Getenv("GITHUB_ACTIONS") != "true" {
+		return
+	}
+	kind := "error"
+	if d.Severity == diag.Warning {
+		kind = "warning"
+	}
+	data := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
+	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+	at := ""
+	if place := v.Place(d.At); place != "" {
+		f := strings.Split(place, ":")
+		if n := len(f); n >= 3 {
+			at = fmt.Sprintf("file=%s,line=%s,col=%s,", property.Replace(strings.Join(f[:n-2], ":")), f[n-2], f[n-1])
+		}
+	}
+	text := d.What
+	if d.Mend != "" {
+		text += "\n" + d.Mend
+	}
+	v.Notef("::%s %stitle=%s::%s\n", kind, at, property.Replace(string(d.Code)), data.Replace(text))
 }
 
 // snippet prints the line of a range with its part underlined.
