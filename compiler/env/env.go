@@ -253,29 +253,29 @@ func Load(dir, name string, vars map[string]string) (*Environment, diag.List) {
 var schemes = []string{"unix", "tcp", "docker-container", "docker-image", "container", "image", "podman-container", "kube-pod", "ssh"}
 
 // engine reads what only a dagger runner has.
-func (out *Runner) engine(dir string, r runner, list *diag.List) {
-	if r.Engine != nil && *r.Engine != "" {
-		out.Engine = *r.Engine
-		scheme, rest, ok := strings.Cut(out.Engine, "://")
+func (r *Runner) engine(dir string, written runner, list *diag.List) {
+	if written.Engine != nil && *written.Engine != "" {
+		r.Engine = *written.Engine
+		scheme, rest, ok := strings.Cut(r.Engine, "://")
 		if !ok || rest == "" || !slices.Contains(schemes, scheme) {
-			list.Add(out.At, diag.EnvValue, "engine %q of runner %q is no address%s", out.Engine, r.Name, diag.Suggest(scheme, schemes)).
+			list.Add(r.At, diag.EnvValue, "engine %q of runner %q is no address%s", r.Engine, written.Name, diag.Suggest(scheme, schemes)).
 				Because("", "write it as unix:///run/dagger/engine.sock, tcp://host:port, docker-container://name or kube-pod://name?namespace=…; leave it out and the SDK provides one")
 		}
 	}
-	if r.Base == nil || *r.Base == hostBase {
+	if written.Base == nil || *written.Base == hostBase {
 		return
 	}
-	if path, ok := strings.CutPrefix(*r.Base, archiveScheme); ok {
-		if out.Base.Archive = path; !filepath.IsAbs(path) {
-			out.Base.Archive = filepath.Join(dir, path)
+	if path, ok := strings.CutPrefix(*written.Base, archiveScheme); ok {
+		if r.Base.Archive = path; !filepath.IsAbs(path) {
+			r.Base.Archive = filepath.Join(dir, path)
 		}
-		if _, err := os.Stat(out.Base.Archive); err != nil {
-			list.Add(out.At, diag.EnvValue, "base of runner %q: %v", r.Name, err).Because("", "write the archive with `docker save`, `skopeo copy` or `mlc build`")
+		if _, err := os.Stat(r.Base.Archive); err != nil {
+			list.Add(r.At, diag.EnvValue, "base of runner %q: %v", written.Name, err).Because("", "write the archive with `docker save`, `skopeo copy` or `mlc build`")
 		}
 		return
 	}
-	if out.Base.Image = *r.Base; out.Base.Image == "" {
-		list.Add(out.At, diag.EnvValue, "runner %q has an empty base", r.Name).Because("", `write base = "host", an image, or "oci-archive:PATH"`)
+	if r.Base.Image = *written.Base; r.Base.Image == "" {
+		list.Add(r.At, diag.EnvValue, "runner %q has an empty base", written.Name).Because("", `write base = "host", an image, or "oci-archive:PATH"`)
 	}
 }
 

@@ -35,6 +35,10 @@ type Server struct {
 	args []string
 	user *syscall.Credential
 	cmd  *exec.Cmd
+	// crash is the signal that ends it at once, its children too; ended is closed
+	// when it is gone.
+	crash syscall.Signal
+	ended chan struct{}
 }
 
 // program finds a program on the path or in other places.
@@ -109,7 +113,8 @@ func Postgres() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, Addr: fmt.Sprintf("127.0.0.1:%d", port), URL: fmt.Sprintf("postgres://mlc@127.0.0.1:%d/postgres?sslmode=disable", port)}
+	// An immediate shutdown: killed, the server would leave its sessions to answer on.
+	s := &Server{dir: dir, crash: syscall.SIGQUIT, Addr: fmt.Sprintf("127.0.0.1:%d", port), URL: fmt.Sprintf("postgres://mlc@127.0.0.1:%d/postgres?sslmode=disable", port)}
 	if os.Getuid() == 0 { // which PostgreSQL refuses to be
 		s.user = &syscall.Credential{Uid: 65534, Gid: 65534}
 		if err := os.Chown(dir, 65534, 65534); err != nil {
@@ -189,17 +194,21 @@ func (s *Server) Start() error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- s.cmd.Wait() }()
+	ended := make(chan struct{})
+	s.ended = ended
+	go func(cmd *exec.Cmd) {
+		_ = cmd.Wait()
+		close(ended)
+	}(s.cmd)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	limit := time.NewTimer(30 * time.Second)
 	defer limit.Stop()
 	for {
 		select {
-		case err := <-ended:
+		case <-ended:
 			text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			return fmt.Errorf("%s ended: %v: %s", s.args[0], err, strings.TrimSpace(string(text)))
+			return fmt.Errorf("%s ended: %s: %s", s.args[0], s.cmd.ProcessState, strings.TrimSpace(string(text)))
 		case <-limit.C:
 			return fmt.Errorf("%s does not answer at %s", s.args[0], s.Addr)
 		case <-tick.C:
@@ -214,14 +223,12 @@ func (s *Server) Start() error {
 
 // Stop ends the server at once, as a crash would.
 func (s *Server) Stop() {
-	_ = s.cmd.Process.Kill()
-	for { // until its port is free again
-		c, err := net.DialTimeout("tcp", s.Addr, time.Second)
-		if err != nil {
-			return
-		}
-		c.Close()
+	if s.crash != 0 {
+		_ = s.cmd.Process.Signal(s.crash)
+	} else {
+		_ = s.cmd.Process.Kill()
 	}
+	<-s.ended
 }
 
 // Close ends the server and removes its data.
