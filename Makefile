@@ -1,5 +1,6 @@
 # Every target gets what it needs: Go modules by go, ONNX Runtime by mlc doctor.
 GO      ?= go
+GOTESTSUM = gotest.tools/gotestsum@v1.13.0
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: build demo test lint bench quality update runtime-library
@@ -18,9 +19,10 @@ demo: runtime-library
 	bin/mlc -C examples/flights show late@staging
 	bin/mlc -C examples/flights predict late@staging --input examples/flights/data/new_flights.csv
 
+# The summary tells what was skipped, and why.
 test: runtime-library
 	$(GO) vet ./...
-	$(GO) test ./...
+	$(GO) run $(GOTESTSUM) --format pkgname --format-hide-empty-pkg -- ./...
 
 # Golden files: write what the tests would compare with.
 update: runtime-library

@@ -23,11 +23,17 @@ import (
 )
 
 func main() {
+	if n := len(os.Args); n > 2 && os.Args[1] == "stage" {
+		run.Must(stage(os.Args[n-1]))
+		return
+	}
 	dir, err := os.MkdirTemp("", "mlc-bench-")
 	run.Must(err)
 	defer os.RemoveAll(dir)
 	rows := [][]string{{"what", "ours", "peer or limit", "ratio", "goal", ""}}
-	rows = append(rows, features(dir, 1000), noop(dir), overhead(dir), memory(dir, 5_000_000))
+	rows = append(rows, features(dir, 1000), noop(dir), overhead(dir))
+	rows = append(rows, engineRows(dir)...)
+	rows = append(rows, memory(dir, 5_000_000))
 	fmt.Printf("bench at %s\n\n", run.Commit())
 	run.Table(rows)
 }
@@ -95,24 +101,32 @@ func noop(tmp string) []string {
 	return []string{"no-op `apply` of examples/flights", t.Round(time.Millisecond).String(), "1 s", fmt.Sprintf("%.3f", t.Seconds()), "< 1 s", verdict(t < time.Second)}
 }
 
-// overhead compares a step through the executor with its bare process.
-func overhead(tmp string) []string {
-	store, err := artifact.Open(filepath.Join(tmp, "store"))
-	run.Must(err)
+const gateMetrics = `{"rows":{"test":1},"metrics":{"test":{"roc_auc":0.9}}}`
+
+// gateStep is a step with next to nothing to do, and its inputs.
+func gateStep(tmp string, store *artifact.Store) (plan.Step, []executor.Bound) {
 	in := filepath.Join(tmp, "scores")
 	run.Must(os.MkdirAll(in, 0o755))
-	run.Must(os.WriteFile(filepath.Join(in, "metrics.json"), []byte(`{"rows":{"test":1},"metrics":{"test":{"roc_auc":0.9}}}`), 0o644))
+	run.Must(os.WriteFile(filepath.Join(in, "metrics.json"), []byte(gateMetrics), 0o644))
 	tree, err := store.Put(context.Background(), in)
 	run.Must(err)
 	step := plan.Step{ID: "model.gate x", Op: "model.gate", Args: json.RawMessage(`{"task":"binary","gates":[{"metric":"roc_auc","min":0.5}]}`),
 		Inputs: []plan.Input{{Name: "metrics"}, {Name: "baseline"}}, Outputs: []string{"result"}, Needs: plan.Needs{CPU: 1, Memory: 1 << 28}}
+	return step, []executor.Bound{{Tree: tree}, {Tree: tree}}
+}
+
+// overhead compares a step through the executor with its bare process.
+func overhead(tmp string) []string {
+	store, err := artifact.Open(filepath.Join(tmp, "store"))
+	run.Must(err)
+	step, bound := gateStep(tmp, store)
 	ex := &local.Executor{Command: []string{run.MLC(), "stage"}, Store: store}
 	k := 0
 	whole := func() {
 		k++
 		dir := filepath.Join(tmp, "stages", strconv.Itoa(k))
 		run.Must(os.MkdirAll(dir, 0o755))
-		_, err := ex.Run(context.Background(), executor.Job{Step: &step, Dir: dir, Inputs: []executor.Bound{{Tree: tree}, {Tree: tree}}})
+		_, err := ex.Run(context.Background(), executor.Job{Step: &step, Dir: dir, Inputs: bound})
 		run.Must(err)
 	}
 	bare := func() {

@@ -20,6 +20,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -314,6 +315,30 @@ func (e *Executor) tree(ctx context.Context, s *session, d plan.Digest) (*dagger
 	}
 	s.trees[d] = dir
 	return dir, nil
+}
+
+// Probe returns the version of the engine, or an executor.Unavailable. It runs
+// nothing and closes the session.
+func (e *Executor) Probe(ctx context.Context) (string, error) {
+	s, err := e.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	version, err := s.Version(ctx)
+	return version, errors.Join(err, e.Close())
+}
+
+// SDKVersion is the version of the Dagger SDK in this program, which the engine's has to fit.
+func SDKVersion() string {
+	const sdk = "dagger.io/dagger"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == sdk {
+				return m.Version
+			}
+		}
+	}
+	return "unknown"
 }
 
 // connect returns the session, begun where there is none.

@@ -91,6 +91,25 @@ func TestWrongAddress(t *testing.T) {
 	}
 }
 
+// The session's command holds the engine's version against the least that it takes,
+// which here is one that no engine has.
+func TestEngineOfIncompatibleVersion(t *testing.T) {
+	store := newStore(t)
+	ex := open(t, env.Runner{Name: "d", Engine: engine(t)}, store)
+	t.Setenv("_EXPERIMENTAL_DAGGER_MIN_VERSION", "v99.0.0")
+	u := unavailable(t, ex, copyJob(t, store))
+	if u.Code != diag.EngineVersion || !u.Lasting || !strings.Contains(u.What, "v0.") {
+		t.Errorf("%+v", u)
+	}
+}
+
+func TestProbe(t *testing.T) {
+	version, err := open(t, env.Runner{Name: "d", Engine: engine(t)}, newStore(t)).Probe(t.Context())
+	if err != nil || !strings.HasPrefix(version, "v0.") {
+		t.Errorf("%q %v", version, err)
+	}
+}
+
 func TestSecretNotSet(t *testing.T) {
 	store := newStore(t)
 	job := copyJob(t, store)

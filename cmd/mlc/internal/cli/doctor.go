@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +12,10 @@ import (
 
 	"mlc.dev/mlc/compiler/env"
 	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/executor"
+	"mlc.dev/mlc/runtime/executor/dagger"
 	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/portable"
 	"mlc.dev/mlc/runtime/sql"
 	"mlc.dev/mlc/schema"
 	"mlc.dev/mlc/stdlib"
@@ -30,6 +34,7 @@ func (a *app) doctorCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what of this machine mlc found, and what is missing",
+		Long:  "Says what of this machine mlc found and what is missing, and whether the engines of\nthe environment's runners answer.",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if fix {
@@ -41,8 +46,12 @@ func (a *app) doctorCmd() *cobra.Command {
 				}
 				a.view.Notef("ONNX Runtime is at %s\n", lib.Path)
 			}
+			e, err := a.environment()
+			if err != nil {
+				return err
+			}
 			bad := false
-			for _, f := range diagnose(c.Context()) {
+			for _, f := range append(diagnose(c.Context()), runners(c.Context(), e)...) {
 				bad = bad || !f.OK
 				if a.json {
 					a.view.Emit("finding", f)
@@ -95,8 +104,38 @@ func diagnose(ctx context.Context) []finding {
 		f.Text = err.Error()
 	}
 	out = append(out, f)
-	r := env.Local(".").Runners[0]
-	return append(out, finding{What: "local runner", OK: true, Text: fmt.Sprintf("%d cpus, %s of memory", r.CPUs, types.FormatSize(r.Memory))})
+	return out
+}
+
+// runners says which of an environment's runners can be reached.
+func runners(ctx context.Context, e *env.Environment) []finding {
+	var out []finding
+	for _, r := range e.Runners {
+		f := finding{What: r.Kind + " runner", OK: true, Text: fmt.Sprintf("%d cpus, %s of memory", r.CPUs, types.FormatSize(r.Memory))}
+		if r.Name != r.Kind {
+			f.What += " " + r.Name
+		}
+		if r.Kind == env.DaggerKind {
+			where := r.Engine
+			if where == "" {
+				where = "the SDK's own engine"
+			}
+			f.Text += ", " + where
+			version, err := (&dagger.Executor{Runner: r, Program: &portable.Program{}}).Probe(ctx)
+			var u executor.Unavailable
+			if errors.As(err, &u) {
+				f.Mend = u.Mend
+			}
+			if f.OK = err == nil; f.OK {
+				f.Text += ": version " + version
+			} else {
+				f.Text += ": " + err.Error()
+			}
+			f.Text += ", for SDK " + dagger.SDKVersion()
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 func (a *app) versionCmd() *cobra.Command {

@@ -15,7 +15,6 @@ import (
 
 	"mlc.dev/mlc/cmd/mlc/internal/view"
 	"mlc.dev/mlc/compiler/diag"
-	"mlc.dev/mlc/compiler/env"
 	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/runtime"
 	"mlc.dev/mlc/runtime/op"
@@ -26,16 +25,9 @@ import (
 // registry opens the state of the environment; the spec need not be sound for
 // what is registered already.
 func (a *app) registry(ctx context.Context) (*runtime.System, error) {
-	vars, err := a.variables()
+	e, err := a.environment()
 	if err != nil {
 		return nil, err
-	}
-	e, list := env.Load(a.dir, a.env, vars)
-	if list.HasErrors() {
-		if e != nil {
-			a.view.Source = func(f string) []byte { return e.Files[f] }
-		}
-		return nil, list.Err()
 	}
 	s, err := runtime.Open(ctx, a.dir, e, true, a.told)
 	if err != nil {

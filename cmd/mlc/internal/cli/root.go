@@ -18,6 +18,7 @@ import (
 	"mlc.dev/mlc/cmd/mlc/internal/view"
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/env"
 	"mlc.dev/mlc/runtime"
 	"mlc.dev/mlc/runtime/oci"
 	"mlc.dev/mlc/runtime/ort"
@@ -104,6 +105,19 @@ func (a *app) variables() (map[string]string, error) {
 		out[name] = value
 	}
 	return out, nil
+}
+
+// environment reads the environment's file, without the spec.
+func (a *app) environment() (*env.Environment, error) {
+	vars, err := a.variables()
+	if err != nil {
+		return nil, err
+	}
+	e, list := env.Load(a.dir, a.env, vars)
+	if e != nil {
+		a.view.Source = func(f string) []byte { return e.Files[f] }
+	}
+	return e, list.Err()
 }
 
 // compile compiles the spec and prints what is wrong with it. The error is set
