@@ -82,7 +82,7 @@ func daggerOverhead(tmp, engine string) []string {
 			if err != nil {
 				return
 			}
-			go io.Copy(io.Discard, c)
+			go func() { _, _ = io.Copy(io.Discard, c) }()
 		}
 	}()
 	bare := func() {
