@@ -14,37 +14,10 @@ import (
 	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/table"
 )
-
-// Signature tells what a bundle's model.onnx takes and gives.
-type Signature struct {
-	Format  string    `json:"format"`
-	Model   string    `json:"model"`
-	Task    kind.Task `json:"task"`
-	Inputs  []Tensor  `json:"inputs"`
-	Outputs []Tensor  `json:"outputs"`
-	// Raw are the features that a row has to bring; those that are no tensor enter
-	// Computed only.
-	Raw []lower.Field `json:"raw"`
-	// Computed are SQL expressions over Raw, for features that no graph computes.
-	Computed []lower.Projection `json:"computed,omitempty"`
-	// NullValues are the texts that stand for a missing value in the label's source.
-	NullValues []string `json:"null_values,omitempty"`
-	// Delimiter is that source's, when it is not the usual one.
-	Delimiter string `json:"delimiter,omitempty"`
-	// NullString stands for a missing string, NaN for a missing number.
-	NullString string `json:"null_string"`
-}
-
-// Tensor is an input or output of model.onnx, of shape [N, Width].
-type Tensor struct {
-	Name  string     `json:"name"`
-	DType string     `json:"dtype"` // double, string, float
-	Width int        `json:"width"`
-	Type  types.Type `json:"type,omitempty"` // of an input, as declared
-}
 
 // Lineage tells what a bundle was made of. Everything in it follows from what the
 // step's key digests, so equal lineages mean equal bundles.
@@ -82,10 +55,10 @@ func modelPackage(ctx context.Context, s *Stage) error {
 		return err
 	}
 	s.Report["proved_rows"], s.Report["worst_difference"] = rows, worst
-	if err := os.WriteFile(s.Out("bundle", "model.onnx"), m.bytes, 0o644); err != nil {
+	if err := os.WriteFile(s.Out("bundle", bundle.ModelFile), m.bytes, 0o644); err != nil {
 		return err
 	}
-	sig := Signature{Format: "mlc.signature.v1", Model: a.Name, Task: meta.Task, Raw: a.Raw, Computed: a.Computed, NullValues: a.Nulls, Delimiter: a.Delimiter, NullString: types.NullString}
+	sig := bundle.Signature{Format: bundle.SignatureFormat, Model: a.Name, Task: meta.Task, Raw: a.Raw, Computed: a.Computed, NullValues: a.Nulls, Delimiter: a.Delimiter, NullString: types.NullString}
 	declared := map[string]types.Type{}
 	for _, r := range t.Raw {
 		declared[r.Name] = r.Type
@@ -114,7 +87,7 @@ func modelPackage(ctx context.Context, s *Stage) error {
 			}
 		}
 	}
-	for name, v := range map[string]any{"signature.json": sig, "lineage.json": lin, "metrics.json": metrics, "profile.json": profiles, "transform.json": t, "dataset.json": meta} {
+	for name, v := range map[string]any{bundle.SignatureFile: sig, "lineage.json": lin, "metrics.json": metrics, "profile.json": profiles, "transform.json": t, "dataset.json": meta} {
 		if err := s.writeJSON(s.Out("bundle", name), v); err != nil {
 			return err
 		}
@@ -126,14 +99,14 @@ func modelPackage(ctx context.Context, s *Stage) error {
 	return os.WriteFile(s.Out("bundle", "card.md"), []byte(card), 0o644)
 }
 
-func tensors(infos []ort.Info, declared map[string]types.Type) []Tensor {
-	out := make([]Tensor, len(infos))
+func tensors(infos []ort.Info, declared map[string]types.Type) []bundle.Tensor {
+	out := make([]bundle.Tensor, len(infos))
 	for i, in := range infos {
 		w := 1
 		if len(in.Shape) == 2 && in.Shape[1] > 0 {
 			w = int(in.Shape[1])
 		}
-		out[i] = Tensor{Name: in.Name, DType: in.Type, Width: w, Type: declared[in.Name]}
+		out[i] = bundle.Tensor{Name: in.Name, DType: in.Type, Width: w, Type: declared[in.Name]}
 	}
 	return out
 }
@@ -191,7 +164,7 @@ func prove(ctx context.Context, s *Stage, meta Meta, t Transform, m *fusedModel)
 }
 
 // card is the model card, in Markdown.
-func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig Signature) (string, error) {
+func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Signature) (string, error) {
 	ours, err := readJSON[Scores](s.In("metrics", "metrics.json"))
 	if err != nil {
 		return "", err

@@ -20,14 +20,14 @@ import (
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/sql"
 	"mlc.dev/mlc/runtime/table"
 )
 
 // PredictOptions ask for predictions of a file's rows.
 type PredictOptions struct {
-	Model     []byte // model.onnx
-	Signature Signature
+	*bundle.Bundle
 	Input     string
 	Output    string   // "" or "-": CSV on Stdout
 	Keep      []string // columns of the input to copy
@@ -205,7 +205,7 @@ func (o PredictOptions) sound() error {
 	return nil
 }
 
-func nullValues(s Signature) []string {
+func nullValues(s bundle.Signature) []string {
 	if len(s.NullValues) == 0 {
 		return []string{""}
 	}

@@ -2,11 +2,9 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/runtime"
+	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/op"
 	"mlc.dev/mlc/runtime/state"
 	"mlc.dev/mlc/stdlib"
@@ -369,7 +368,7 @@ func (a *app) predictCmd() *cobra.Command {
 				return errors.New("name a model of the registry, or a bundle's folder with --bundle")
 			}
 			who := folder
-			read := func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(folder, name)) }
+			files := bundle.Dir(folder)
 			var v state.Version
 			if folder == "" {
 				s, err := a.registry(c.Context())
@@ -384,26 +383,19 @@ func (a *app) predictCmd() *cobra.Command {
 					return gone(v, err)
 				}
 				who = fmt.Sprintf("%s version %d", v.Model, v.Version)
-				read = func(name string) ([]byte, error) {
+				files = func(name string) (string, error) {
 					path, err := s.Store.Path(c.Context(), v.Bundle, name)
 					if err != nil {
-						return nil, gone(v, err)
+						return "", gone(v, err)
 					}
-					return os.ReadFile(path)
+					return path, nil
 				}
 			}
-			var err error
-			o := op.PredictOptions{Input: in, Output: out, Keep: keep, Stdout: os.Stdout}
-			if o.Model, err = read("model.onnx"); err != nil {
-				return err
-			}
-			sig, err := read("signature.json")
+			b, err := bundle.Open(files)
 			if err != nil {
 				return err
 			}
-			if err := json.Unmarshal(sig, &o.Signature); err != nil {
-				return err
-			}
+			o := op.PredictOptions{Bundle: b, Input: in, Output: out, Keep: keep, Stdout: os.Stdout}
 			o.Source, _ = stdlib.Kinds().Sources.Get("file")
 			o.Progress = func(done, total int64) { a.view.Live(fmt.Sprintf("%d/%d rows", done, total)) }
 			o.Delimiter = delimiter
