@@ -12,8 +12,9 @@ import (
 	"mlc.dev/mlc/compiler/diag"
 )
 
-// Tensor is a dense tensor in row-major order. Data is one of []float64,
-// []float32, []int64, []bool and []string.
+// Tensor is a dense tensor in row-major order; a scalar has no dimensions. Data is
+// one of []float64, []float32, []Float16, []BFloat16, []int8 to []int64, []uint8 to
+// []uint64, []bool and []string.
 type Tensor struct {
 	Shape []int64
 	Data  any
@@ -26,8 +27,10 @@ func Column[T float64 | float32 | int64 | bool | string](data []T) Tensor {
 
 // Info names an input or output of a model. A dimension of -1 is variable.
 type Info struct {
-	Name  string  `json:"name"`
-	Type  string  `json:"type"` // double, float, int64, bool, string, or ONNX Runtime's name for another
+	Name string `json:"name"`
+	// Type is double, float, float16, bfloat16, int8 … uint64, bool or string for a
+	// tensor; else seq, map or optional.
+	Type  string  `json:"type"`
 	Shape []int64 `json:"shape"`
 }
 
