@@ -3,8 +3,8 @@
 package ort
 
 import (
+	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 
 	onnxruntime "github.com/yalue/onnxruntime_go"
@@ -34,10 +34,39 @@ type Info struct {
 	Shape []int64 `json:"shape"`
 }
 
+// tensor reports whether a value is a tensor.
+func (i Info) tensor() bool {
+	switch i.Type {
+	case seqType, mapType, optionalType:
+		return false
+	}
+	return true
+}
+
+// half reports whether a tensor's numbers have 16 bits.
+func (i Info) half() bool { return i.Type == "float16" || i.Type == "bfloat16" }
+
+// Types of values that are no tensors.
+const (
+	seqType      = "seq"
+	mapType      = "map"
+	optionalType = "optional"
+)
+
 // Session is a loaded model. It is safe for concurrent use.
 type Session struct {
 	inputs, outputs []Info
 	session         *onnxruntime.DynamicAdvancedSession
+	adapted         map[int]adaption
+	slots           slots
+}
+
+// Options say how a model runs.
+type Options struct {
+	// Threads is how many one call uses; 0: one.
+	Threads int
+	// Providers come before the CPU: cuda, tensorrt.
+	Providers []string
 }
 
 var initialize = sync.OnceValue(func() error {
@@ -63,7 +92,10 @@ func LibraryVersion() (string, error) {
 
 // Open loads a model from its bytes, to run on one thread a call: callers bring
 // their own parallelism, and results do not depend on it.
-func Open(model []byte) (*Session, error) {
+func Open(model []byte) (*Session, error) { return OpenWith(model, Options{}) }
+
+// OpenWith loads a model from its bytes.
+func OpenWith(model []byte, o Options) (*Session, error) {
 	if err := initialize(); err != nil {
 		return nil, err
 	}
@@ -73,12 +105,18 @@ func Open(model []byte) (*Session, error) {
 	}
 	defer opts.Destroy()
 	for _, set := range []func() error{
-		func() error { return opts.SetIntraOpNumThreads(1) },
+		func() error { return opts.SetIntraOpNumThreads(max(o.Threads, 1)) },
 		func() error { return opts.SetInterOpNumThreads(1) },
 		func() error { return opts.SetCpuMemArena(false) }, // its lock stops sessions from scaling
+		func() error { return opts.AddSessionConfigEntry("session.intra_op.allow_spinning", "0") },
 	} {
 		if err := set(); err != nil {
 			return nil, err
+		}
+	}
+	for _, p := range o.Providers {
+		if err := provider(opts, p); err != nil {
+			return nil, fmt.Errorf("provider %s: %w", p, err)
 		}
 	}
 	in, out, err := onnxruntime.GetInputOutputInfoWithONNXData(model)
@@ -86,20 +124,72 @@ func Open(model []byte) (*Session, error) {
 		return nil, fmt.Errorf("ONNX Runtime does not accept the model: %w", err)
 	}
 	s := &Session{inputs: infos(in), outputs: infos(out)}
-	s.session, err = onnxruntime.NewDynamicAdvancedSessionWithONNXData(model, names(s.inputs), names(s.outputs), opts)
+	s.slots.inputs = s.inputs
+	taken, given := names(s.inputs), names(s.outputs)
+	var renamed map[int]string
+	if model, renamed, s.adapted, err = adapt(model, s.inputs, s.outputs); err != nil {
+		return nil, err
+	}
+	for i, name := range renamed {
+		if len(s.inputs) == 0 {
+			taken = []string{name}
+			continue
+		}
+		taken[i] = name
+	}
+	for i, a := range s.adapted {
+		given[i] = a.name
+	}
+	s.session, err = onnxruntime.NewDynamicAdvancedSessionWithONNXData(model, taken, given, opts)
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime does not accept the model: %w", err)
 	}
 	return s, nil
 }
 
+func provider(opts *onnxruntime.SessionOptions, name string) error {
+	switch name {
+	case "cuda":
+		o, err := onnxruntime.NewCUDAProviderOptions()
+		if err != nil {
+			return err
+		}
+		defer o.Destroy()
+		return opts.AppendExecutionProviderCUDA(o)
+	case "tensorrt":
+		o, err := onnxruntime.NewTensorRTProviderOptions()
+		if err != nil {
+			return err
+		}
+		defer o.Destroy()
+		return opts.AppendExecutionProviderTensorRT(o)
+	}
+	return errors.New("there are cuda and tensorrt")
+}
+
+// tensorTypes are the element types of tensors by ONNX Runtime's number.
+var tensorTypes = map[onnxruntime.TensorElementDataType]string{
+	onnxruntime.TensorElementDataTypeDouble: "double", onnxruntime.TensorElementDataTypeFloat: "float",
+	onnxruntime.TensorElementDataTypeFloat16: "float16", onnxruntime.TensorElementDataTypeBFloat16: "bfloat16",
+	onnxruntime.TensorElementDataTypeInt8: "int8", onnxruntime.TensorElementDataTypeInt16: "int16",
+	onnxruntime.TensorElementDataTypeInt32: "int32", onnxruntime.TensorElementDataTypeInt64: "int64",
+	onnxruntime.TensorElementDataTypeUint8: "uint8", onnxruntime.TensorElementDataTypeUint16: "uint16",
+	onnxruntime.TensorElementDataTypeUint32: "uint32", onnxruntime.TensorElementDataTypeUint64: "uint64",
+	onnxruntime.TensorElementDataTypeBool: "bool", onnxruntime.TensorElementDataTypeString: "string",
+}
+
 func infos(in []onnxruntime.InputOutputInfo) []Info {
 	out := make([]Info, len(in))
 	for i, x := range in {
-		t := map[onnxruntime.TensorElementDataType]string{
-			onnxruntime.TensorElementDataTypeDouble: "double", onnxruntime.TensorElementDataTypeFloat: "float",
-			onnxruntime.TensorElementDataTypeInt64: "int64", onnxruntime.TensorElementDataTypeBool: "bool", onnxruntime.TensorElementDataTypeString: "string",
-		}[x.DataType]
+		t := tensorTypes[x.DataType]
+		switch x.OrtValueType {
+		case onnxruntime.ONNXTypeSequence:
+			t = seqType
+		case onnxruntime.ONNXTypeMap:
+			t = mapType
+		case onnxruntime.ONNXTypeOptional:
+			t = optionalType
+		}
 		if t == "" {
 			t = x.DataType.String()
 		}
@@ -121,100 +211,3 @@ func (s *Session) Inputs() []Info { return s.inputs }
 
 // Outputs returns the model's outputs in the order that Run gives them.
 func (s *Session) Outputs() []Info { return s.outputs }
-
-// Close frees the model.
-func (s *Session) Close() error { return s.session.Destroy() }
-
-// Run executes the model. Inputs are in the order of Inputs, outputs in that of
-// Outputs and owned by the caller. No dimension may be 0.
-func (s *Session) Run(inputs []Tensor) ([]Tensor, error) {
-	var pin runtime.Pinner
-	defer pin.Unpin()
-	in := make([]onnxruntime.Value, len(inputs))
-	defer func() {
-		for _, v := range in {
-			if v != nil {
-				v.Destroy()
-			}
-		}
-	}()
-	for i, t := range inputs {
-		v, err := value(t, &pin)
-		if err != nil {
-			return nil, fmt.Errorf("input %d: %w", i, err)
-		}
-		in[i] = v
-	}
-	out := make([]onnxruntime.Value, len(s.outputs))
-	if err := s.session.Run(in, out); err != nil {
-		return nil, err
-	}
-	res := make([]Tensor, len(out))
-	var err error
-	for i, v := range out {
-		if res[i], err = read(v); err != nil {
-			err = fmt.Errorf("output %q: %w", s.outputs[i].Name, err)
-		}
-		v.Destroy()
-	}
-	return res, err
-}
-
-func value(t Tensor, pin *runtime.Pinner) (onnxruntime.Value, error) {
-	shape := onnxruntime.NewShape(t.Shape...)
-	switch d := t.Data.(type) {
-	case []float64:
-		return pinned(shape, d, pin)
-	case []float32:
-		return pinned(shape, d, pin)
-	case []int64:
-		return pinned(shape, d, pin)
-	case []bool:
-		return pinned(shape, d, pin)
-	case []string:
-		v, err := onnxruntime.NewStringTensor(shape)
-		if err != nil {
-			return nil, err
-		}
-		if err := v.SetContents(d); err != nil {
-			v.Destroy()
-			return nil, err
-		}
-		return v, nil
-	}
-	return nil, fmt.Errorf("tensors of %T are not supported", t.Data)
-}
-
-func pinned[T onnxruntime.TensorData](shape onnxruntime.Shape, d []T, pin *runtime.Pinner) (onnxruntime.Value, error) {
-	if len(d) > 0 {
-		pin.Pin(&d[0])
-	}
-	v, err := onnxruntime.NewTensor(shape, d)
-	if err != nil {
-		return nil, err
-	}
-	return v, nil
-}
-
-func read(v onnxruntime.Value) (Tensor, error) {
-	t := Tensor{Shape: append([]int64(nil), v.GetShape()...)}
-	switch v := v.(type) {
-	case *onnxruntime.Tensor[float64]:
-		t.Data = append([]float64(nil), v.GetData()...)
-	case *onnxruntime.Tensor[float32]:
-		t.Data = append([]float32(nil), v.GetData()...)
-	case *onnxruntime.Tensor[int64]:
-		t.Data = append([]int64(nil), v.GetData()...)
-	case *onnxruntime.Tensor[bool]:
-		t.Data = append([]bool(nil), v.GetData()...)
-	case *onnxruntime.StringTensor:
-		s, err := v.GetContents()
-		if err != nil {
-			return t, err
-		}
-		t.Data = s
-	default:
-		return t, fmt.Errorf("outputs of type %T are not supported", v)
-	}
-	return t, nil
-}
