@@ -1,0 +1,557 @@
+// Package infer runs one model for many callers: it puts rows of several calls
+// together, bounds what waits, and ends what nobody waits for any more.
+//
+// There is no polling and no delay of its own: a worker that is free takes what
+// waits, up to the most rows of a batch; while all are at work, what arrives
+// gathers. Only a declared delay makes a worker wait for more.
+package infer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/serve/api"
+)
+
+// Options say how a model runs.
+type Options struct {
+	// MaxRows is the most rows of a batch; at most 1: calls are not put together,
+	// which is right for models whose rows are not independent.
+	MaxRows int
+	// MaxDelay is how long a worker waits for a batch to fill; 0: not at all.
+	MaxDelay time.Duration
+	// Queue is the most rows that wait; more are refused.
+	Queue int
+	// Workers is how many runs there are at once; 0: one a core.
+	Workers int
+	// Gate bounds the runs of several models together; nil: no bound.
+	Gate Gate
+	ort.Options
+	// OnRun is told of each run; it has to be quick.
+	OnRun func(rows int, calls int, compute time.Duration)
+}
+
+// Gate is a number of runs at once.
+type Gate chan struct{}
+
+// NewGate makes a Gate for n runs at once.
+func NewGate(n int) Gate { return make(Gate, max(n, 1)) }
+
+// chunk is the most rows of a run: more are no faster, and others would wait.
+const chunk = 1024
+
+// Model is a loaded model. It is safe for concurrent use.
+type Model struct {
+	session *ort.Session
+	o       Options
+	batch   bool // calls may be put together
+
+	mu      sync.Mutex
+	wake    *sync.Cond
+	queue   []*call // in the order of arrival
+	rows    int     // in queue
+	closed  bool
+	timer   *time.Timer // wakes a worker when the oldest has waited MaxDelay
+	perRow  float64     // seconds a row takes, smoothed
+	stats   api.Stats
+	workers sync.WaitGroup
+}
+
+// call is one request in the queue.
+type call struct {
+	ctx     context.Context
+	in      []ort.Value
+	rows    int
+	bucket  string
+	arrived time.Time
+	done    chan result // of one
+}
+
+type result struct {
+	out     []ort.Value
+	queue   time.Duration
+	compute time.Duration
+	err     error
+}
+
+// Timing tells where a call's time went.
+type Timing struct{ Queue, Compute time.Duration }
+
+// Load loads a model and runs it once, so that the first caller does not pay for
+// what is made at the first run.
+func Load(model []byte, o Options) (*Model, error) {
+	s, err := ort.OpenWith(model, o.Options)
+	if err != nil {
+		return nil, err
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Queue <= 0 {
+		o.Queue = 1024
+	}
+	m := &Model{session: s, o: o}
+	m.wake = sync.NewCond(&m.mu)
+	m.stats.Batches = map[int]api.Stat{}
+	m.batch = o.MaxRows > 1 && columns(s.Inputs()) && columns(s.Outputs())
+	if err := m.warm(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	for range o.Workers {
+		m.workers.Go(m.work)
+	}
+	return m, nil
+}
+
+// columns reports whether all values are tensors with a row in each place of
+// their first dimension.
+func columns(infos []ort.Info) bool {
+	for _, i := range infos {
+		if i.Type == "seq" || i.Type == "map" || i.Type == "optional" || len(i.Shape) == 0 || i.Shape[0] != -1 {
+			return false
+		}
+	}
+	return len(infos) > 0
+}
+
+// warm runs batches of made-up rows: of the least and the greatest size where calls
+// are put together, which proves that rows come out as they go in; else once, and a
+// model that refuses made-up values is served all the same.
+func (m *Model) warm() error {
+	sizes := []int{1}
+	if m.batch {
+		sizes = []int{1, min(m.o.MaxRows, chunk)}
+	}
+	for _, n := range sizes {
+		in, ok := madeUp(m.session.Inputs(), int64(n))
+		if !ok {
+			return nil
+		}
+		out, err := m.session.RunValues(context.Background(), in)
+		if err != nil || !m.batch {
+			m.batch = false
+			return nil
+		}
+		for i, v := range out {
+			if t, ok := v.(ort.Tensor); !ok || len(t.Shape) == 0 || t.Shape[0] != int64(n) {
+				return fmt.Errorf("output %q does not have a row for each row that goes in, so calls cannot be put together: set batching.max_rows to 1", m.session.Outputs()[i].Name)
+			}
+		}
+	}
+	return nil
+}
+
+// madeUp are values of the declared types; n stands for what is variable in the
+// first dimension, 1 elsewhere. It fails for what is no tensor and for large ones.
+func madeUp(infos []ort.Info, n int64) ([]ort.Value, bool) {
+	out := make([]ort.Value, len(infos))
+	for i, info := range infos {
+		size := int64(1)
+		shape := make([]int64, len(info.Shape))
+		for k, d := range info.Shape {
+			if d < 0 {
+				if d = 1; k == 0 {
+					d = n
+				}
+			}
+			shape[k] = d
+			if size *= d; size > 1<<24 {
+				return nil, false
+			}
+		}
+		t, ok := ort.Zeros(info.Type, shape, int(size))
+		if !ok {
+			return nil, false
+		}
+		out[i] = t
+	}
+	return out, true
+}
+
+// Inputs are the model's, in the order that Infer takes them.
+func (m *Model) Inputs() []ort.Info { return m.session.Inputs() }
+
+// Outputs are the model's, in the order that Infer gives them.
+func (m *Model) Outputs() []ort.Info { return m.session.Outputs() }
+
+// Limits are how calls are put together.
+func (m *Model) Limits() api.Limits {
+	if !m.batch {
+		return api.Limits{}
+	}
+	return api.Limits{MaxRows: m.o.MaxRows, MaxDelay: m.o.MaxDelay}
+}
+
+// Stats are counted since Load.
+func (m *Model) Stats() api.Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stats
+	s.Batches = make(map[int]api.Stat, len(m.stats.Batches))
+	for k, v := range m.stats.Batches {
+		s.Batches[k] = v
+	}
+	return s
+}
+
+// Waiting is the number of rows in the queue.
+func (m *Model) Waiting() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rows
+}
+
+// Close lets what was accepted come to its end, then frees the model.
+func (m *Model) Close() error {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return nil
+	}
+	m.closed = true
+	m.mu.Unlock()
+	m.wake.Broadcast()
+	m.workers.Wait()
+	return m.session.Close()
+}
+
+// Infer runs a call. rows is the size of the inputs' first dimension, which all of
+// them have, or 0 where they have none in common. After ctx is done Infer returns
+// at once; a run ends when nobody waits for it any more. Errors are *api.Error.
+func (m *Model) Infer(ctx context.Context, in []ort.Value, rows int) ([]ort.Value, Timing, error) {
+	start := time.Now()
+	var out []ort.Value
+	var t Timing
+	var err error
+	if m.batch && rows > chunk {
+		out, t, err = m.chunks(ctx, in, rows)
+	} else {
+		out, t, err = m.one(ctx, in, rows)
+	}
+	took := time.Since(start)
+	m.mu.Lock()
+	if err == nil {
+		m.stats.Success.Count++
+		m.stats.Success.Total += took
+		m.stats.LastInference = start
+	} else {
+		m.stats.Failure.Count++
+		m.stats.Failure.Total += took
+	}
+	m.mu.Unlock()
+	if err != nil {
+		return nil, t, api.From(err)
+	}
+	return out, t, nil
+}
+
+// chunks runs a large call in parts, as many at once as there are workers.
+func (m *Model) chunks(ctx context.Context, in []ort.Value, rows int) ([]ort.Value, Timing, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	n := (rows + chunk - 1) / chunk
+	parts := make([][]ort.Value, n)
+	times := make([]Timing, n)
+	next := make(chan int, n)
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	var wg sync.WaitGroup
+	for range min(n, m.o.Workers) {
+		wg.Go(func() {
+			for i := range next {
+				from, to := i*chunk, min((i+1)*chunk, rows)
+				part := make([]ort.Value, len(in))
+				for k, v := range in {
+					part[k] = ort.Rows(v.(ort.Tensor), from, to)
+				}
+				var err error
+				if parts[i], times[i], err = m.one(ctx, part, to-from); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return nil, Timing{}, err
+	}
+	var t Timing
+	for _, x := range times {
+		t.Queue += x.Queue
+		t.Compute += x.Compute
+	}
+	out := make([]ort.Value, len(parts[0]))
+	for k := range out {
+		vs := make([]ort.Tensor, n)
+		for i := range parts {
+			vs[i] = parts[i][k].(ort.Tensor)
+		}
+		var err error
+		if out[k], err = ort.Concat(vs); err != nil {
+			return nil, t, err
+		}
+	}
+	return out, t, nil
+}
+
+func (m *Model) one(ctx context.Context, in []ort.Value, rows int) ([]ort.Value, Timing, error) {
+	c := &call{ctx: ctx, in: in, rows: max(rows, 1), arrived: time.Now(), done: make(chan result, 1)}
+	if m.batch && rows > 0 {
+		c.bucket = bucket(in)
+	}
+	if err := m.enqueue(c); err != nil {
+		return nil, Timing{}, err
+	}
+	select {
+	case r := <-c.done:
+		return r.out, Timing{r.queue, r.compute}, r.err
+	case <-ctx.Done():
+		m.leave(c)
+		return nil, Timing{Queue: time.Since(c.arrived)}, ctx.Err()
+	}
+}
+
+// bucket names the form of a call's values: calls of one bucket can be put
+// together. Models with columns [N,1] have one bucket only.
+func bucket(in []ort.Value) string {
+	plain := true
+	for _, v := range in {
+		t, ok := v.(ort.Tensor)
+		if !ok {
+			return ""
+		}
+		plain = plain && len(t.Shape) == 2 && t.Shape[1] == 1
+	}
+	if plain {
+		return "1"
+	}
+	b := make([]byte, 0, 64)
+	for _, v := range in {
+		for _, d := range v.(ort.Tensor).Shape[1:] {
+			b = fmt.Appendf(b, "%d,", d)
+		}
+		b = append(b, ';')
+	}
+	return string(b)
+}
+
+// enqueue accepts a call or refuses it: when the queue is full, or when it could
+// not be answered in time, so that what is accepted is answered.
+func (m *Model) enqueue(c *call) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return api.Errorf(api.Unavailable, "the model is being unloaded")
+	}
+	if m.rows > 0 {
+		wait := time.Duration(float64(m.rows) * m.perRow / float64(m.o.Workers) * float64(time.Second))
+		if m.rows+c.rows > m.o.Queue {
+			return &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("overloaded: %d rows are waiting", m.rows), RetryAfter: max(wait, time.Second)}
+		}
+		if by, ok := c.ctx.Deadline(); ok && c.arrived.Add(wait).After(by) {
+			return &api.Error{Kind: api.Unavailable, Text: "overloaded: the deadline would pass while waiting", RetryAfter: max(wait, time.Second)}
+		}
+	}
+	m.queue = append(m.queue, c)
+	m.rows += c.rows
+	m.wake.Signal()
+	return nil
+}
+
+// leave takes a call whose caller is gone out of the queue.
+func (m *Model) leave(c *call) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, q := range m.queue {
+		if q == c {
+			m.queue = append(m.queue[:i], m.queue[i+1:]...)
+			m.rows -= c.rows
+			return
+		}
+	}
+}
+
+// work is a worker: it takes batches until the model is closed and nothing waits.
+func (m *Model) work() {
+	for {
+		batch := m.take()
+		if batch == nil {
+			return
+		}
+		if m.o.Gate != nil {
+			m.o.Gate <- struct{}{}
+		}
+		m.run(batch)
+		if m.o.Gate != nil {
+			<-m.o.Gate
+		}
+	}
+}
+
+// take waits for a batch: the oldest call, and those of its bucket that fit.
+func (m *Model) take() []*call {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for {
+		for len(m.queue) == 0 && !m.closed {
+			m.wake.Wait()
+		}
+		if len(m.queue) == 0 {
+			return nil
+		}
+		first := m.queue[0]
+		most := min(m.o.MaxRows, chunk)
+		n, rows := 1, first.rows
+		if first.bucket != "" {
+			for _, c := range m.queue[1:] {
+				if c.bucket == first.bucket && rows+c.rows <= most {
+					rows += c.rows
+					n++
+				}
+			}
+		}
+		if wait := m.o.MaxDelay - time.Since(first.arrived); m.o.MaxDelay > 0 && wait > 0 && first.bucket != "" && rows < most && !m.closed {
+			if m.timer == nil {
+				m.timer = time.AfterFunc(wait, m.wake.Broadcast)
+			} else {
+				m.timer.Reset(wait)
+			}
+			m.wake.Wait()
+			continue
+		}
+		batch := make([]*call, 0, n)
+		rows = 0
+		kept := m.queue[:0]
+		for _, c := range m.queue {
+			if len(batch) == 0 || first.bucket != "" && c.bucket == first.bucket && rows+c.rows <= most {
+				batch = append(batch, c)
+				rows += c.rows
+				continue
+			}
+			kept = append(kept, c)
+		}
+		clear(m.queue[len(kept):])
+		m.queue = kept
+		m.rows -= rows
+		if len(m.queue) > 0 {
+			m.wake.Signal() // another worker may take what is left
+		}
+		return batch
+	}
+}
+
+// run runs a batch and gives each call its rows.
+func (m *Model) run(batch []*call) {
+	started := time.Now()
+	in, rows := batch[0].in, batch[0].rows
+	var err error
+	if len(batch) > 1 {
+		in, rows, err = together(batch)
+	}
+	ctx, free := anyone(batch)
+	var out []ort.Value
+	if err == nil {
+		out, err = m.session.RunValues(ctx, in)
+	}
+	gone := ctx.Err() != nil
+	free()
+	if err != nil && !gone && len(batch) > 1 {
+		for _, c := range batch { // one bad call must not fail the others
+			m.run([]*call{c})
+		}
+		return
+	}
+	compute := time.Since(started)
+	at := int64(0)
+	for _, c := range batch {
+		r := result{out: out, queue: started.Sub(c.arrived), compute: compute, err: err}
+		if err == nil && len(batch) > 1 {
+			r.out = make([]ort.Value, len(out))
+			for k, v := range out {
+				r.out[k] = ort.Rows(v.(ort.Tensor), int(at), int(at)+c.rows)
+			}
+			at += int64(c.rows)
+		}
+		c.done <- r
+	}
+	m.mu.Lock()
+	m.stats.Executions++
+	if err == nil {
+		m.stats.Inferences += uint64(rows)
+		const weight = 0.1
+		if per := compute.Seconds() / float64(rows); m.perRow == 0 {
+			m.perRow = per
+		} else {
+			m.perRow += weight * (per - m.perRow)
+		}
+		b := m.stats.Batches[rows]
+		b.Count++
+		b.Total += compute
+		m.stats.Batches[rows] = b
+	}
+	for _, c := range batch {
+		m.stats.Queue.Count++
+		m.stats.Queue.Total += started.Sub(c.arrived)
+	}
+	m.stats.Compute.Count++
+	m.stats.Compute.Total += compute
+	m.mu.Unlock()
+	if m.o.OnRun != nil {
+		m.o.OnRun(rows, len(batch), compute)
+	}
+}
+
+// together joins the rows of several calls.
+func together(batch []*call) ([]ort.Value, int, error) {
+	in := make([]ort.Value, len(batch[0].in))
+	parts := make([]ort.Tensor, len(batch))
+	for k := range in {
+		for i, c := range batch {
+			parts[i] = c.in[k].(ort.Tensor)
+		}
+		t, err := ort.Concat(parts)
+		if err != nil {
+			return nil, 0, err
+		}
+		in[k] = t
+	}
+	rows := 0
+	for _, c := range batch {
+		rows += c.rows
+	}
+	return in, rows, nil
+}
+
+// anyone is a context that is done when the contexts of all calls are.
+func anyone(batch []*call) (context.Context, func()) {
+	if len(batch) == 1 {
+		return batch[0].ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var mu sync.Mutex
+	left := len(batch)
+	stops := make([]func() bool, len(batch))
+	for i, c := range batch {
+		stops[i] = context.AfterFunc(c.ctx, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if left--; left == 0 {
+				cancel()
+			}
+		})
+	}
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
+	}
+}

@@ -1,0 +1,271 @@
+package infer_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"mlc.dev/mlc/compiler/onnx"
+	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/infer"
+)
+
+// double gives 2x of x [N,1].
+func double() []byte {
+	g := onnx.New("double")
+	x := g.Input("x", onnx.Double, -1, 1)
+	g.Output("y", g.Op("Add", x, x), onnx.Double, -1, 1)
+	return g.Marshal()
+}
+
+// pick gives the x-th of three numbers; other x are an error.
+func pick() []byte {
+	g := onnx.New("pick")
+	x := g.Input("x", onnx.Int64, -1, 1)
+	g.Output("y", g.OpA("Gather", onnx.Attrs{"axis": 0}, g.Const([]int64{10, 20, 30}, 3), x), onnx.Int64, -1, 1)
+	return g.Marshal()
+}
+
+// slow takes about a millisecond for a row: nodes between which a run can end.
+func slow() []byte {
+	g := onnx.New("slow")
+	y := g.Op("MatMul", g.Input("x", onnx.Float, -1, 1), g.Const(make([]float32, 256), 1, 256))
+	w := g.Const(make([]float32, 256*256), 256, 256)
+	for range 400 {
+		y = g.Op("MatMul", y, w)
+		w = g.Op("Tanh", w)
+	}
+	g.Output("y", g.OpA("ReduceSum", onnx.Attrs{"keepdims": 1}, y, g.Const([]int64{1}, 1)), onnx.Float, -1, 1)
+	return g.Marshal()
+}
+
+func load(t *testing.T, model []byte, o infer.Options) *infer.Model {
+	t.Helper()
+	m, err := infer.Load(model, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// ask infers rows of x and returns y.
+func ask[T any](ctx context.Context, m *infer.Model, x ...T) ([]T, error) {
+	out, _, err := m.Infer(ctx, []ort.Value{ort.Tensor{Shape: []int64{int64(len(x)), 1}, Data: x}}, len(x))
+	if err != nil {
+		return nil, err
+	}
+	return out[0].(ort.Tensor).Data.([]T), nil
+}
+
+func kindOf(err error) api.Kind {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return e.Kind
+	}
+	return 0
+}
+
+// Every caller gets its own rows back, whatever was put together.
+func TestCallersGetTheirOwnRows(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		o := infer.Options{MaxRows: rapid.IntRange(1, 16).Draw(rt, "max"), Workers: rapid.IntRange(1, 3).Draw(rt, "workers"), Queue: 1 << 20}
+		if rapid.Bool().Draw(rt, "delay") {
+			o.MaxDelay = time.Millisecond
+		}
+		sizes := rapid.SliceOfN(rapid.IntRange(1, 2500), 1, 12).Draw(rt, "sizes")
+		m, err := infer.Load(double(), o)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for k, n := range sizes {
+			wg.Go(func() {
+				x := make([]float64, n)
+				for i := range x {
+					x[i] = float64(k*10000 + i)
+				}
+				y, err := ask(context.Background(), m, x...)
+				if err != nil || len(y) != n {
+					rt.Errorf("%d rows of %d: %v", len(y), n, err)
+					return
+				}
+				for i := range y {
+					if y[i] != 2*x[i] {
+						rt.Errorf("%v of %v", y[i], x[i])
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if s := m.Stats(); s.Success.Count != uint64(len(sizes)) || s.Failure.Count != 0 {
+			rt.Errorf("%+v", s)
+		}
+		if err := m.Close(); err != nil {
+			rt.Error(err)
+		}
+	})
+}
+
+// held is a model whose one worker is busy until free is called, after one run.
+func held(t *testing.T, model []byte, o infer.Options) (m *infer.Model, free func()) {
+	t.Helper()
+	busy, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	o.Workers = 1
+	o.OnRun = func(int, int, time.Duration) {
+		once.Do(func() {
+			close(busy)
+			<-release
+		})
+	}
+	m = load(t, model, o)
+	in, _ := ort.Zeros(m.Inputs()[0].Type, []int64{1, 1}, 1)
+	if _, _, err := m.Infer(t.Context(), []ort.Value{in}, 1); err != nil {
+		t.Fatal(err)
+	}
+	<-busy
+	return m, func() { close(release) }
+}
+
+// start asks in the background, and returns when n rows wait in the queue.
+func start[T any](m *infer.Model, n int, x ...T) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := ask(context.Background(), m, x...)
+		done <- err
+	}()
+	for m.Waiting() != n {
+		runtime.Gosched()
+	}
+	return done
+}
+
+// While the worker is at work, what arrives gathers and is run at once.
+func TestWhatWaitsRunsTogether(t *testing.T) {
+	m, free := held(t, double(), infer.Options{MaxRows: 8})
+	var waiting []<-chan error
+	for i := range 5 {
+		waiting = append(waiting, start(m, i+1, float64(i)))
+	}
+	free()
+	for _, done := range waiting {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	s := m.Stats()
+	if s.Executions != 2 || s.Batches[1].Count != 1 || s.Batches[5].Count != 1 || s.Inferences != 6 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	m, free := held(t, double(), infer.Options{MaxRows: 8, Queue: 2})
+	waits := start(m, 2, 1.0, 2.0)
+	_, err := ask(t.Context(), m, 3.0)
+	var e *api.Error
+	if !errors.As(err, &e) || e.Kind != api.Unavailable || e.RetryAfter <= 0 {
+		t.Errorf("%v", err)
+	}
+	free()
+	if err := <-waits; err != nil {
+		t.Error(err)
+	}
+}
+
+// A caller whose deadline passes is answered, and what it asked is not run.
+func TestDeadlineWhileWaiting(t *testing.T) {
+	m, free := held(t, double(), infer.Options{MaxRows: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := ask(ctx, m, 2.0); kindOf(err) != api.Timeout {
+		t.Errorf("%v", err)
+	}
+	if m.Waiting() != 0 {
+		t.Error("it still waits")
+	}
+	free()
+	if s := m.Stats(); s.Executions != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A model that runs too long is ended, and the worker is there for the next.
+func TestModelThatRunsTooLong(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a model of some size")
+	}
+	m := load(t, slow(), infer.Options{Workers: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	defer cancel()
+	if _, err := ask(ctx, m, make([]float32, 512)...); kindOf(err) != api.Timeout {
+		t.Errorf("%v", err)
+	}
+	if _, err := ask[float32](t.Context(), m, 1); err != nil {
+		t.Error(err)
+	}
+}
+
+// One bad call fails alone.
+func TestOneBadCallFailsAlone(t *testing.T) {
+	m, free := held(t, pick(), infer.Options{MaxRows: 8})
+	good, bad, also := start[int64](m, 1, 1), start[int64](m, 2, 99), start[int64](m, 3, 2)
+	free()
+	for _, done := range []<-chan error{good, also} {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := <-bad; kindOf(err) != api.Internal || strings.Contains(err.Error(), "Gather") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Close answers what was accepted, and refuses what comes after.
+func TestCloseDrains(t *testing.T) {
+	m, free := held(t, double(), infer.Options{MaxRows: 1})
+	first, second := start(m, 1, 1.0), start(m, 2, 2.0)
+	closed := make(chan error, 1)
+	go func() { closed <- m.Close() }()
+	free()
+	for _, done := range []<-chan error{first, second, closed} {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := ask(t.Context(), m, 3.0); kindOf(err) != api.Unavailable {
+		t.Errorf("%v", err)
+	}
+}
+
+// Rows of a model that does not keep them apart are refused at load.
+func TestRowsThatAreNotKept(t *testing.T) {
+	g := onnx.New("unique")
+	g.Output("y", g.Op("Unique", g.Input("x", onnx.Float, -1, 1)), onnx.Float, -1)
+	if _, err := infer.Load(g.Marshal(), infer.Options{MaxRows: 4}); err == nil || !strings.Contains(err.Error(), "max_rows") {
+		t.Errorf("%v", err)
+	}
+	m := load(t, g.Marshal(), infer.Options{})
+	if m.Limits().MaxRows != 0 {
+		t.Errorf("%+v", m.Limits())
+	}
+}
+
+func TestNoModel(t *testing.T) {
+	if _, err := infer.Load([]byte("no model"), infer.Options{}); err == nil {
+		t.Error("it was loaded")
+	}
+}
