@@ -29,6 +29,9 @@ type Result struct {
 	Env    *env.Environment
 	System *ir.System
 	Plan   *plan.Plan
+	// Services and Batches are what answers with the models, once the list has no errors.
+	Services []*ir.Service
+	Batches  []*ir.Batch
 }
 
 // Source returns the content of a user's file that a position names, or nil.
@@ -84,6 +87,7 @@ func Compile(ctx context.Context, o Options, kinds kind.Kinds) (*Result, diag.Li
 	list.Sort()
 	if !list.HasErrors() {
 		r.Plan = lower.System(r.System, kinds)
+		r.Services, r.Batches = r.System.Services, r.System.Batches
 	}
 	return r, list
 }

@@ -79,7 +79,7 @@ system: schema.#System & {
 func vet(t *testing.T, spec string) diag.List {
 	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"t.cue": spec, "orders.csv": "x\n", "shops.csv": "x\n"} {
+	for name, text := range map[string]string{"t.cue": spec, "orders.csv": "x\n", "shops.csv": "x\n", "open.csv": "x\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -220,8 +220,11 @@ func text(list diag.List, spec string) string {
 // in its file.
 func FuzzSpec(f *testing.F) {
 	f.Add(base)
+	f.Add(servingBase)
+	f.Add(strings.Replace(servingBase, `"risk.probability"`, "3", 1))
 	f.Add(strings.Replace(base, "roc_auc", "\x00", 1))
 	f.Add("package t\nsystem: {")
+	f.Add("\"\"\xf3\"")
 	f.Add("package t\nimport \"mlc.dev/schema\"\nsystem: schema.#System & {sources: a: kind: 3, models: x: inputs: \"a.b[0].*\": 1}")
 	f.Fuzz(func(t *testing.T, spec string) {
 		dir := t.TempDir()

@@ -145,6 +145,7 @@ func (r *resolver) resolve() {
 	r.derived()
 	r.section("problems", r.problem)
 	r.section("models", r.model)
+	r.section("serving", r.service)
 }
 
 func (r *resolver) entity(name string, v *spec.Value) {
@@ -794,6 +795,7 @@ func (r *resolver) inputs(m *ir.Model, ins *spec.Value) {
 			ft, ok := r.features[f.Name]
 			if !ok {
 				r.noFeature(r.spec.Label(f.Value.Path), f.Name)
+				r.spec.MarkBroken(ins.Path)
 				continue
 			}
 			r.input(m, ft, f.Value)
@@ -803,6 +805,7 @@ func (r *resolver) inputs(m *ir.Model, ins *spec.Value) {
 			if !r.spec.Broken("features." + group) {
 				r.addLabel(f.Value.Path, diag.NoName, "no feature group %q%s", group, diag.Suggest(group, keys(r.groups))).Because("", "declare it under features, or mend the name")
 			}
+			r.spec.MarkBroken(ins.Path)
 			continue
 		}
 		any := false

@@ -10,7 +10,7 @@ import (
 type Code string
 
 // The codes, by hundreds: 10 and 11 the language, 12 environments, 21 references
-// and types, 22 leakage, 23 metrics, 24 fairness, 25 feasibility, 26 budget,
+// and types, 22 leakage, 23 metrics, 24 fairness, 25 feasibility, 26 budget, 27 serving,
 // 31 data, 32 training, 33 the model, 40 running, 41 prediction, 42 engines and containers, 43 state and store, 90 mlc itself.
 const (
 	Syntax         Code = "MLC1001"
@@ -44,6 +44,15 @@ const (
 	TooMuchMemory  Code = "MLC2501"
 	NoRunner       Code = "MLC2502"
 	OverBudget     Code = "MLC2601"
+	NotServed      Code = "MLC2701"
+	OfflineServed  Code = "MLC2702"
+	CallerUnfit    Code = "MLC2703"
+	BadTraffic     Code = "MLC2704"
+	StepUnfit      Code = "MLC2705"
+	FallbackUnfit  Code = "MLC2706"
+	ServiceBudget  Code = "MLC2707"
+	BatchUnfit     Code = "MLC2708"
+	BadSchedule    Code = "MLC2709"
 	FileMissing    Code = "MLC3101"
 	FileEmpty      Code = "MLC3102"
 	NoRows         Code = "MLC3103"

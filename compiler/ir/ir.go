@@ -12,6 +12,7 @@ import (
 	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/plan"
+	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/compiler/types"
 )
 
@@ -24,6 +25,8 @@ type System struct {
 	Models            []*Model
 	Features          []*Feature // in order of groups and names
 	TrainBudget       float64    // US dollars; 0: none
+	Services          []*Service
+	Batches           []*Batch
 }
 
 // Source is a table.
@@ -220,6 +223,19 @@ type Trainer struct {
 	Code    []string
 }
 
+// Service is a realtime service.
+type Service struct {
+	service.Service
+	Path string
+}
+
+// Batch is a prediction of a table.
+type Batch struct {
+	service.Batch
+	Path string
+	Rows *Source
+}
+
 // Text prints a system, a line a node, for golden tests and for people.
 func (s *System) Text() string {
 	var b strings.Builder
@@ -246,6 +262,16 @@ func (s *System) Text() string {
 			}
 			fmt.Fprintf(&b, "  input %s %s\n", in.Feature.Name, strings.Join(names, ","))
 		}
+	}
+	for _, v := range s.Services {
+		fmt.Fprintf(&b, "service %s", v.Name)
+		for _, m := range v.Models() {
+			fmt.Fprintf(&b, " %s", m)
+		}
+		b.WriteByte('\n')
+	}
+	for _, v := range s.Batches {
+		fmt.Fprintf(&b, "batch %s %s source=%s output=%s\n", v.Name, v.Model, v.Source, v.Output)
 	}
 	return b.String()
 }

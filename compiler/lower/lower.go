@@ -34,17 +34,42 @@ const (
 	OpRegister = "model.register"
 )
 
-// System makes the plan: the sources that models use, and for each model the way
-// from rows to a registered version.
+// System makes the plan: the sources, and for each model the way from rows to a
+// registered version. What only batches read is read when they run: their rows may
+// not be there yet, and no model depends on them.
 func System(s *ir.System, kinds kind.Kinds) *plan.Plan {
 	l := &lowerer{kinds: kinds, plan: &plan.Plan{System: s.Name}, rows: map[*ir.Source]plan.Input{}, profiles: map[*ir.Source]plan.Input{}}
+	later := batchOnly(s)
 	for _, src := range s.Sources {
-		l.source(src)
+		if !later[src] {
+			l.source(src)
+		}
 	}
 	for _, m := range s.Models {
 		l.model(s, m)
 	}
 	return l.plan
+}
+
+// batchOnly are the sources of batches that no label, no feature and no other
+// source is made of.
+func batchOnly(s *ir.System) map[*ir.Source]bool {
+	out := map[*ir.Source]bool{}
+	for _, b := range s.Batches {
+		out[b.Rows] = true
+	}
+	for _, p := range s.Problems {
+		delete(out, p.Label.Source)
+	}
+	for _, f := range s.Features {
+		delete(out, f.Group.Source)
+	}
+	for _, src := range s.Sources {
+		for _, r := range src.Reads {
+			delete(out, r)
+		}
+	}
+	return out
 }
 
 type lowerer struct {

@@ -2,7 +2,11 @@
 // mlc serve and mlc-serve run, and what targets are generated from. It is a leaf.
 package service
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
 
 // Format is the version of a service's JSON form.
 const Format = "mlc.service.v1"
@@ -191,4 +195,24 @@ type Batch struct {
 	Output   string `json:"output"`   // path of the Parquet file
 	Schedule string `json:"schedule"` // cron, five fields, UTC; "": by hand
 	Chunk    int    `json:"chunk"`    // rows at once
+}
+
+// Parse reads a service's JSON form.
+func Parse(b []byte) (*Service, error) {
+	var s Service
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, err
+	}
+	if s.Format != Format {
+		return nil, fmt.Errorf("its format is %q, not %q", s.Format, Format)
+	}
+	return &s, nil
+}
+
+// ForModel is a service for an ONNX model that mlc did not make: whether its rows
+// are independent is not known, so calls are not put together.
+func ForModel(name string) *Service {
+	return &Service{Format: Format, System: name, Name: name, Split: []Branch{{Name: "file", Model: Ref{Model: name, Alias: "file"}, Weight: 100}},
+		Threshold: 0.5, Deadline: Duration(30 * time.Second), Batching: Batching{MaxRows: 1, Queue: 1024},
+		Limits: Limits{Body: 64 << 20, Rows: 10_000, Concurrent: 1024, Read: Duration(30 * time.Second)}, Replicas: Replicas{Min: 1, Max: 1}, CPU: 1}
 }

@@ -294,12 +294,14 @@ func (s *Spec) rangeOf(from, to token.Pos) (diag.Range, bool) {
 		name = rel
 	}
 	name = filepath.ToSlash(strings.TrimPrefix(name, "./"))
-	if _, mine := s.Files[name]; !mine {
+	src, mine := s.Files[name]
+	if !mine {
 		return diag.Range{}, false
 	}
-	r := diag.Range{File: name, Start: from.Offset(), End: from.Offset()}
+	at := func(p token.Pos) int { return min(p.Offset(), len(src)) } // CUE counts broken UTF-8 too long
+	r := diag.Range{File: name, Start: at(from), End: at(from)}
 	if to.IsValid() && to.Filename() == from.Filename() {
-		r.End = max(r.End, to.Offset())
+		r.End = max(r.End, at(to))
 	}
 	return r, true
 }
@@ -560,7 +562,8 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 			}
 			meant := diag.Suggest(name, allowed)
 			if meant != "" { // what is meant is not missing
-				s.broken[join(up, strings.Split(meant, `"`)[1])] = true
+				field := join(up, strings.Split(meant, `"`)[1])
+				s.broken[field], s.told[mistake{field, "missing"}] = true, true
 			}
 			list.Add(s.labelOr(path, at), diag.UnknownField, "unknown field %q%s", name, meant).Because(known(name, allowed), "see `mlc explain MLC1101`")
 		case missing:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
@@ -63,6 +64,51 @@ func (m *model) run(c columns) ([]any, error) {
 	out := make([]any, len(res))
 	for i, t := range res {
 		out[i] = t.Data
+	}
+	return out, nil
+}
+
+// parallel runs n rows on all cores, in pieces that do not depend on their number,
+// and returns the outputs' data, []float32 or []string, in order.
+func (m *model) parallel(ctx context.Context, c columns, n int) ([]any, error) {
+	pieces := make([][]any, (n+chunk-1)/chunk)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(pieces)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(pieces) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				rows, from, to := columns{}, i*chunk, min(n, (i+1)*chunk)
+				for name, v := range c {
+					switch d := v.(type) {
+					case []float64:
+						rows[name] = d[from:to]
+					case []string:
+						rows[name] = d[from:to]
+					}
+				}
+				var err error
+				if pieces[i], err = m.run(rows); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	out := make([]any, len(m.Outputs()))
+	for _, p := range pieces {
+		for i, d := range p {
+			switch d := d.(type) {
+			case []float32:
+				out[i] = extend(out[i], d)
+			case []string:
+				out[i] = extend(out[i], d)
+			}
+		}
 	}
 	return out, nil
 }

@@ -2,16 +2,18 @@ package op
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -33,8 +35,11 @@ type PredictOptions struct {
 	Keep      []string // columns of the input to copy
 	Delimiter string   // of a CSV input; "": as the label's source has it
 	Source    kind.Source
-	Stdout    *os.File
-	Progress  func(done, total int64)
+	// Args are those of the source that the input belongs to; nil: a file whose format
+	// its name tells, with the label's source's delimiter and null values.
+	Args     json.RawMessage
+	Stdout   *os.File
+	Progress func(done, total int64)
 }
 
 // PredictReport counts what Predict did.
@@ -49,30 +54,100 @@ type PredictReport struct {
 // <output>.rejects.jsonl.
 func Predict(ctx context.Context, o PredictOptions) (PredictReport, error) {
 	var rep PredictReport
+	p, err := Prepare(ctx, o)
+	if err != nil {
+		return rep, err
+	}
+	defer p.Close()
+	rep.Rows, rep.Rejected = p.Rows, p.Rejected
+	if rep.Rejected > 0 {
+		rep.Rejects = o.rejects()
+		err = WriteAtomic(rep.Rejects, p.Rejects)
+	} else if err = os.Remove(o.rejects()); errors.Is(err, os.ErrNotExist) {
+		err = nil // none is left of an earlier prediction
+	}
+	if err != nil {
+		return rep, err
+	}
+	cols := p.Columns()
+	done := int64(0)
+	err = p.Chunks(ctx, table.BatchRows, nil, func(_ int, more []table.Column) error {
+		for i := range cols {
+			cols[i] = cols[i].Append(more[i])
+		}
+		if done += int64(more[0].Rows()); o.Progress != nil {
+			o.Progress(done, p.Rows)
+		}
+		return nil
+	})
+	if err != nil {
+		return rep, err
+	}
+	return rep, o.write(cols)
+}
+
+// Prepared is a file's rows, read and checked: the good ones in the form that the
+// model takes, the others with their reasons. Both are in files of its own, not in
+// memory.
+type Prepared struct {
+	// Rows and Rejected count the good rows and the others.
+	Rows, Rejected int64
+
+	o       PredictOptions
+	dir     string // of its own files
+	good    string
+	rejects string
+	number  func(int64) int64
+	model   *model
+}
+
+// Prepare reads and checks the rows of the input. The caller closes it.
+func Prepare(ctx context.Context, o PredictOptions) (*Prepared, error) {
 	if err := o.sound(); err != nil {
-		return rep, err
+		return nil, err
 	}
-	tmp, err := os.MkdirTemp("", "mlc-predict-")
+	dir, err := os.MkdirTemp("", "mlc-predict-")
 	if err != nil {
-		return rep, err
+		return nil, err
 	}
-	defer os.RemoveAll(tmp)
-	db, err := sql.Open(ctx, filepath.Join(tmp, "spill"), 0, 0)
+	p := &Prepared{o: o, dir: dir, good: filepath.Join(dir, "good.parquet"), rejects: filepath.Join(dir, "rejects.jsonl")}
+	if err = p.read(ctx); err == nil {
+		p.model, err = openModel(o.Model)
+	}
 	if err != nil {
-		return rep, err
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close frees the model and removes the files.
+func (p *Prepared) Close() {
+	if p.model != nil {
+		_ = p.model.Close() // it fails only where the model is gone already
+	}
+	_ = os.RemoveAll(p.dir) // temporary
+}
+
+// read makes the files of good and bad rows.
+func (p *Prepared) read(ctx context.Context) error {
+	o := p.o
+	db, err := sql.Open(ctx, filepath.Join(p.dir, "spill"), 0, 0)
+	if err != nil {
+		return err
 	}
 	defer db.Close()
-	args, err := json.Marshal(map[string]any{"kind": "file", "path": o.Input, "format": "auto", "delimiter": o.delimiter(), "header": true, "null_values": nullValues(o.Signature)})
+	args, err := o.args()
 	if err != nil {
-		return rep, err
+		return err
 	}
 	names, err := o.Source.Names(ctx, args, o.Input, db)
 	if err != nil {
-		return rep, err
+		return err
 	}
 	cols, err := match(o, names)
 	if err != nil {
-		return rep, err
+		return err
 	}
 	var all []kind.Column
 	have := map[string]bool{}
@@ -88,62 +163,76 @@ func Predict(ctx context.Context, o PredictOptions) (PredictReport, error) {
 			all = append(all, kind.Column{Name: k, Type: types.String})
 		}
 	}
-	raw, rejects := filepath.Join(tmp, "raw.parquet"), filepath.Join(tmp, "rejects.jsonl")
-	snap, err := o.Source.Snapshot(ctx, kind.SnapshotJob{Args: args, Columns: all, Files: []string{o.Input}, Labels: []string{o.Input}, Engine: db, Out: raw, Rejects: rejects})
+	raw := filepath.Join(p.dir, "raw.parquet")
+	snap, err := o.Source.Snapshot(ctx, kind.SnapshotJob{Args: args, Columns: all, Files: []string{o.Input}, Labels: []string{o.Input}, Engine: db, Out: raw, Rejects: p.rejects})
 	if err != nil {
-		return rep, err
+		return err
 	}
-	good := filepath.Join(tmp, "good.parquet")
-	bad, err := o.check(ctx, db, raw, good, cols)
+	if p.number, err = numbering(p.rejects, o.Input); err != nil {
+		return err
+	}
+	bad, err := p.check(ctx, db, raw, cols)
 	if err != nil {
-		return rep, err
+		return err
 	}
-	number, err := numbering(rejects, names, o.Input)
+	p.Rejected = bad + snap.Rejected
+	if p.Rows, err = table.Rows(p.good); err != nil {
+		return err
+	}
+	return os.Remove(raw)
+}
+
+// args are the source's arguments for the input.
+func (o PredictOptions) args() (json.RawMessage, error) {
+	args := map[string]any{"kind": "file", "format": "auto", "delimiter": o.delimiter(), "header": true, "null_values": nullValues(o.Signature)}
+	if o.Args != nil {
+		args = nil
+		if err := json.Unmarshal(o.Args, &args); err != nil {
+			return nil, err
+		}
+	}
+	args["path"] = o.Input
+	return json.Marshal(args)
+}
+
+// Rejects copies the bad rows as JSON lines: those that are no rows as the source
+// tells them, then each BadRow.
+func (p *Prepared) Rejects(to *os.File) error {
+	f, err := os.Open(p.rejects)
 	if err != nil {
-		return rep, err
+		return err
 	}
-	for i := range bad {
-		bad[i].Row = number(bad[i].Row)
-	}
-	if rep.Rejected = int64(len(bad)) + snap.Rejected; rep.Rejected > 0 {
-		rep.Rejects, err = o.writeRejects(rejects, bad)
-	} else if err = os.Remove(o.rejects()); errors.Is(err, os.ErrNotExist) {
-		err = nil // none is left of an earlier prediction
-	}
-	if err != nil {
-		return rep, err
-	}
-	rep.Rows, err = o.predict(ctx, good, number)
-	return rep, err
+	defer f.Close()
+	_, err = io.Copy(to, f)
+	return err
 }
 
 // numbering returns the number of a row in the file, from 1 after the header, by
 // its place among the lines that could be read.
-func numbering(rejects string, names []string, input string) (func(int64) int64, error) {
-	b, err := os.ReadFile(rejects)
+func numbering(rejects string, input string) (func(int64) int64, error) {
+	f, err := os.Open(rejects)
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	header := int64(1)
 	if ext := filepath.Ext(strings.TrimSuffix(strings.ToLower(input), ".gz")); ext != ".csv" && ext != ".tsv" && ext != ".tab" {
 		header = 0
 	}
 	var gone []int64
-	for _, line := range bytes.Split(b, []byte{'\n'}) {
+	for d := json.NewDecoder(bufio.NewReader(f)); d.More(); {
 		var r struct{ Line int64 }
-		if len(line) > 0 && json.Unmarshal(line, &r) == nil {
-			gone = append(gone, r.Line-header)
+		if err := d.Decode(&r); err != nil {
+			return nil, err
 		}
+		gone = append(gone, r.Line-header)
 	}
 	slices.Sort(gone)
+	for i := range gone { // the k at which the line moves those after it by i+1
+		gone[i] -= int64(i)
+	}
 	return func(k int64) int64 {
-		for _, g := range gone {
-			if g > k {
-				break
-			}
-			k++
-		}
-		return k
+		return k + int64(sort.Search(len(gone), func(i int) bool { return gone[i] > k }))
 	}, nil
 }
 
@@ -268,12 +357,14 @@ func Quarantined(ctx context.Context, path string, f func(BadRow)) error {
 	})
 }
 
-// check writes the good rows in the form of raw features and returns the others.
-func (o PredictOptions) check(ctx context.Context, db *sql.DB, raw, good string, cols []kind.Column) ([]BadRow, error) {
+// check writes the good rows in the form of raw features, adds the others to the
+// rejects, and counts them.
+func (p *Prepared) check(ctx context.Context, db *sql.DB, raw string, cols []kind.Column) (bad int64, err error) {
+	o := p.o
 	from := expr.ReadParquet(raw)
 	names, sqlTypes, err := db.Columns(ctx, "SELECT * FROM "+from)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	native := map[string]bool{}
 	for i, n := range names {
@@ -302,46 +393,45 @@ func (o PredictOptions) check(ctx context.Context, db *sql.DB, raw, good string,
 	}
 	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT *, %s AS _faults FROM (SELECT *, %s FROM %s)", faultsSQL(cols), strings.Join(casts, ", "), from)
 	if err := db.Exec(ctx, q); err != nil {
-		return nil, err
+		return 0, err
 	}
-	var bad []BadRow
+	f, err := os.OpenFile(p.rejects, os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	w := bufio.NewWriter(f)
 	err = db.Rows(ctx, "SELECT _row, _faults, CAST(to_json(struct_pack("+strings.Join(texts, ", ")+")) AS VARCHAR) FROM checked WHERE _faults <> '' ORDER BY _row", func(scan func(...any) error) error {
 		var b BadRow
 		var text string
 		if err := scan(&b.Row, &b.Reasons, &text); err != nil {
 			return err
 		}
-		b.Values = json.RawMessage(text)
-		bad = append(bad, b)
-		return nil
+		b.Row, b.Values = p.number(b.Row), json.RawMessage(text)
+		bad++
+		line, err := json.Marshal(b)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(append(line, '\n'))
+		return err
 	})
+	if err == nil {
+		err = w.Flush()
+	}
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	rows := "SELECT " + strings.Join(values, ", ") + " FROM checked WHERE _faults = ''"
 	for _, c := range o.Signature.Computed {
 		rows = "SELECT *, " + c.SQL + " AS " + expr.QuoteName(c.Name) + " FROM (" + rows + ")"
 	}
-	return bad, db.WriteParquet(ctx, rows+" ORDER BY _row", good)
+	return bad, db.WriteParquet(ctx, rows+" ORDER BY _row", p.good)
 }
 
-func (o PredictOptions) writeRejects(lines string, bad []BadRow) (string, error) {
-	path := o.rejects()
-	b, err := os.ReadFile(lines)
-	if err != nil {
-		return "", err
-	}
-	for _, r := range bad {
-		j, err := json.Marshal(r)
-		if err != nil {
-			return "", err
-		}
-		b = append(append(b, j...), '\n')
-	}
-	return path, writeAtomic(path, func(f *os.File) error { _, err := f.Write(b); return err })
-}
-
-func writeAtomic(path string, write func(*os.File) error) error {
+// WriteAtomic makes a file that is whole or not there: another by that name stays
+// until then.
+func WriteAtomic(path string, write func(*os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".mlc-")
 	if err != nil {
 		return err
@@ -364,104 +454,37 @@ func writeAtomic(path string, write func(*os.File) error) error {
 	return os.Rename(f.Name(), path)
 }
 
-// predict runs the good rows through the model in order and writes the result in
-// the format of the output's name.
-func (o PredictOptions) predict(ctx context.Context, good string, number func(int64) int64) (int64, error) {
-	m, err := openModel(o.Model)
-	if err != nil {
-		return 0, err
-	}
-	defer m.Close()
-	total, err := table.Rows(good)
-	if err != nil {
-		return 0, err
-	}
-	want := map[string]table.Form{"_row": table.Ints}
-	var rawInputs []lower.RawFeature
-	for _, in := range o.Signature.Inputs {
-		rawInputs = append(rawInputs, lower.RawFeature{Name: in.Name, Type: in.Type})
-	}
-	for n, f := range forms(rawInputs) {
-		want[n] = f
-	}
-	for i := range o.Keep {
-		want[fmt.Sprintf("_keep%d", i)] = table.Texts
-	}
-	res := predictions{rows: make([]int64, 0, total), keep: make([][]string, len(o.Keep)), out: make([]any, len(m.Outputs()))}
-	for i, info := range m.Outputs() {
+// Columns are those of the predictions, without rows: row, what is kept, the
+// outputs. Probabilities of classes come a column a class.
+func (p *Prepared) Columns() []table.Column {
+	out := make([]any, len(p.model.Outputs()))
+	for i, info := range p.model.Outputs() {
 		if info.Type == "string" {
-			res.out[i] = []string{}
+			out[i] = []string{}
 		} else {
-			res.out[i] = []float32{}
+			out[i] = []float32{}
 		}
 	}
-	err = table.Read(ctx, good, want, func(b table.Batch) error {
-		for from := 0; from < b.Rows; from += chunk {
-			to := min(from+chunk, b.Rows)
-			c := columns{}
-			for _, r := range rawInputs {
-				switch d := b.Columns[r.Name].(type) {
-				case []float64:
-					c[r.Name] = d[from:to]
-				case []string:
-					c[r.Name] = d[from:to]
-				}
-			}
-			out, err := m.run(c)
-			if err != nil {
-				return err
-			}
-			for i, d := range out {
-				switch d := d.(type) {
-				case []string:
-					res.out[i] = append(res.out[i].([]string), d...)
-				case []float32:
-					res.out[i] = append(res.out[i].([]float32), d...)
-				}
-			}
-			for _, k := range b.Ints("_row")[from:to] {
-				res.rows = append(res.rows, number(k))
-			}
-			for i := range o.Keep {
-				res.keep[i] = append(res.keep[i], b.Texts(fmt.Sprintf("_keep%d", i))[from:to]...)
-			}
-			if o.Progress != nil {
-				o.Progress(int64(len(res.rows)), total)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	return total, o.write(m, res)
+	return p.columns(nil, make([][]string, len(p.o.Keep)), out)
 }
 
-type predictions struct {
-	rows []int64
-	keep [][]string
-	out  []any // by output: []float32 of rows × width, or []string
-}
-
-// write lays the predictions out as columns: row, what was kept, the outputs.
-// Probabilities of classes come a column a class.
-func (o PredictOptions) write(m *model, res predictions) error {
-	cols := []table.Column{{Name: "row", Data: res.rows}}
-	for i, k := range o.Keep {
-		cols = append(cols, table.Column{Name: k, Data: res.keep[i]})
+func (p *Prepared) columns(rows []int64, keep [][]string, out []any) []table.Column {
+	cols := []table.Column{{Name: "row", Data: rows}}
+	for i, k := range p.o.Keep {
+		cols = append(cols, table.Column{Name: k, Data: keep[i]})
 	}
-	for i, info := range m.Outputs() {
-		switch d := res.out[i].(type) {
+	for i, info := range p.model.Outputs() {
+		switch d := out[i].(type) {
 		case []string:
 			cols = append(cols, table.Column{Name: info.Name, Data: d})
 		case []float32:
-			w := o.Signature.Outputs[i].Width
+			w := p.o.Signature.Outputs[i].Width
 			for c := range w {
 				name := info.Name
 				if w > 1 {
-					name = "probability." + o.Signature.Task.Classes[c]
+					name = "probability." + p.o.Signature.Task.Classes[c]
 				}
-				v := make([]float32, len(res.rows))
+				v := make([]float32, len(rows))
 				for r := range v {
 					v[r] = d[r*w+c]
 				}
@@ -469,6 +492,77 @@ func (o PredictOptions) write(m *model, res predictions) error {
 			}
 		}
 	}
+	return cols
+}
+
+// Chunks predicts the good rows, so many at a time, and calls f with each chunk's
+// predictions, laid out as Columns, in order. A chunk for which skip is true is
+// passed over. No more than one is in memory.
+func (p *Prepared) Chunks(ctx context.Context, size int, skip func(chunk int) bool, f func(chunk int, cols []table.Column) error) error {
+	want := map[string]table.Form{"_row": table.Ints}
+	var raw []lower.RawFeature
+	for _, in := range p.o.Signature.Inputs {
+		raw = append(raw, lower.RawFeature{Name: in.Name, Type: in.Type})
+	}
+	maps.Copy(want, forms(raw))
+	for i := range p.o.Keep {
+		want[fmt.Sprintf("_keep%d", i)] = table.Texts
+	}
+	held, number, n := columns{}, 0, 0 // n rows of the chunk of a number
+	flush := func() error {
+		defer func() { held, number, n = columns{}, number+1, 0 }()
+		if skip != nil && skip(number) {
+			return nil
+		}
+		out, err := p.model.parallel(ctx, held, n)
+		if err != nil {
+			return err
+		}
+		rows, keep := held["_row"].([]int64), make([][]string, len(p.o.Keep))
+		for i, k := range rows {
+			rows[i] = p.number(k)
+		}
+		for i := range keep {
+			keep[i] = held[fmt.Sprintf("_keep%d", i)].([]string)
+		}
+		return f(number, p.columns(rows, keep, out))
+	}
+	err := table.Read(ctx, p.good, want, func(b table.Batch) error {
+		for from := 0; from < b.Rows; {
+			to := min(b.Rows, from+size-n)
+			for name, c := range b.Columns {
+				switch d := c.(type) {
+				case []float64:
+					held[name] = extend(held[name], d[from:to])
+				case []int64:
+					held[name] = extend(held[name], d[from:to])
+				case []string:
+					held[name] = extend(held[name], d[from:to])
+				}
+			}
+			n, from = n+to-from, to
+			if n == size {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err == nil && n > 0 {
+		err = flush()
+	}
+	return err
+}
+
+// extend appends to a slice that may not be there yet.
+func extend[T any](to any, more []T) []T {
+	have, _ := to.([]T)
+	return append(have, more...)
+}
+
+// write makes the output in the format of its name.
+func (o PredictOptions) write(cols []table.Column) error {
 	if o.Output == "" || o.Output == "-" {
 		return writeText(o.Stdout, cols, ".csv")
 	}
@@ -480,7 +574,7 @@ func (o PredictOptions) write(m *model, res predictions) error {
 		}
 		return os.Rename(tmp, o.Output)
 	}
-	return writeAtomic(o.Output, func(f *os.File) error { return writeText(f, cols, ext) })
+	return WriteAtomic(o.Output, func(f *os.File) error { return writeText(f, cols, ext) })
 }
 
 // writeText writes CSV, TSV or JSON lines. Floats keep all their digits.

@@ -105,3 +105,19 @@ func TestSlots(t *testing.T) {
 		t.Error("a tensor without its data was taken")
 	}
 }
+
+// A text that would be cut off is refused.
+func TestNUL(t *testing.T) {
+	g := onnx.New("text")
+	g.Output("y", g.Op("Identity", g.Input("x", onnx.String, -1, 1)), onnx.String, -1, 1)
+	s, err := ort.Open(g.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, texts := range [][]string{{"a\x00b"}, {"a", "\x00"}} {
+		if _, err := s.Run([]ort.Tensor{ort.Column(texts)}); !errors.Is(err, ort.ErrNUL) {
+			t.Errorf("%q: %v", texts, err)
+		}
+	}
+}

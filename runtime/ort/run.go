@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -214,7 +215,7 @@ func (v *values) tensor(t Tensor) (onnxruntime.Value, error) {
 			return nil, err
 		}
 		if n > 0 {
-			if err := s.SetContents(d); err != nil {
+			if err := setTexts(s, d); err != nil {
 				s.Destroy()
 				return nil, err
 			}
@@ -222,6 +223,19 @@ func (v *values) tensor(t Tensor) (onnxruntime.Value, error) {
 		return s, nil
 	}
 	return nil, fmt.Errorf("tensors of %T are not supported", t.Data)
+}
+
+// ErrNUL says that a text cannot be given to a model: what follows a NUL would be
+// cut off on the way.
+var ErrNUL = errors.New("a text with a NUL character cannot be given to a model")
+
+func setTexts(t *onnxruntime.StringTensor, texts []string) error {
+	for _, s := range texts {
+		if strings.IndexByte(s, 0) >= 0 {
+			return ErrNUL
+		}
+	}
+	return t.SetContents(texts)
 }
 
 // elements is the number of a tensor's elements, which its data has to have.

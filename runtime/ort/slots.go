@@ -133,7 +133,7 @@ func (s *slot) set(inputs []Value) bool {
 			s.ints[i][0] = d[0]
 		case []string:
 			t, ok := s.values[i].(*onnxruntime.StringTensor)
-			if len(d) != 1 || !ok || t.SetContents(d) != nil {
+			if len(d) != 1 || !ok || setTexts(t, d) != nil {
 				return false
 			}
 		default:

@@ -8,13 +8,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
-	"github.com/apache/arrow/go/v15/parquet"
-	"github.com/apache/arrow/go/v15/parquet/compress"
 	"github.com/apache/arrow/go/v15/parquet/file"
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
 
@@ -60,6 +57,22 @@ func Rows(path string) (int64, error) {
 	}
 	defer r.Close()
 	return r.NumRows(), nil
+}
+
+// Meta returns the key-value metadata of a Parquet file. Of a key that comes twice,
+// the last value counts.
+func Meta(path string) (map[string]string, error) {
+	r, err := file.OpenParquetFile(path, false)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	out := map[string]string{}
+	kv := r.MetaData().KeyValueMetadata()
+	for i, k := range kv.Keys() {
+		out[k] = kv.Values()[i]
+	}
+	return out, nil
 }
 
 // Read streams columns of a Parquet file in row order. f may keep the slices.
@@ -142,6 +155,11 @@ func convert(a arrow.Array, form Form) (any, error) {
 				out[i] = a.Value(i)
 			case *array.Int32:
 				out[i] = int64(a.Value(i))
+			case *array.Uint64:
+				if a.Value(i) > math.MaxInt64 {
+					return nil, fmt.Errorf("%d at row %d is too great", a.Value(i), i)
+				}
+				out[i] = int64(a.Value(i))
 			case *array.Timestamp:
 				out[i] = int64(a.Value(i))
 			default:
@@ -165,6 +183,8 @@ func convert(a arrow.Array, form Form) (any, error) {
 			out[i] = float64(a.Value(i))
 		case *array.Int32:
 			out[i] = float64(a.Value(i))
+		case *array.Uint64:
+			out[i] = float64(a.Value(i))
 		case *array.Timestamp:
 			out[i] = float64(a.Value(i))
 		case *array.Boolean:
@@ -176,71 +196,4 @@ func convert(a arrow.Array, form Form) (any, error) {
 		}
 	}
 	return out, nil
-}
-
-// Column is one named column to write: Data is []float64 (NaN is written as
-// null), []float32, []int64, or []string (types.NullString as null).
-type Column struct {
-	Name string
-	Data any
-}
-
-// Write makes a Parquet file of columns of equal length. The same columns give
-// the same bytes.
-func Write(path string, cols []Column) (err error) {
-	fields := make([]arrow.Field, len(cols))
-	arrays := make([]arrow.Array, len(cols))
-	for i, c := range cols {
-		switch d := c.Data.(type) {
-		case []float64:
-			b := array.NewFloat64Builder(memory.DefaultAllocator)
-			valid := make([]bool, len(d))
-			for k, x := range d {
-				valid[k] = !math.IsNaN(x)
-			}
-			b.AppendValues(d, valid)
-			arrays[i] = b.NewArray()
-		case []float32:
-			b := array.NewFloat32Builder(memory.DefaultAllocator)
-			b.AppendValues(d, nil)
-			arrays[i] = b.NewArray()
-		case []int64:
-			b := array.NewInt64Builder(memory.DefaultAllocator)
-			b.AppendValues(d, nil)
-			arrays[i] = b.NewArray()
-		case []string:
-			b := array.NewStringBuilder(memory.DefaultAllocator)
-			valid := make([]bool, len(d))
-			for k, x := range d {
-				valid[k] = x != types.NullString
-			}
-			b.AppendValues(d, valid)
-			arrays[i] = b.NewArray()
-		default:
-			return fmt.Errorf("table: column %q of %T", c.Name, c.Data)
-		}
-		fields[i] = arrow.Field{Name: c.Name, Type: arrays[i].DataType(), Nullable: true}
-	}
-	out, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	s := arrow.NewSchema(fields, nil)
-	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithCreatedBy("mlc"),
-		parquet.WithDictionaryDefault(false)) // with two encodings in a column, Arrow writes their counts in random order
-	w, err := pqarrow.NewFileWriter(s, out, props, pqarrow.NewArrowWriterProperties())
-	if err != nil {
-		return err
-	}
-	rows := int64(0)
-	if len(arrays) > 0 {
-		rows = int64(arrays[0].Len())
-	}
-	rec := array.NewRecord(s, arrays, rows)
-	defer rec.Release()
-	if err := w.Write(rec); err != nil {
-		return err
-	}
-	return w.Close()
 }

@@ -3,9 +3,12 @@ package table
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"mlc.dev/mlc/compiler/types"
@@ -51,5 +54,96 @@ func TestRoundTrip(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWriterAppends: what is written in several row groups, with nulls of every
+// type, comes back in order with its metadata, and the first error of the file
+// stays.
+func TestWriterAppends(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.parquet")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := NewWriter(f)
+	w.Meta("a", "1")
+	valid := []bool{true, false}
+	for k := range int64(3) {
+		err := w.Write([]Column{{"b", Optional{[]bool{true, true}, valid}}, {"t", Micros{k, k + 1}}, {"u", []uint64{uint64(k), 7}},
+			{"n", Optional{[]int64{k, k}, valid}}, {"f", Optional{[]float32{1.5, 2}, valid}}, {"s", Optional{[]string{"x", "y"}, valid}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Meta("b", "2")
+	if err := w.Write([]Column{{"b", []bool{true}}, {"t", Micros{1, 2}}}); err == nil {
+		t.Error("columns of unequal length were written")
+	}
+	if err := w.Write([]Column{{"b", []int64{1}}}); err == nil {
+		t.Error("other columns than at first were written")
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	meta, err := Meta(path)
+	if err != nil || meta["a"] != "1" || meta["b"] != "2" {
+		t.Errorf("metadata %v, %v", meta, err)
+	}
+	rows := 0
+	forms := map[string]Form{"b": Floats, "t": Ints, "u": Ints, "n": Floats, "f": Floats, "s": Texts}
+	err = Read(context.Background(), path, forms, func(b Batch) error {
+		rows += b.Rows
+		for i := 0; i < b.Rows; i += 2 {
+			if b.Floats("b")[i] != 1 || b.Floats("f")[i] != 1.5 || b.Texts("s")[i] != "x" || b.Ints("t")[i+1] != b.Ints("t")[i]+1 || b.Ints("u")[i] != b.Ints("t")[i] || b.Floats("n")[i] != float64(b.Ints("t")[i]) {
+				t.Errorf("row %d of %v", i, b.Columns)
+			}
+			for _, n := range []string{"b", "n", "f"} {
+				if !math.IsNaN(b.Floats(n)[i+1]) {
+					t.Errorf("%s is %v, not null", n, b.Floats(n)[i+1])
+				}
+			}
+			if b.Texts("s")[i+1] != types.NullString {
+				t.Errorf("s is %q, not null", b.Texts("s")[i+1])
+			}
+		}
+		return nil
+	})
+	if err != nil || rows != 6 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+}
+
+// full takes a number of bytes and no more.
+type full int
+
+func (f *full) Write(p []byte) (int, error) {
+	if *f -= full(len(p)); *f < 0 {
+		return 0, syscall.ENOSPC
+	}
+	return len(p), nil
+}
+
+// TestWriterFull: wherever the disk is full, it is an error and no panic.
+func TestWriterFull(t *testing.T) {
+	write := func(out io.Writer) error {
+		w := NewWriter(out)
+		if err := w.Write([]Column{{"f", []float64{1, 2, 3}}, {"s", []string{"a", "b", "c"}}}); err != nil {
+			return err
+		}
+		return w.Close()
+	}
+	var whole bytes.Buffer
+	if err := write(&whole); err != nil {
+		t.Fatal(err)
+	}
+	for n := range whole.Len() {
+		f := full(n)
+		if err := write(&f); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("with room for %d of %d bytes: %v", n, whole.Len(), err)
+		}
 	}
 }

@@ -68,7 +68,8 @@ type Call struct {
 	// ID is the caller's name of the request, or one made for it.
 	ID string
 	// Key keeps a caller with one variant of a split; "" is drawn anew each time.
-	Key    string
+	Key string
+	// Inputs must not change after Infer has returned either: shadows and logs keep them.
 	Inputs []ort.Value
 	// Rows is the number of rows, where all inputs have them as their first
 	// dimension; 0 where the model does not batch.

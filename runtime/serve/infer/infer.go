@@ -244,6 +244,9 @@ func (m *Model) Infer(ctx context.Context, in []ort.Value, rows int) ([]ort.Valu
 		m.stats.Failure.Total += took
 	}
 	m.mu.Unlock()
+	if errors.Is(err, ort.ErrNUL) {
+		return nil, t, &api.Error{Kind: api.Invalid, Text: ort.ErrNUL.Error(), Err: err}
+	}
 	if err != nil {
 		return nil, t, api.From(err)
 	}

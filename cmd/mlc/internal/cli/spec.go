@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -283,7 +284,47 @@ func rendered(s *spec.Spec, sys *ir.System) (*spec.Value, error) {
 		}
 		s.Root.Get("models").Get(m.Name).Set("inputs", v)
 	}
+	for _, svc := range sys.Services {
+		if err := renderService(s.Root.Get("serving").Get(svc.Name), svc); err != nil {
+			return nil, err
+		}
+	}
 	return s.Root, nil
+}
+
+// renderService fills in what a service's defaults make of its other fields.
+func renderService(v *spec.Value, s *ir.Service) error {
+	set := func(in *spec.Value, name string, x any) error {
+		filled, err := spec.ValueOf(x)
+		if err == nil {
+			in.Set(name, filled)
+		}
+		return err
+	}
+	var errs []error
+	if s.Threshold != 0 {
+		errs = append(errs, set(v, "threshold", s.Threshold))
+	}
+	if len(s.Caller) > 0 {
+		errs = append(errs, set(v, "caller", s.Caller))
+	}
+	if split := v.Get("split"); split != nil {
+		for i, b := range split.List {
+			errs = append(errs, set(b, "name", s.Split[i].Name))
+		}
+	}
+	if load := v.Get("load"); load != nil && load.Get("peak") == nil {
+		load.Set("peak", load.Get("expected"))
+	}
+	if log := v.Get("log"); log != nil {
+		if s.Log.Dir != "" {
+			errs = append(errs, set(log, "dir", s.Log.Dir))
+		}
+		if len(s.Log.Mask) > 0 {
+			errs = append(errs, set(log, "mask", s.Log.Mask))
+		}
+	}
+	return errors.Join(append(errs, set(v.Get("replicas"), "max", s.Replicas.Max))...)
 }
 
 func (a *app) graphCmd() *cobra.Command {

@@ -1,0 +1,96 @@
+// Package serving is what mlc serve and mlc-serve have in common: flags, logs and
+// the life of a server.
+package serving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/runtime/secret"
+	"mlc.dev/mlc/runtime/serve"
+)
+
+// Flags are where a server listens, and how it logs.
+type Flags struct {
+	serve.Endpoints
+	Quiet bool
+}
+
+// Register adds the flags to a command. host is where it listens unless told
+// otherwise: in a container everywhere, at a desk on loopback.
+func (f *Flags) Register(fs *pflag.FlagSet, host string) {
+	port := os.Getenv("PORT") // as Knative and others say it
+	if port == "" {
+		port = "8000"
+	}
+	fs.StringVar(&f.HTTP, "http", net.JoinHostPort(host, port), "listen for HTTP at an `address`; empty: not at all")
+	fs.StringVar(&f.GRPC, "grpc", net.JoinHostPort(host, "8001"), "listen for gRPC at an `address`; empty: not at all")
+	fs.StringVar(&f.Metrics, "metrics", net.JoinHostPort(host, "8002"), "answer Prometheus and probes at an `address`; empty: not at all")
+	fs.StringVar(&f.Debug, "debug", "", "answer /debug/pprof at an `address`, for insiders")
+	fs.DurationVar(&f.DrainDelay, "drain-delay", 0, "answer on for a `time` after being told to stop, not ready any more")
+	fs.BoolVar(&f.Quiet, "quiet", false, "log errors only")
+}
+
+// Logger writes JSON lines.
+func (f *Flags) Logger(w io.Writer) *slog.Logger {
+	level := slog.LevelInfo
+	if f.Quiet {
+		level = slog.LevelError
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// Run serves until ctx is done. ready is told where.
+func (f *Flags) Run(ctx context.Context, o serve.Options, ready func(serve.Endpoints)) error {
+	o.Secret = secret.Value
+	s, err := serve.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	err = s.Serve(ctx, f.Endpoints, ready)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return errors.Join(err, s.Close(end))
+}
+
+// ServiceFile is the service in a folder that is served, beside the folder of its
+// models.
+const (
+	ServiceFile = "service.json"
+	ModelsDir   = "models"
+)
+
+// Open reads what is to be served: a folder as mlc build makes it, or an ONNX model.
+func Open(path string) (*service.Service, serve.Source, error) {
+	if strings.HasSuffix(path, ".onnx") {
+		if _, err := os.Stat(path); err != nil {
+			return nil, nil, err
+		}
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		return service.ForModel(strings.TrimSuffix(filepath.Base(path), ".onnx")), serve.File{Path: abs}, nil
+	}
+	b, err := os.ReadFile(filepath.Join(path, ServiceFile))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s is neither an ONNX model nor a folder with a service: %w", path, err)
+	}
+	svc, err := service.Parse(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", ServiceFile, err)
+	}
+	src, err := serve.OpenFolder(filepath.Join(path, ModelsDir))
+	return svc, src, err
+}

@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mlc.dev/mlc/cmd/internal/serving"
+	"mlc.dev/mlc/compiler"
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/runtime/serve"
+	"mlc.dev/mlc/runtime/serve/registry"
+)
+
+// follow is how often mlc serve looks its aliases up.
+const follow = time.Second
+
+func (a *app) serveCmd() *cobra.Command {
+	var f serving.Flags
+	c := &cobra.Command{
+		Use:   "serve [SERVICE|MODEL.onnx]",
+		Short: "Answer requests with the models of a service",
+		Long:  "Runs a service of the spec here: the typed API and its page, the Open Inference\nProtocol, and metrics. Its models follow their aliases: promote and rollback take\neffect within two seconds, and no request fails. Or serves any ONNX model.",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o := serve.Options{Version: Version(), Log: f.Logger(os.Stderr)}
+			name := ""
+			if len(args) > 0 {
+				name = args[0]
+			}
+			if strings.HasSuffix(name, ".onnx") {
+				var err error
+				if o.Service, o.Source, err = serving.Open(name); err != nil {
+					return err
+				}
+			} else {
+				r, s, err := a.open(c.Context(), true)
+				if err != nil {
+					return err
+				}
+				defer s.Close()
+				if s.State == nil {
+					return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: "nothing has been applied here yet", Mend: "run `mlc apply`"}
+				}
+				if o.Service, err = realtime(r, name); err != nil {
+					return err
+				}
+				o.Source, o.Follow = &registry.Source{State: s.State, Store: s.Store}, follow
+			}
+			return f.Run(c.Context(), o, func(e serve.Endpoints) {
+				if a.json {
+					a.view.Emit("serving", map[string]any{"service": o.Service.Name, "http": e.HTTP, "grpc": e.GRPC, "metrics": e.Metrics})
+					return
+				}
+				a.view.Printf("%s answers at http://%s (gRPC at %s, metrics at %s); Ctrl-C ends it\n", o.Service.Name, e.HTTP, e.GRPC, e.Metrics)
+			})
+		},
+	}
+	f.Register(c.Flags(), "127.0.0.1")
+	return c
+}
+
+// realtime is a service of the spec by its name, which may be left out where there
+// is one only.
+func realtime(r *compiler.Result, name string) (*service.Service, error) {
+	var names []string
+	for _, s := range r.Services {
+		if s.Name == name || name == "" && len(r.Services) == 1 {
+			return &s.Service, nil
+		}
+		names = append(names, s.Name)
+	}
+	if name == "" {
+		return nil, errors.New("the spec has several services, or none; name one of: " + strings.Join(names, ", "))
+	}
+	return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.NoName, What: fmt.Sprintf("no service %q in the spec%s", name, diag.Suggest(name, names)), Mend: "declare it under serving"}
+}

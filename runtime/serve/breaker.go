@@ -1,0 +1,90 @@
+package serve
+
+import (
+	"sync"
+	"time"
+)
+
+// breaker keeps calls from a model that fails: it opens when the share of failures
+// within a time reaches a bound, lets one call through after that time, and closes
+// when that one succeeds.
+type breaker struct {
+	share float64
+	over  time.Duration
+	least int
+	now   func() time.Time
+
+	mu      sync.Mutex
+	buckets [10]struct{ calls, failures int }
+	at      int64 // number of the newest bucket's time
+	open    bool
+	since   time.Time
+	probing bool
+}
+
+// state is closed, open or half-open, for metrics.
+func (b *breaker) state() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case !b.open:
+		return "closed"
+	case b.probing:
+		return "half-open"
+	}
+	return "open"
+}
+
+// allow reports whether a call may go to the model, and whether it is the one that
+// probes.
+func (b *breaker) allow() (ok, probe bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.open {
+		return true, false
+	}
+	if b.probing || b.now().Sub(b.since) < b.over {
+		return false, false
+	}
+	b.probing = true
+	return true, true
+}
+
+// done tells how an allowed call went.
+func (b *breaker) done(failed, probe bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if probe {
+		b.probing = false
+		b.since = b.now()
+		if !failed {
+			b.open = false
+			clear(b.buckets[:])
+		}
+		return
+	}
+	b.roll()
+	x := &b.buckets[b.at%int64(len(b.buckets))]
+	x.calls++
+	if failed {
+		x.failures++
+	}
+	calls, failures := 0, 0
+	for _, x := range b.buckets {
+		calls += x.calls
+		failures += x.failures
+	}
+	if !b.open && calls >= b.least && float64(failures) >= b.share*float64(calls) {
+		b.open, b.since = true, b.now()
+	}
+}
+
+// roll empties the buckets whose time is over.
+func (b *breaker) roll() {
+	n := int64(len(b.buckets))
+	at := b.now().UnixNano() / max(int64(b.over)/n, 1)
+	for k := max(b.at+1, at-n+1); k <= at; k++ {
+		b.buckets[k%n] = struct{ calls, failures int }{}
+	}
+	b.at = max(at, b.at)
+}

@@ -1,0 +1,162 @@
+package serve
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/runtime/serve/api"
+)
+
+// guard decides who may call, and how often.
+type guard struct {
+	bearer, keys [][sha256.Size]byte
+	perClient    rate.Limit
+
+	mu       sync.Mutex
+	now, old map[string]*rate.Limiter // two generations: who has not called for one is forgotten
+}
+
+// clients is the most callers of a generation.
+const clients = 10_000
+
+func newGuard(svc *service.Service, secret func(string) (string, error)) (*guard, error) {
+	g := &guard{perClient: rate.Limit(svc.Limits.PerClient), now: map[string]*rate.Limiter{}}
+	if svc.Auth == nil {
+		return g, nil
+	}
+	for _, part := range []struct {
+		refs []string
+		to   *[][sha256.Size]byte
+	}{{svc.Auth.Bearer, &g.bearer}, {svc.Auth.APIKey, &g.keys}} {
+		for _, ref := range part.refs {
+			v, err := secret(ref)
+			if err != nil {
+				return nil, fmt.Errorf("secret %s: %w", ref, err)
+			}
+			if v == "" {
+				return nil, fmt.Errorf("secret %s is empty, so anyone could call", ref)
+			}
+			*part.to = append(*part.to, sha256.Sum256([]byte(v)))
+		}
+	}
+	return g, nil
+}
+
+// admit lets a caller in by its credentials, or says why not. client names it
+// for its rate.
+func (g *guard) admit(authorization, apiKey, remote string) (err *api.Error) {
+	client := remote
+	if len(g.bearer)+len(g.keys) > 0 {
+		token, isBearer := strings.CutPrefix(authorization, "Bearer ")
+		sum, ok := [sha256.Size]byte{}, false
+		if isBearer {
+			sum = sha256.Sum256([]byte(token))
+			ok = among(g.bearer, sum)
+		}
+		if !ok && apiKey != "" {
+			sum = sha256.Sum256([]byte(apiKey))
+			ok = among(g.keys, sum)
+		}
+		if !ok {
+			return api.Errorf(api.Unauthorized, "a valid token or key is needed")
+		}
+		client = string(sum[:])
+	}
+	if g.perClient <= 0 {
+		return nil
+	}
+	l := g.limiter(client)
+	if l.Allow() {
+		return nil
+	}
+	r := l.Reserve()
+	wait := r.Delay()
+	r.Cancel()
+	return &api.Error{Kind: api.Overloaded, Text: fmt.Sprintf("more than %v requests a second", float64(g.perClient)), RetryAfter: max(wait, time.Second)}
+}
+
+// among compares with all, in a time that tells nothing of them.
+func among(known [][sha256.Size]byte, sum [sha256.Size]byte) bool {
+	found := 0
+	for i := range known {
+		found |= subtle.ConstantTimeCompare(known[i][:], sum[:])
+	}
+	return found == 1
+}
+
+func (g *guard) limiter(client string) *rate.Limiter {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if l, ok := g.now[client]; ok {
+		return l
+	}
+	l, ok := g.old[client]
+	if !ok {
+		l = rate.NewLimiter(g.perClient, max(int(g.perClient), 1))
+	}
+	if len(g.now) >= clients {
+		g.old, g.now = g.now, map[string]*rate.Limiter{}
+	}
+	g.now[client] = l
+	return l
+}
+
+// open are the paths that need no credentials: health, for probes, and what
+// describes the API to people.
+func openPath(path string) bool {
+	return path == "/" || path == "/openapi.json" || strings.HasPrefix(path, "/healthz/") || strings.HasPrefix(path, "/v2/health/")
+}
+
+// http guards a handler.
+func (g *guard) http(next http.Handler, refuse func(http.ResponseWriter, *http.Request, *api.Error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !openPath(r.URL.Path) {
+			host, _, err := net.SplitHostPort(r.RemoteAddr)
+			if err != nil {
+				host = r.RemoteAddr
+			}
+			if err := g.admit(r.Header.Get("Authorization"), r.Header.Get("X-API-Key"), host); err != nil {
+				refuse(w, r, err)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// cors answers browsers of the declared origins; without any, none.
+func cors(origins []string, next http.Handler) http.Handler {
+	if len(origins) == 0 {
+		return next
+	}
+	allowed := map[string]bool{}
+	for _, o := range origins {
+		allowed[o] = true
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin := r.Header.Get("Origin")
+		w.Header().Add("Vary", "Origin")
+		if origin != "" && (allowed[origin] || allowed["*"]) {
+			h := w.Header()
+			h.Set("Access-Control-Allow-Origin", origin)
+			h.Set("Access-Control-Expose-Headers", "X-Request-Id, X-Model-Version, Retry-After")
+			if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+				h.Set("Access-Control-Allow-Methods", "GET, POST")
+				h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, X-API-Key, X-Request-Id, X-Request-Timeout, Inference-Header-Content-Length")
+				h.Set("Access-Control-Max-Age", "600")
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,347 @@
+package serve
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+
+	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/oip"
+	"mlc.dev/mlc/runtime/serve/typed"
+)
+
+// Endpoints are the addresses to listen at, as host:port; "" is none.
+type Endpoints struct {
+	HTTP string // HTTP/1.1 and HTTP/2, also of gRPC
+	GRPC string
+	// Metrics is for Prometheus and probes, Debug for pprof: both are for insiders.
+	Metrics, Debug string
+	// DrainDelay is how long the server answers on after it is told to stop, not
+	// ready any more, so that those who send it callers can notice.
+	DrainDelay time.Duration
+}
+
+// How long clients may take, beyond what the service declares.
+const (
+	headerTimeout = 5 * time.Second
+	writeGrace    = 30 * time.Second
+	idleTimeout   = 2 * time.Minute
+	closeGrace    = 30 * time.Second
+	maxHeader     = 64 << 10
+	// connectionAge ends connections of gRPC now and then: a balancer of connections would
+	// otherwise never move a client.
+	connectionAge = 5 * time.Minute
+)
+
+// Serve listens until ctx is done, then drains: what was asked is answered. ready
+// is told the addresses that were opened, where a port was 0.
+func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) error {
+	g, err := newGuard(s.svc, s.o.Secret)
+	if err != nil {
+		return err
+	}
+	var secure *tls.Config
+	if s.svc.TLS != nil {
+		if secure, err = s.tls(); err != nil {
+			return err
+		}
+	}
+	rpc := s.grpcServer(g, secure)
+	main := &http.Server{Handler: s.handler(g, rpc), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout + s.svc.Limits.Read.Std(), WriteTimeout: s.svc.Deadline.Std() + s.svc.Limits.Read.Std() + writeGrace,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	main.Protocols.SetHTTP1(true)
+	main.Protocols.SetHTTP2(true)
+	main.Protocols.SetUnencryptedHTTP2(true)
+	inside := func(h http.Handler) *http.Server {
+		return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
+	}
+	metrics, pprofs := inside(s.metricsHandler()), inside(debugHandler())
+	opened := e
+	var wg sync.WaitGroup
+	failed := make(chan error, 4)
+	var listeners []net.Listener
+	start := func(address *string, wrap bool, serve func(net.Listener) error) error {
+		if *address == "" {
+			return nil
+		}
+		l, err := net.Listen("tcp", *address)
+		if err != nil {
+			return err
+		}
+		*address = l.Addr().String()
+		listeners = append(listeners, l)
+		if wrap && secure != nil {
+			c := secure.Clone()
+			c.NextProtos = []string{"h2", "http/1.1"}
+			l = tls.NewListener(l, c)
+		}
+		wg.Go(func() {
+			if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
+				failed <- err
+			}
+		})
+		return nil
+	}
+	err = errors.Join(start(&opened.HTTP, true, main.Serve), start(&opened.GRPC, false, rpc.Serve), start(&opened.Metrics, false, metrics.Serve), start(&opened.Debug, false, pprofs.Serve))
+	if err == nil {
+		if ready != nil {
+			ready(opened)
+		}
+		select {
+		case err = <-failed:
+		case <-ctx.Done():
+		}
+	} else {
+		for _, l := range listeners {
+			_ = l.Close()
+		}
+	}
+	s.Drain()
+	if err == nil && e.DrainDelay > 0 {
+		s.log.Info("draining", "for", e.DrainDelay)
+		timer := time.NewTimer(e.DrainDelay)
+		select {
+		case <-timer.C:
+		case err = <-failed:
+		}
+		timer.Stop()
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
+	defer cancel()
+	stopped := make(chan struct{})
+	go func() {
+		rpc.GracefulStop()
+		close(stopped)
+	}()
+	err = errors.Join(err, main.Shutdown(end))
+	select {
+	case <-stopped:
+	case <-end.Done():
+		rpc.Stop()
+	}
+	_ = metrics.Close()
+	_ = pprofs.Close()
+	wg.Wait()
+	return err
+}
+
+// handler is everything that callers can ask over HTTP.
+func (s *Server) handler(g *guard, rpc *grpc.Server) http.Handler {
+	mux := http.NewServeMux()
+	t := typed.New(s.svc, s, s.svc.Name, typed.Options{Log: s.log})
+	t.Register(rpc)
+	mux.Handle("/", t.Handler())
+	mux.Handle("/v2/", oip.Handler(s, s.oip()))
+	mux.Handle("/v2", oip.Handler(s, s.oip()))
+	s.probes(mux)
+	guarded := cors(s.svc.CORS, g.http(s.recovered(mux), refuse))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			rpc.ServeHTTP(w, r)
+			return
+		}
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		guarded.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) oip() oip.Options {
+	o := oip.Options{Name: "mlc", Version: s.o.Version, MaxBody: s.svc.Limits.Body}
+	if name, ok := strings.CutPrefix(s.svc.Sticky, "header:"); ok {
+		o.Key = func(r *http.Request) string { return r.Header.Get(name) }
+		o.GRPCKey = func(ctx context.Context) string {
+			if v := metadata.ValueFromIncomingContext(ctx, name); len(v) > 0 {
+				return v[0]
+			}
+			return ""
+		}
+	}
+	return o
+}
+
+func (s *Server) probes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz/live", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("live\n")) })
+	mux.HandleFunc("GET /healthz/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.Ready() {
+			http.Error(w, "not ready", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ready\n"))
+	})
+}
+
+func (s *Server) metricsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	s.probes(mux)
+	return mux
+}
+
+func debugHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// refuse answers who is not let in.
+func refuse(w http.ResponseWriter, _ *http.Request, err *api.Error) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	if err.Kind == api.Unauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	if err.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(err.RetryAfter.Seconds()))))
+	}
+	w.WriteHeader(int(err.Kind))
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Text}) // the caller may be gone
+}
+
+// recovered keeps a mistake of ours from ending more than its own request.
+func (s *Server) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil && p != http.ErrAbortHandler {
+				s.log.Error("panic", "path", r.URL.Path, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
+				refuse(w, r, api.Errorf(api.Internal, "internal error"))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) grpcServer(g *guard, secure *tls.Config) *grpc.Server {
+	admit := func(ctx context.Context) error {
+		md, _ := metadata.FromIncomingContext(ctx)
+		first := func(name string) string {
+			if v := md.Get(name); len(v) > 0 {
+				return v[0]
+			}
+			return ""
+		}
+		remote := ""
+		if p, ok := peer.FromContext(ctx); ok {
+			remote, _, _ = net.SplitHostPort(p.Addr.String())
+		}
+		err := g.admit(first("authorization"), first("x-api-key"), remote)
+		switch {
+		case err == nil:
+			return nil
+		case err.Kind == api.Unauthorized:
+			return status.Error(codes.Unauthenticated, err.Text)
+		}
+		return status.Error(codes.ResourceExhausted, err.Text)
+	}
+	health := func(method string) bool { return strings.HasPrefix(method, "/grpc.health.v1.Health/") }
+	opts := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(int(s.svc.Limits.Body)), grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(1000), grpc.ConnectionTimeout(headerTimeout), grpc.MaxHeaderListSize(maxHeader),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: closeGrace}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (res any, err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					s.log.Error("panic", "method", info.FullMethod, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
+					err = status.Error(codes.Internal, "internal error")
+				}
+			}()
+			if !health(info.FullMethod) {
+				if err := admit(ctx); err != nil {
+					return nil, err
+				}
+			}
+			return next(ctx, req)
+		}),
+		grpc.ChainStreamInterceptor(func(srv any, st grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					s.log.Error("panic", "method", info.FullMethod, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
+					err = status.Error(codes.Internal, "internal error")
+				}
+			}()
+			if !health(info.FullMethod) {
+				if err := admit(st.Context()); err != nil {
+					return err
+				}
+			}
+			return next(srv, st)
+		}),
+	}
+	if secure != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(secure)))
+	}
+	rpc := grpc.NewServer(opts...)
+	oip.Register(rpc, s, s.oip())
+	reflection.Register(rpc)
+	return rpc
+}
+
+// tls reads the certificate anew when its file changes.
+func (s *Server) tls() (*tls.Config, error) {
+	t := s.svc.TLS
+	var mu sync.Mutex
+	var cert *tls.Certificate
+	var changed time.Time
+	get := func() (*tls.Certificate, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		info, err := os.Stat(t.Cert)
+		if err == nil && cert != nil && info.ModTime().Equal(changed) {
+			return cert, nil
+		}
+		c, lerr := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err = errors.Join(err, lerr); err != nil {
+			if cert != nil {
+				return cert, nil // the one before is better than none
+			}
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+		cert, changed = &c, info.ModTime()
+		return cert, nil
+	}
+	if _, err := get(); err != nil {
+		return nil, err
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return get() }}
+	if t.ClientCA != "" {
+		b, err := os.ReadFile(t.ClientCA)
+		if err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+		c.ClientCAs = x509.NewCertPool()
+		if !c.ClientCAs.AppendCertsFromPEM(b) {
+			return nil, fmt.Errorf("tls: %s holds no certificates", t.ClientCA)
+		}
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return c, nil
+}

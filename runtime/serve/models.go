@@ -1,0 +1,394 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"strconv"
+	"sync"
+	"time"
+
+	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/runtime/bundle"
+	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/infer"
+	"mlc.dev/mlc/runtime/serve/predlog"
+)
+
+// handle is a loaded version. It lives as long as somebody uses it.
+type handle struct {
+	*infer.Model
+	ref     service.Ref
+	version Version
+	sig     *bundle.Signature
+	schema  *predlog.Schema // nil: nothing is logged
+	users   sync.WaitGroup
+}
+
+// Name is the model's.
+func (h *handle) Name() string { return h.ref.Model }
+
+// Version is the registry's number.
+func (h *handle) Version() string { return strconv.Itoa(h.version.Number) }
+
+// slotFor is what serves for a reference: the version that it means, or why there
+// is none.
+type slotFor struct {
+	ref service.Ref
+
+	mu      sync.RWMutex
+	current *handle
+	err     error // of the last load
+	failed  Version
+	retry   time.Time // when the failed version may be tried again
+	off     bool      // unloaded by a caller
+	loading sync.Mutex
+}
+
+// use returns the version that serves, until free is called.
+func (s *slotFor) use() (h *handle, free func(), err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.current == nil {
+		return nil, nil, api.Errorf(api.Unavailable, "model %q is not ready", s.ref.Model)
+	}
+	h = s.current
+	h.users.Add(1)
+	return h, h.users.Done, nil
+}
+
+// replace puts a version in the place of another, which is freed once nobody uses
+// it any more.
+func (s *slotFor) replace(h *handle) {
+	s.mu.Lock()
+	old := s.current
+	s.current, s.err = h, nil
+	s.mu.Unlock()
+	if old == nil {
+		return
+	}
+	go func() {
+		old.users.Wait()
+		_ = old.Close() // what it held is gone either way
+	}()
+}
+
+// retryAfter is how long a version that does not load is left alone.
+const retryAfter = 30 * time.Second
+
+// follow loads what the reference means where that has changed. A version that
+// does not load leaves the one before it in service, and is tried again later, or
+// when asked for.
+func (s *Server) follow(ctx context.Context, sl *slotFor, again bool) error {
+	sl.loading.Lock()
+	defer sl.loading.Unlock()
+	v, err := s.source.Resolve(ctx, sl.ref)
+	sl.mu.RLock()
+	now, off, failed := sl.current, sl.off, sl.err != nil && sl.failed == v && s.now().Before(sl.retry)
+	sl.mu.RUnlock()
+	if off || err == nil && !again && (failed || now != nil && now.version == v) {
+		return nil
+	}
+	var h *handle
+	if err == nil {
+		h, err = s.load(ctx, sl.ref, v)
+	}
+	if err != nil {
+		sl.mu.Lock()
+		known := sl.err != nil && sl.err.Error() == err.Error()
+		sl.err, sl.failed, sl.retry = err, v, s.now().Add(retryAfter)
+		sl.mu.Unlock()
+		if !known {
+			s.metrics.reloads.WithLabelValues(sl.ref.Model, "failed").Inc()
+			s.log.Error("a model does not load; what served before goes on", "model", sl.ref.String(), "version", v.Number, "error", err)
+		}
+		return err
+	}
+	sl.replace(h)
+	s.metrics.reloads.WithLabelValues(sl.ref.Model, "loaded").Inc()
+	s.log.Info("serving", "model", sl.ref.String(), "version", v.Number, "bundle", v.Bundle.Short())
+	return nil
+}
+
+// load reads and loads a version.
+func (s *Server) load(ctx context.Context, ref service.Ref, v Version) (*handle, error) {
+	b, err := s.source.Open(ctx, ref, v)
+	if err != nil {
+		return nil, err
+	}
+	h := &handle{ref: ref, version: v}
+	if b.Signature.Format != "" {
+		h.sig = &b.Signature
+	}
+	name, number := ref.Model, strconv.Itoa(v.Number)
+	compute, batch := s.metrics.compute.WithLabelValues(name, number), s.metrics.batch.WithLabelValues(name, number)
+	o := infer.Options{MaxRows: s.svc.Batching.MaxRows, MaxDelay: s.svc.Batching.MaxDelay.Std(), Queue: s.svc.Batching.Queue, Workers: s.cores, Gate: s.gate,
+		Options: ort.Options{Providers: s.svc.Providers},
+		OnRun: func(rows, _ int, took time.Duration) {
+			compute.Observe(took.Seconds())
+			batch.Observe(float64(rows))
+		}}
+	if h.Model, err = infer.Load(b.Model, o); err != nil {
+		return nil, err
+	}
+	if h.sig != nil {
+		if err := h.fits(); err != nil {
+			return nil, fmt.Errorf("the signature does not fit the model: %w", err)
+		}
+	}
+	if s.plog != nil {
+		h.schema = s.plog.Schema(h.sig, h.Inputs(), h.Outputs())
+	}
+	return h, nil
+}
+
+// fits holds the model against its signature, by which callers send values.
+func (h *handle) fits() error {
+	in := h.Inputs()
+	if len(in) != len(h.sig.Inputs) || len(h.Outputs()) != len(h.sig.Outputs) {
+		return fmt.Errorf("%d inputs and %d outputs, not %d and %d", len(in), len(h.Outputs()), len(h.sig.Inputs), len(h.sig.Outputs))
+	}
+	for i, x := range h.sig.Inputs {
+		if in[i].Name != x.Name || in[i].Type != x.DType {
+			return fmt.Errorf("input %d is %s %s, not %s %s", i, in[i].Type, in[i].Name, x.DType, x.Name)
+		}
+	}
+	if len(h.sig.Computed) > 0 {
+		return fmt.Errorf("it takes features that only SQL computes, such as %s", h.sig.Computed[0].Name)
+	}
+	return nil
+}
+
+// Index lists the service itself and its models.
+func (s *Server) Index() []api.Entry {
+	out := []api.Entry{{Name: s.svc.Name, Version: s.route.Version(), Ready: s.Ready()}}
+	seen := map[string]bool{s.svc.Name: true}
+	for _, sl := range s.slots {
+		sl.mu.RLock()
+		e := api.Entry{Name: sl.ref.Model}
+		if sl.current != nil {
+			e.Version, e.Ready = sl.current.Version(), true
+		}
+		if sl.err != nil {
+			e.Reason = "the version that should serve does not load"
+		}
+		if sl.off {
+			e.Reason = "unloaded"
+		}
+		sl.mu.RUnlock()
+		if key := e.Name + "@" + e.Version; !seen[key] && e.Name != s.svc.Name {
+			seen[key] = true
+			out = append(out, e)
+		}
+	}
+	sort.SliceStable(out, func(i, j int) bool {
+		if out[i].Name != out[j].Name {
+			return out[i].Name < out[j].Name
+		}
+		return out[i].Version < out[j].Version
+	})
+	return out
+}
+
+// Model finds the service by its name, or that of the model that answers it: its
+// traffic rules hold. Any other model, and any with a version, answers itself.
+func (s *Server) Model(name, version string) (api.Model, error) {
+	known := name == s.svc.Name
+	if known && (version == "" || version == s.route.Version()) {
+		return s.route, nil
+	}
+	for _, sl := range s.slots {
+		if sl.ref.Model != name {
+			continue
+		}
+		known = true
+		if version == "" {
+			if sl == s.route.main() {
+				return named{s.route, name}, nil
+			}
+			return &direct{s, sl}, nil
+		}
+		sl.mu.RLock()
+		match := sl.current != nil && sl.current.Version() == version
+		sl.mu.RUnlock()
+		if match {
+			return &direct{s, sl}, nil
+		}
+	}
+	if !known {
+		return nil, api.Errorf(api.NotFound, "there is no model %q here", name)
+	}
+	if version == "" {
+		return nil, api.Errorf(api.Unavailable, "model %q is not ready", name)
+	}
+	return nil, api.Errorf(api.NotFound, "model %q has no version %q here", name, version)
+}
+
+// Load reads a model anew, and takes it into service again.
+func (s *Server) Load(ctx context.Context, name string) error {
+	return s.each(name, func(sl *slotFor) error {
+		sl.mu.Lock()
+		sl.off = false
+		sl.mu.Unlock()
+		if err := s.follow(ctx, sl, true); err != nil {
+			return &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("model %q does not load", sl.ref.Model), Err: err}
+		}
+		return nil
+	})
+}
+
+// Unload takes a model out of service.
+func (s *Server) Unload(_ context.Context, name string) error {
+	return s.each(name, func(sl *slotFor) error {
+		sl.mu.Lock()
+		sl.off = true
+		sl.mu.Unlock()
+		sl.replace(nil)
+		return nil
+	})
+}
+
+func (s *Server) each(name string, f func(*slotFor) error) error {
+	found := false
+	for _, sl := range s.slots {
+		if sl.ref.Model == name || name == s.svc.Name {
+			found = true
+			if err := f(sl); err != nil {
+				return err
+			}
+		}
+	}
+	if !found {
+		return api.Errorf(api.NotFound, "there is no model %q here", name)
+	}
+	return nil
+}
+
+// Ready reports whether the service answers: all that its answers need is loaded.
+// The shadow is not.
+func (s *Server) Ready() bool {
+	if s.draining.Load() {
+		return false
+	}
+	for _, sl := range s.slots {
+		if sl == s.route.shadow {
+			continue
+		}
+		sl.mu.RLock()
+		ok := sl.current != nil
+		sl.mu.RUnlock()
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// handles are the versions that are loaded.
+func (s *Server) handles() []*handle {
+	var out []*handle
+	seen := map[string]bool{}
+	for _, sl := range s.slots {
+		sl.mu.RLock()
+		h := sl.current
+		sl.mu.RUnlock()
+		if h != nil && !seen[h.Name()+"@"+h.Version()] {
+			seen[h.Name()+"@"+h.Version()] = true
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// slot is the one of a reference.
+func (s *Server) slot(ref service.Ref) *slotFor {
+	for _, sl := range s.slots {
+		if sl.ref == ref {
+			return sl
+		}
+	}
+	return nil
+}
+
+// named is the service under the name of the model that answers it.
+type named struct {
+	*route
+	name string
+}
+
+// Name is the model's.
+func (n named) Name() string { return n.name }
+
+// direct is one loaded model without the service's traffic rules.
+type direct struct {
+	s  *Server
+	sl *slotFor
+}
+
+func (d *direct) with(f func(*handle)) {
+	if h, free, err := d.sl.use(); err == nil {
+		f(h)
+		free()
+	}
+}
+
+// Name is the model's.
+func (d *direct) Name() string { return d.sl.ref.Model }
+
+// Version is the one that serves.
+func (d *direct) Version() (v string) {
+	d.with(func(h *handle) { v = h.Version() })
+	return v
+}
+
+// Inputs are the model's.
+func (d *direct) Inputs() (in []ort.Info) {
+	d.with(func(h *handle) { in = h.Inputs() })
+	return in
+}
+
+// Outputs are the model's.
+func (d *direct) Outputs() (out []ort.Info) {
+	d.with(func(h *handle) { out = h.Outputs() })
+	return out
+}
+
+// Signature is the bundle's.
+func (d *direct) Signature() (sig *bundle.Signature) {
+	d.with(func(h *handle) { sig = h.sig })
+	return sig
+}
+
+// Limits are the model's.
+func (d *direct) Limits() (l api.Limits) {
+	d.with(func(h *handle) { l = h.Limits() })
+	return l
+}
+
+// Stats are the model's.
+func (d *direct) Stats() (st api.Stats) {
+	d.with(func(h *handle) { st = h.Stats() })
+	return st
+}
+
+// Infer runs the model.
+func (d *direct) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
+	return d.s.answered(ctx, c, "", func(ctx context.Context) (api.Answer, *handle, error) {
+		h, free, err := d.sl.use()
+		if err != nil {
+			return api.Answer{Model: d.sl.ref.Model}, nil, err
+		}
+		defer free()
+		a, err := ask(ctx, h, c)
+		return a, h, err
+	})
+}
+
+// ask runs a version.
+func ask(ctx context.Context, h *handle, c api.Call) (api.Answer, error) {
+	a := api.Answer{Model: h.Name(), Version: h.Version()}
+	out, t, err := h.Infer(ctx, c.Inputs, c.Rows)
+	a.Outputs, a.Queue, a.Compute = out, t.Queue, t.Compute
+	return a, err
+}

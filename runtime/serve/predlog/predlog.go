@@ -1,0 +1,313 @@
+// Package predlog is the prediction log of a service: what was asked and
+// answered, in Parquet files or in a Kafka topic. It never delays or fails a
+// request: what cannot be kept is dropped and counted.
+//
+// Its memory is bounded: at most Buffer records and 64 MiB of them wait, and as
+// much again is in the open segments or on its way to Kafka. A process that is
+// killed loses what waits and the rows of its open segments, and no other.
+package predlog
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/serve/api"
+)
+
+// maxBytes bounds the records that wait, and again those in open segments or on
+// their way to Kafka, by what their values take.
+const maxBytes = 64 << 20
+
+// between is the least time from one telling of failures to the next.
+const between = time.Minute
+
+// Options say what a log keeps, and where.
+type Options struct {
+	Config  service.Log
+	Service string
+	// Replica tells apart who writes to one folder; "": the host's name and a
+	// random number.
+	Replica string
+	Metrics *Metrics     // nil: nobody counts
+	Logger  *slog.Logger // hears of failures, at most once a minute; nil: the default
+}
+
+// Metrics are counted since the log was opened. After a Close without an error
+// Written and Dropped add up to the records that were offered and sampled.
+type Metrics struct {
+	// Written and Dropped count records, whatever the reason for dropping them.
+	Written, Dropped atomic.Uint64
+	// Failed counts segments or messages that could not be written, Segments those
+	// segments that were.
+	Failed, Segments atomic.Uint64
+}
+
+// Record is one request and its answer. The log keeps the values until they are
+// written: they must not change after Add.
+type Record struct {
+	Time time.Time
+	// ID is the request's. By it a record is sampled, and keyed in Kafka.
+	ID string
+	// Model, Version and Variant answered, or should have.
+	Model, Version, Variant string
+	Fallback, Shadow        bool
+	// Err is why there is no answer.
+	Err                   *api.Error
+	Queue, Compute, Total time.Duration
+	// Rows is as in api.Call: 0 where the model does not batch.
+	Rows int
+	// Schema is that of the model, by Log.Schema; without one neither inputs nor
+	// outputs are written.
+	Schema *Schema
+	// Inputs and Outputs are in the schema's order. Those at the end may be absent,
+	// and any nil; they are written as NULL.
+	Inputs, Outputs []ort.Value
+
+	bytes int64 // size, counted once
+}
+
+// rows is how many rows the record makes: one where there is nothing to tell
+// rows apart by.
+func (r *Record) rows() int {
+	if r.Rows < 1 || r.Schema == nil || len(r.Inputs)+len(r.Outputs) == 0 {
+		return 1
+	}
+	return r.Rows
+}
+
+// size is about what the record takes in memory, as values and as rows.
+func (r *Record) size() int64 {
+	n := int64(r.rows())*256 + int64(len(r.ID)+len(r.Model)+len(r.Version)+len(r.Variant)) + 256
+	if r.Err != nil {
+		n += int64(len(r.Err.Text))
+	}
+	for _, v := range r.Inputs {
+		n += sizeOf(v)
+	}
+	for _, v := range r.Outputs {
+		n += sizeOf(v)
+	}
+	return n
+}
+
+// Log takes records from any number of goroutines.
+type Log struct {
+	o    Options
+	sink sink
+	mask map[string]bool
+
+	mu     sync.RWMutex // Add reads, Close writes
+	closed bool
+	queue  chan *Record
+	bytes  atomic.Int64 // of the records in the queue
+
+	stop   context.CancelFunc // gives up what is not written yet
+	done   chan struct{}
+	faults chan error    // the first since the last telling
+	lost   atomic.Uint64 // records dropped since then
+	told   chan struct{}
+}
+
+// sink is where records go. It is used by one goroutine, and tells the log what
+// became of each record.
+type sink interface {
+	add(ctx context.Context, r *Record)
+	// due fires when there is something to do without a new record; nil: never.
+	due() <-chan time.Time
+	work(ctx context.Context)
+	// close writes all that is left, or drops it once ctx is done.
+	close(ctx context.Context)
+}
+
+// errFull is why a record is dropped at once.
+var errFull = errors.New("the buffer is full: records come faster than they can be written")
+
+// Open starts a log. Only a configuration that cannot work is an error: a folder
+// or a broker that is away is told, and tried again.
+func Open(o Options) (*Log, error) {
+	c := o.Config
+	switch {
+	case c.Sample < 0 || c.Sample > 1 || c.Sample != c.Sample:
+		return nil, fmt.Errorf("prediction log: a sample of %v is not between 0 and 1", c.Sample)
+	case c.Buffer < 1 || c.Buffer > 1<<24:
+		return nil, fmt.Errorf("prediction log: a buffer of %d records is not between 1 and %d", c.Buffer, 1<<24)
+	case (c.Dir == "") == (len(c.Kafka) == 0):
+		return nil, errors.New("prediction log: either a folder or Kafka has to be named")
+	case c.Dir != "" && (c.Rows < 1 || c.Every <= 0):
+		return nil, errors.New("prediction log: a segment needs a number of rows and a time at which it ends")
+	case c.Dir == "" && c.Topic == "":
+		return nil, errors.New("prediction log: Kafka needs a topic")
+	}
+	if o.Metrics == nil {
+		o.Metrics = &Metrics{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	l := &Log{o: o, mask: map[string]bool{}, queue: make(chan *Record, c.Buffer), done: make(chan struct{}), faults: make(chan error, 1), told: make(chan struct{})}
+	for _, m := range c.Mask {
+		l.mask[m] = true
+	}
+	var err error
+	if c.Dir != "" {
+		l.sink = newSegments(l)
+	} else if l.sink, err = newKafka(l); err != nil {
+		return nil, fmt.Errorf("prediction log: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	l.stop = stop
+	go l.run(ctx)
+	go l.tell()
+	return l, nil
+}
+
+// Sampled reports whether a request is in a share of all, from 0 to 1. It depends
+// on nothing but the id: the first eight bytes of its SHA-256 as a fraction. So
+// replicas agree, and a greater share holds all of a smaller one.
+func Sampled(id string, share float64) bool {
+	if share >= 1 {
+		return true
+	}
+	h := sha256.Sum256([]byte(id))
+	return float64(binary.BigEndian.Uint64(h[:])>>11)/(1<<53) < share
+}
+
+// Wants reports whether Add would keep a request's record, to spare the making of
+// those that it would not.
+func (l *Log) Wants(id string) bool { return Sampled(id, l.o.Config.Sample) }
+
+// Add takes a record. It never blocks: it is false when the record is dropped,
+// because too many wait or the log is closed. A record that is not sampled is
+// passed over, which is true.
+func (l *Log) Add(r Record) bool {
+	if !l.Wants(r.ID) {
+		return true
+	}
+	if l.enqueue(&r) {
+		return true
+	}
+	l.drop(errFull, 1)
+	return false
+}
+
+func (l *Log) enqueue(r *Record) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return false
+	}
+	r.bytes = r.size()
+	if l.bytes.Add(r.bytes) <= maxBytes {
+		select {
+		case l.queue <- r:
+			return true
+		default:
+		}
+	}
+	l.bytes.Add(-r.bytes)
+	return false
+}
+
+// Close writes what waits and ends the log. When ctx is done first, the rest is
+// dropped and the error is the context's.
+func (l *Log) Close(ctx context.Context) error {
+	l.mu.Lock()
+	if !l.closed {
+		l.closed = true
+		close(l.queue)
+	}
+	l.mu.Unlock()
+	defer l.stop()
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	<-l.told
+	return nil
+}
+
+// run hands records to the sink, one after the other.
+func (l *Log) run(ctx context.Context) {
+	defer close(l.done)
+	for {
+		select {
+		case r, ok := <-l.queue:
+			if !ok {
+				l.sink.close(ctx)
+				return
+			}
+			l.bytes.Add(-r.bytes)
+			err := r.fits()
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				l.drop(err, 1)
+				continue
+			}
+			l.sink.add(ctx, r)
+		case <-l.sink.due():
+			l.sink.work(ctx)
+		}
+	}
+}
+
+// drop counts records that are lost.
+func (l *Log) drop(err error, records int) {
+	l.o.Metrics.Dropped.Add(uint64(records))
+	l.lost.Add(uint64(records))
+	select {
+	case l.faults <- err:
+	default: // one waits to be told already
+	}
+}
+
+// fail is drop where a segment or a message could not be written.
+func (l *Log) fail(err error, records int) {
+	l.o.Metrics.Failed.Add(1)
+	l.drop(err, records)
+}
+
+// tell says what was lost and why, at most once a minute. It is a goroutine of its
+// own, so a logger that hangs holds nothing up.
+func (l *Log) tell() {
+	defer close(l.told)
+	say := func(err error) (said bool) {
+		n := l.lost.Swap(0)
+		if n > 0 {
+			l.o.Logger.Warn("prediction log: records are lost", "service", l.o.Service, "dropped", n, "error", err)
+		}
+		return n > 0
+	}
+	for {
+		select {
+		case err := <-l.faults:
+			if !say(err) {
+				continue // it was told with those before it
+			}
+			pause := time.NewTimer(between)
+			select {
+			case <-pause.C:
+			case <-l.done:
+				pause.Stop()
+			}
+		case <-l.done:
+			select {
+			case err := <-l.faults:
+				say(err)
+			default:
+			}
+			return
+		}
+	}
+}

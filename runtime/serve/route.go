@@ -1,0 +1,404 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/bundle"
+	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/predlog"
+)
+
+// route is the service as one model: by its traffic rules a call goes to a branch,
+// or through the steps; when that fails or takes too long, the fallback answers.
+type route struct {
+	s        *Server
+	branches []branch
+	steps    []step
+	shadow   *slotFor
+	mirror   chan mirrored
+}
+
+type branch struct {
+	service.Branch
+	slot    *slotFor
+	upTo    float64 // of 100, with the branches before it
+	breaker *breaker
+}
+
+func newRoute(s *Server) *route {
+	r := &route{s: s}
+	sum := 0.0
+	for _, b := range s.svc.Split {
+		sum += b.Weight
+		r.branches = append(r.branches, branch{Branch: b, slot: s.slot(b.Model), upTo: sum, breaker: s.breaker()})
+	}
+	if len(s.svc.Steps) > 0 {
+		r.branches = []branch{{Branch: service.Branch{Name: ""}, breaker: s.breaker(), upTo: 100}}
+		for _, st := range s.svc.Steps {
+			r.steps = append(r.steps, step{st, s.slot(st.Model)})
+		}
+	}
+	if s.svc.Shadow != nil {
+		r.shadow = s.slot(s.svc.Shadow.Model)
+		r.mirror = make(chan mirrored, mirrorQueue)
+	}
+	return r
+}
+
+// main is the slot whose form the service has: the first branch's, or the last
+// step's, whose outputs come out.
+func (r *route) main() *slotFor {
+	if n := len(r.steps); n > 0 {
+		return r.steps[n-1].slot
+	}
+	return r.branches[0].slot
+}
+
+func (r *route) direct() *direct { return &direct{r.s, r.main()} }
+
+// Name is the service's.
+func (r *route) Name() string { return r.s.svc.Name }
+
+// Version is that of the branch that is named first, or of the last step.
+func (r *route) Version() string { return r.direct().Version() }
+
+// Inputs are the model's, or those that the steps take between them.
+func (r *route) Inputs() []ort.Info {
+	if len(r.steps) > 0 {
+		return r.stepInputs()
+	}
+	return r.direct().Inputs()
+}
+
+// Outputs are the model's, or those of the last step.
+func (r *route) Outputs() []ort.Info { return r.direct().Outputs() }
+
+// Signature is the model's, or one for all steps.
+func (r *route) Signature() *bundle.Signature {
+	if len(r.steps) > 0 {
+		return r.stepSignature()
+	}
+	return r.direct().Signature()
+}
+
+// Limits are the model's.
+func (r *route) Limits() api.Limits { return r.direct().Limits() }
+
+// Stats are the model's.
+func (r *route) Stats() api.Stats { return r.direct().Stats() }
+
+// pick chooses the branch of a call: by its key, so that a caller stays with one,
+// or by lot.
+func (r *route) pick(c api.Call) *branch {
+	if len(r.branches) == 1 {
+		return &r.branches[0]
+	}
+	at := 100 * rand.Float64()
+	key := c.Key
+	if key == "" {
+		key = r.sticky(c)
+	}
+	if key != "" {
+		h := fnv.New64a()
+		h.Write([]byte(r.s.svc.Name))
+		h.Write([]byte{0})
+		h.Write([]byte(key))
+		at = 100 * float64(mix(h.Sum64())>>11) / (1 << 53)
+	}
+	for i := range r.branches {
+		if at < r.branches[i].upTo {
+			return &r.branches[i]
+		}
+	}
+	return &r.branches[len(r.branches)-1]
+}
+
+// mix spreads a hash's bits (the finalizer of MurmurHash3): FNV leaves short keys
+// close together.
+func mix(h uint64) uint64 {
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	h *= 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
+// sticky is the value of the feature that the service sticks to, in the first row.
+func (r *route) sticky(c api.Call) string {
+	name := r.s.svc.Sticky
+	if name == "" || strings.HasPrefix(name, "header:") {
+		return ""
+	}
+	for i, in := range r.Inputs() {
+		if in.Name != name || i >= len(c.Inputs) {
+			continue
+		}
+		t, ok := c.Inputs[i].(ort.Tensor)
+		if !ok || ort.Len(t.Data) == 0 {
+			return ""
+		}
+		switch d := t.Data.(type) {
+		case []string:
+			return d[0]
+		case []float64:
+			return fmt.Sprint(d[0])
+		}
+	}
+	return ""
+}
+
+// Infer answers a call by the service's rules.
+func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
+	b := r.pick(c)
+	return r.s.answered(ctx, c, b.Name, func(ctx context.Context) (api.Answer, *handle, error) {
+		ok, probe := true, false
+		if b.breaker != nil {
+			ok, probe = b.breaker.allow()
+		}
+		if !ok {
+			return r.instead(c, api.Errorf(api.Unavailable, "the model fails and is left alone for a while"), "breaker")
+		}
+		inner := ctx
+		if f := r.s.svc.Fallback; f != nil && f.After > 0 {
+			var cancel context.CancelFunc
+			inner, cancel = context.WithTimeout(ctx, f.After.Std())
+			defer cancel()
+		}
+		a, h, err := r.run(inner, b, c)
+		if b.breaker != nil {
+			b.breaker.done(err != nil && countsAgainst(err, ctx), probe)
+		}
+		if err != nil {
+			reason := "error"
+			if errors.Is(inner.Err(), context.DeadlineExceeded) {
+				reason = "deadline"
+			}
+			if ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
+				return a, h, err // nobody is there to be answered
+			}
+			f, fh, ferr := r.instead(c, err, reason)
+			if ferr != nil {
+				return a, h, err
+			}
+			f.Version = a.Version
+			return f, fh, nil
+		}
+		if r.mirror != nil {
+			r.toShadow(c, a)
+		}
+		return a, h, nil
+	})
+}
+
+// countsAgainst reports whether an error is the model's own.
+func countsAgainst(err error, ctx context.Context) bool {
+	switch api.From(err).Kind {
+	case api.Internal, api.Timeout:
+		return true
+	}
+	return errors.Is(ctx.Err(), context.DeadlineExceeded)
+}
+
+func (r *route) run(ctx context.Context, b *branch, c api.Call) (api.Answer, *handle, error) {
+	if len(r.steps) > 0 {
+		return r.runSteps(ctx, c)
+	}
+	h, free, err := b.slot.use()
+	if err != nil {
+		return api.Answer{Model: b.Model.Model}, nil, err
+	}
+	defer free()
+	a, err := ask(ctx, h, c)
+	return a, h, err
+}
+
+// instead is the declared fallback as an answer, or err where there is none.
+func (r *route) instead(c api.Call, err error, reason string) (api.Answer, *handle, error) {
+	a := api.Answer{Model: r.main().ref.Model}
+	f := r.s.svc.Fallback
+	if f == nil {
+		return a, nil, err
+	}
+	h, free, uerr := r.main().use()
+	if uerr != nil {
+		return a, nil, err
+	}
+	defer free()
+	out, ferr := fallbackOutputs(f.Answer, h.sig, h.Outputs(), max(c.Rows, 1))
+	if ferr != nil {
+		r.s.log.Error("the fallback does not fit the model", "error", ferr)
+		return a, nil, err
+	}
+	r.s.metrics.fallback.WithLabelValues(r.s.svc.Name, reason).Inc()
+	a.Outputs, a.Fallback = out, true
+	return a, h, nil
+}
+
+// fallbackOutputs are a declared answer as outputs for n rows.
+func fallbackOutputs(answer map[string]any, sig *bundle.Signature, outputs []ort.Info, n int) ([]ort.Value, error) {
+	out := make([]ort.Value, len(outputs))
+	for i, o := range outputs {
+		width := 1
+		if len(o.Shape) == 2 && o.Shape[1] > 0 {
+			width = int(o.Shape[1])
+		}
+		row := make([]float32, width)
+		given, has := answer[o.Name]
+		switch v := given.(type) {
+		case float64:
+			for k := range row {
+				row[k] = float32(v)
+			}
+		case map[string]any:
+			if sig == nil {
+				return nil, fmt.Errorf("%q is by class, and the model has no classes", o.Name)
+			}
+			for k, class := range sig.Task.Classes {
+				if p, ok := v[class].(float64); ok && k < width {
+					row[k] = float32(p)
+				}
+			}
+		}
+		switch o.Type {
+		case "float":
+			data := make([]float32, 0, n*width)
+			for range n {
+				if !has { // as certain of the class that is answered as can be
+					if class, ok := answer["class"].(string); ok && sig != nil {
+						for k, name := range sig.Task.Classes {
+							if name == class && k < width {
+								row[k] = 1
+							}
+						}
+					}
+				}
+				data = append(data, row...)
+			}
+			out[i] = ort.Tensor{Shape: []int64{int64(n), int64(width)}, Data: data}
+		case "string":
+			text, ok := given.(string)
+			if !ok {
+				text = likeliest(answer, sig)
+			}
+			data := make([]string, n)
+			for k := range data {
+				data[k] = text
+			}
+			out[i] = ort.Tensor{Shape: []int64{int64(n), 1}, Data: data}
+		default:
+			return nil, fmt.Errorf("output %q is %s", o.Name, o.Type)
+		}
+	}
+	return out, nil
+}
+
+// likeliest is the class with the greatest of the declared probabilities.
+func likeliest(answer map[string]any, sig *bundle.Signature) string {
+	best, at := types.NullString, math.Inf(-1)
+	p, _ := answer["probabilities"].(map[string]any)
+	if sig == nil {
+		return best
+	}
+	for _, class := range sig.Task.Classes {
+		if v, ok := p[class].(float64); ok && v > at {
+			best, at = class, v
+		}
+	}
+	return best
+}
+
+// mirrorQueue is how many calls wait for the shadow; more are dropped and counted.
+const mirrorQueue = 64
+
+// mirrored is a call that the shadow answers too.
+type mirrored struct {
+	c api.Call
+	a api.Answer
+}
+
+// toShadow gives a share of the calls to the shadow, if it can keep up.
+func (r *route) toShadow(c api.Call, a api.Answer) {
+	if !predlog.Sampled("shadow "+c.ID, r.s.svc.Shadow.Share) {
+		return
+	}
+	select {
+	case r.mirror <- mirrored{c, a}:
+	default:
+		r.s.metrics.shadow.WithLabelValues(r.s.svc.Name, "", "dropped").Inc()
+	}
+}
+
+// mirrorLoop answers mirrored calls one by one, until ctx is done.
+func (r *route) mirrorLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-r.mirror:
+			r.compare(ctx, m)
+		}
+	}
+}
+
+func (r *route) compare(ctx context.Context, m mirrored) {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, r.s.svc.Deadline.Std())
+	defer cancel()
+	h, free, err := r.shadow.use()
+	if err != nil {
+		r.s.metrics.shadow.WithLabelValues(r.s.svc.Name, "", "failed").Inc()
+		return
+	}
+	defer free()
+	a, err := ask(ctx, h, m.c)
+	result := "equal"
+	switch {
+	case err != nil:
+		result = "failed"
+	case !same(a.Outputs, m.a.Outputs, r.s.svc.Shadow.Tolerance):
+		result = "differs"
+	}
+	r.s.metrics.shadow.WithLabelValues(r.s.svc.Name, h.Version(), result).Inc()
+	r.s.record(m.c, a, h, "shadow", true, asError(err), time.Since(start))
+}
+
+// same reports whether two answers are equal, numbers within a tolerance.
+func same(a, b []ort.Value, tolerance float64) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		x, ok := a[i].(ort.Tensor)
+		y, also := b[i].(ort.Tensor)
+		if !ok || !also || ort.Len(x.Data) != ort.Len(y.Data) {
+			return false
+		}
+		switch d := x.Data.(type) {
+		case []float32:
+			e, ok := y.Data.([]float32)
+			if !ok {
+				return false
+			}
+			for k := range d {
+				if !(math.Abs(float64(d[k])-float64(e[k])) <= tolerance) && !(d[k] != d[k] && e[k] != e[k]) {
+					return false
+				}
+			}
+		default:
+			if fmt.Sprint(x.Data) != fmt.Sprint(y.Data) {
+				return false
+			}
+		}
+	}
+	return true
+}

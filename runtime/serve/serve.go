@@ -1,0 +1,239 @@
+// Package serve is the inference service: it answers what callers ask of one
+// service of a spec, by its models, over HTTP and gRPC.
+//
+// A Server follows its references: when an alias moves, the new version is loaded
+// beside the old one, takes its place between two calls, and the old one is freed
+// when its last call is answered.
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/infer"
+	"mlc.dev/mlc/runtime/serve/predlog"
+)
+
+// Options say how a service runs here.
+type Options struct {
+	Service *service.Service
+	Source  Source
+	// Follow is how often references are looked up; 0: never.
+	Follow time.Duration
+	// Secret gives the value of a secret's reference.
+	Secret func(ref string) (string, error)
+	Log    *slog.Logger
+	// Version is the program's, for metadata.
+	Version string
+	// Replica tells apart who writes a prediction log.
+	Replica string
+	// Cores bounds the runs at once; 0: those of this machine.
+	Cores int
+}
+
+// Server answers for one service. It is an api.Models.
+type Server struct {
+	o        Options
+	svc      *service.Service
+	source   Source
+	log      *slog.Logger
+	metrics  *metrics
+	slots    []*slotFor
+	route    *route
+	gate     infer.Gate
+	cores    int
+	plog     *predlog.Log
+	plogs    predlog.Metrics
+	composed atomic.Pointer[composed]
+	draining atomic.Bool
+	inflight atomic.Int64
+	now      func() time.Time
+	stop     context.CancelFunc
+	loops    sync.WaitGroup
+}
+
+var _ api.Models = (*Server)(nil)
+
+// Open loads the models of a service. It fails where one that answers does not
+// load; a shadow may be missing.
+func Open(ctx context.Context, o Options) (*Server, error) {
+	s := &Server{o: o, svc: o.Service, source: o.Source, log: o.Log, now: time.Now, cores: o.Cores}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.cores <= 0 {
+		s.cores = runtime.GOMAXPROCS(0)
+	}
+	s.gate = infer.NewGate(s.cores)
+	s.metrics = newMetrics(s)
+	if l := s.svc.Log; l != nil {
+		var err error
+		if s.plog, err = predlog.Open(predlog.Options{Config: *l, Service: s.svc.Name, Replica: o.Replica, Metrics: &s.plogs, Logger: s.log}); err != nil {
+			return nil, err
+		}
+	}
+	for _, ref := range s.svc.Models() {
+		s.slots = append(s.slots, &slotFor{ref: ref})
+	}
+	s.route = newRoute(s)
+	var errs []error
+	for _, sl := range s.slots {
+		if err := s.follow(ctx, sl, false); err != nil && sl != s.route.shadow {
+			errs = append(errs, fmt.Errorf("%s: %w", sl.ref, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = cancel
+	if o.Follow > 0 {
+		s.loops.Go(func() { s.followAll(life) })
+	}
+	if s.route.mirror != nil {
+		s.loops.Go(func() { s.route.mirrorLoop(life) })
+	}
+	return s, nil
+}
+
+// followAll looks references up until ctx is done.
+func (s *Server) followAll(ctx context.Context) {
+	tick := time.NewTicker(s.o.Follow)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, sl := range s.slots {
+				_ = s.follow(ctx, sl, false) // told by follow
+			}
+		}
+	}
+}
+
+// Drain makes the server not ready, so that no new callers are sent to it; it
+// answers those that come all the same.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// Close ends what runs in the background, writes out the prediction log within
+// ctx, and frees the models. No call may come any more.
+func (s *Server) Close(ctx context.Context) error {
+	s.Drain()
+	if s.stop != nil {
+		s.stop()
+	}
+	s.loops.Wait()
+	var err error
+	if s.plog != nil {
+		err = s.plog.Close(ctx)
+	}
+	for _, sl := range s.slots {
+		sl.mu.Lock()
+		h := sl.current
+		sl.current = nil
+		sl.mu.Unlock()
+		if h != nil {
+			h.users.Wait()
+			err = errors.Join(err, h.Close())
+		}
+	}
+	return err
+}
+
+// Metrics are for Prometheus to gather.
+func (s *Server) Metrics() prometheus.Gatherer { return s.metrics.registry }
+
+func (s *Server) breaker() *breaker {
+	f := s.svc.Fallback
+	if f == nil || f.Breaker == nil {
+		return nil
+	}
+	return &breaker{share: f.Breaker.Errors, over: f.Breaker.Over.Std(), least: f.Breaker.Least, now: s.now}
+}
+
+// breakers are those of the branches, by name.
+func (s *Server) breakers() map[string]*breaker {
+	out := map[string]*breaker{}
+	for i := range s.route.branches {
+		if b := &s.route.branches[i]; b.breaker != nil {
+			out[b.Name] = b.breaker
+		}
+	}
+	return out
+}
+
+func (s *Server) logMetrics() *predlog.Metrics {
+	if s.plog == nil {
+		return nil
+	}
+	return &s.plogs
+}
+
+// answered runs a call within the service's deadline and limits, and tells of it:
+// metrics and prediction log.
+func (s *Server) answered(ctx context.Context, c api.Call, variant string, f func(context.Context) (api.Answer, *handle, error)) (api.Answer, error) {
+	start := s.now()
+	n := s.inflight.Add(1)
+	defer s.inflight.Add(-1)
+	var a api.Answer
+	var h *handle
+	var err error
+	if most := s.svc.Limits.Concurrent; most > 0 && n > int64(most) {
+		s.metrics.shed.WithLabelValues("concurrent").Inc()
+		err = &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("overloaded: %d requests are being answered", most), RetryAfter: time.Second}
+	} else {
+		if d := s.svc.Deadline.Std(); d > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, d)
+			defer cancel()
+		}
+		a, h, err = f(ctx)
+	}
+	a.Variant = variant
+	took := s.now().Sub(start)
+	e := asError(err)
+	if e != nil && e.Kind == api.Unavailable && e.RetryAfter > 0 {
+		s.metrics.shed.WithLabelValues("queue").Inc()
+	}
+	if e != nil && e.Kind == api.Internal {
+		s.log.Error("a request failed", "id", c.ID, "model", a.Model, "version", a.Version, "error", e.Err)
+	}
+	s.metrics.observe(s.svc.Name, a, c.Protocol, e, took)
+	s.record(c, a, h, variant, false, e, took)
+	if e != nil {
+		return a, e
+	}
+	return a, nil
+}
+
+// asError is err as an *api.Error; nil for nil.
+func asError(err error) *api.Error {
+	if err == nil {
+		return nil
+	}
+	return api.From(err)
+}
+
+// record keeps a call in the prediction log.
+func (s *Server) record(c api.Call, a api.Answer, h *handle, variant string, shadow bool, err *api.Error, took time.Duration) {
+	if s.plog == nil {
+		return
+	}
+	r := predlog.Record{Time: s.now().Add(-took), ID: c.ID, Model: a.Model, Version: a.Version, Variant: variant, Fallback: a.Fallback, Shadow: shadow, Err: err,
+		Queue: a.Queue, Compute: a.Compute, Total: took, Rows: c.Rows, Inputs: c.Inputs, Outputs: a.Outputs}
+	if h != nil {
+		r.Schema = h.schema
+	}
+	s.plog.Add(r)
+}

@@ -1,0 +1,573 @@
+package serve_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/lower"
+	"mlc.dev/mlc/compiler/onnx"
+	"mlc.dev/mlc/compiler/plan"
+	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/bundle"
+	"mlc.dev/mlc/runtime/serve"
+)
+
+// model is a bundle whose probability is p for every row, of f.x and f.c.
+func model(p float32) *bundle.Bundle {
+	g := onnx.New("constant")
+	x := g.Input("f.x", onnx.Double, -1, 1)
+	g.Input("f.c", onnx.String, -1, 1)
+	zero := g.Op("Mul", g.Cast(g.Op("IsNaN", x), onnx.Float), g.Scalar(float32(0)))
+	g.Output("probability", g.Op("Add", zero, g.Scalar(p)), onnx.Float, -1, 1)
+	return &bundle.Bundle{Model: g.Marshal(), Signature: signature()}
+}
+
+func signature() bundle.Signature {
+	return bundle.Signature{Format: bundle.SignatureFormat, Model: "m", Task: kind.Task{Kind: kind.Binary}, NullString: types.NullString,
+		Inputs:  []bundle.Tensor{{Name: "f.x", DType: "double", Width: 1, Type: types.Float}, {Name: "f.c", DType: "string", Width: 1, Type: types.String}},
+		Outputs: []bundle.Tensor{{Name: "probability", DType: "float", Width: 1}},
+		Raw:     []lower.Field{{Name: "f.x", Column: "x", Type: types.Float, Nullable: true}, {Name: "f.c", Column: "c", Type: types.String, Nullable: true}}}
+}
+
+// picky is a bundle that fails where f.x is no index of three, and otherwise answers 0.5.
+func picky() *bundle.Bundle {
+	g := onnx.New("picky")
+	x := g.Input("f.x", onnx.Double, -1, 1)
+	g.Input("f.c", onnx.String, -1, 1)
+	y := g.OpA("Gather", onnx.Attrs{"axis": 0}, g.Const([]float32{.5, .5, .5}, 3), g.Cast(x, onnx.Int64))
+	g.Output("probability", y, onnx.Float, -1, 1)
+	return &bundle.Bundle{Model: g.Marshal(), Signature: signature()}
+}
+
+// slow is a bundle that takes a fifth of a second or so, in many steps.
+func slow() *bundle.Bundle {
+	g := onnx.New("slow")
+	x := g.Cast(g.Input("f.x", onnx.Double, -1, 1), onnx.Float)
+	g.Input("f.c", onnx.String, -1, 1)
+	sum := func(v onnx.Value) onnx.Value { return g.OpA("ReduceSum", onnx.Attrs{"keepdims": 0}, v) }
+	w := g.Op("Mul", g.Const(make([]float32, 1<<18), 1<<9, 1<<9), sum(x)) // what depends on no input is computed once, at load
+	for range 60 {
+		w = g.Op("Tanh", g.Op("MatMul", w, w))
+	}
+	g.Output("probability", g.Op("Add", g.Op("Mul", x, g.Scalar(float32(0))), sum(w)), onnx.Float, -1, 1)
+	return &bundle.Bundle{Model: g.Marshal(), Signature: signature()}
+}
+
+// shelf is a registry in memory.
+type shelf struct {
+	mu      sync.Mutex
+	aliases map[string]int
+	bundles map[int]*bundle.Bundle
+}
+
+func (s *shelf) promote(alias string, version int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aliases[alias] = version
+}
+
+func (s *shelf) Resolve(_ context.Context, ref service.Ref) (serve.Version, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, ok := s.aliases[ref.Alias]
+	if !ok {
+		return serve.Version{}, fmt.Errorf("no alias %s", ref.Alias)
+	}
+	return serve.Version{Number: v, Bundle: plan.Digest(fmt.Sprint("sha256:", v))}, nil
+}
+
+func (s *shelf) Open(_ context.Context, _ service.Ref, v serve.Version) (*bundle.Bundle, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, ok := s.bundles[v.Number]
+	if !ok {
+		return nil, errors.New("its bundle is damaged")
+	}
+	return b, nil
+}
+
+func ref(alias string) service.Ref { return service.Ref{Model: "m", Alias: alias} }
+
+// one is a service with one model behind the alias a.
+func one() *service.Service {
+	return &service.Service{Format: service.Format, System: "sys", Name: "api", Split: []service.Branch{{Name: "a", Model: ref("a"), Weight: 100}},
+		Threshold: 0.5, Deadline: service.Duration(10 * time.Second), Batching: service.Batching{MaxRows: 64, Queue: 1024},
+		Limits: service.Limits{Body: 1 << 20, Rows: 1000, Concurrent: 256, Read: service.Duration(5 * time.Second)}}
+}
+
+// running is a server on loopback.
+type running struct {
+	t      *testing.T
+	url    string
+	at     serve.Endpoints
+	stop   context.CancelFunc
+	done   chan error
+	client *http.Client
+}
+
+func start(t *testing.T, svc *service.Service, src serve.Source) *running {
+	t.Helper()
+	s, err := serve.Open(t.Context(), serve.Options{Service: svc, Source: src, Follow: time.Millisecond, Cores: 2, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Secret: func(ref string) (string, error) { return "secret of " + ref, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	r := &running{t: t, stop: stop, done: make(chan error, 1), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	opened := make(chan serve.Endpoints, 1)
+	go func() {
+		err := s.Serve(ctx, serve.Endpoints{HTTP: "127.0.0.1:0", GRPC: "127.0.0.1:0", Metrics: "127.0.0.1:0"}, func(e serve.Endpoints) { opened <- e })
+		r.done <- errors.Join(err, s.Close(context.Background()))
+	}()
+	select {
+	case r.at = <-opened:
+	case err := <-r.done:
+		t.Fatal(err)
+	}
+	r.url = "http://" + r.at.HTTP
+	if svc.TLS != nil {
+		r.url = "https://" + r.at.HTTP
+	}
+	t.Cleanup(func() {
+		stop()
+		if err := <-r.done; err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// answer is what the typed API says.
+type answer struct {
+	Status      int
+	Header      http.Header
+	Version     string
+	Variant     string
+	Fallback    bool
+	Error       string
+	Predictions []struct {
+		Probability float64
+		Decision    bool
+	}
+	body string
+}
+
+func (r *running) predict(body string, headers ...string) answer {
+	r.t.Helper()
+	a, err := r.try(body, headers...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return a
+}
+
+func (r *running) try(body string, headers ...string) (answer, error) {
+	req, err := http.NewRequest("POST", r.url+"/v1/predict", strings.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := r.client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{Status: res.StatusCode, Header: res.Header, body: string(b)}
+	return a, json.Unmarshal(b, &a)
+}
+
+func (r *running) get(url string) (int, string) {
+	r.t.Helper()
+	res, err := r.client.Get(url)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+// metric is the value of a line of /metrics that begins with a text.
+func (r *running) metric(line string) string {
+	r.t.Helper()
+	_, text := r.get("http://" + r.at.Metrics + "/metrics")
+	for _, l := range strings.Split(text, "\n") {
+		if rest, ok := strings.CutPrefix(l, line+" "); ok {
+			return rest
+		}
+	}
+	return ""
+}
+
+const row = `{"features":{"f.x":1,"f.c":"a"}}`
+
+func TestPredict(t *testing.T) {
+	r := start(t, one(), &shelf{aliases: map[string]int{"a": 7}, bundles: map[int]*bundle.Bundle{7: model(.75)}})
+	a := r.predict(`{"rows":[{"f.x":1,"f.c":"a"},{"x":null,"c":null}]}`)
+	if a.Status != 200 || a.Version != "7" || a.Variant != "a" || len(a.Predictions) != 2 || a.Predictions[1].Probability != .75 || !a.Predictions[1].Decision {
+		t.Errorf("%+v", a)
+	}
+	if a := r.predict(`{"features":{"f.z":1}}`); a.Status != 422 || strings.Contains(a.body, ".go") {
+		t.Errorf("%+v", a)
+	}
+	for path, want := range map[string]int{"/v2": 200, "/v2/health/ready": 200, "/v2/models/m": 200, "/v2/models/api": 200, "/v2/models/m/versions/7": 200, "/v2/models/n": 404, "/healthz/ready": 200, "/": 200, "/openapi.json": 200, "/debug/pprof/": 404, "/metrics": 404} {
+		if got, _ := r.get(r.url + path); got != want {
+			t.Errorf("%s: %d, not %d", path, got, want)
+		}
+	}
+	if got := r.metric(`mlc_requests_total{code="200",model="m",protocol="typed",service="api",variant="a",version="7"}`); got != "1" {
+		t.Errorf("requests %q", got)
+	}
+	if got := r.metric(`nv_inference_count{model="m",version="7"}`); got != "2" {
+		t.Errorf("rows %q", got)
+	}
+}
+
+// While callers ask, an alias moves back and forth: every answer is one version's,
+// and none fails.
+func TestReloadFailsNoRequest(t *testing.T) {
+	s := &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: model(.75)}}
+	r := start(t, one(), s)
+	var stop atomic.Bool
+	var seen [3]atomic.Int64
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for !stop.Load() {
+				a, err := r.try(row)
+				if err != nil || a.Status != 200 {
+					t.Errorf("%v %+v", err, a)
+					return
+				}
+				v := int(a.Version[0] - '0')
+				if want := []float64{0, .25, .75}[v]; a.Predictions[0].Probability != want {
+					t.Errorf("version %d answered %v", v, a.Predictions[0].Probability)
+				}
+				seen[v].Add(1)
+			}
+		})
+	}
+	for i := range 10 {
+		v := 2 - i%2
+		s.promote("a", v)
+		for before := seen[v].Load(); seen[v].Load() == before && !t.Failed(); {
+			time.Sleep(time.Millisecond) // until the version has answered
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+}
+
+// A version that does not load leaves the one before it in service.
+func TestModelThatFailsToLoadOnReload(t *testing.T) {
+	other := model(.1)
+	other.Signature.Inputs[0].Name = "f.y"
+	s := &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: {Model: []byte("no model"), Signature: signature()}, 3: other, 5: model(.75)}}
+	r := start(t, one(), s)
+	for i, bad := range []int{2, 3, 4} { // no model, another signature, a damaged bundle
+		s.promote("a", bad)
+		for r.metric(`mlc_reloads_total{model="m",result="failed"}`) != fmt.Sprint(i+1) {
+			time.Sleep(time.Millisecond)
+		}
+		if a := r.predict(row); a.Status != 200 || a.Version != "1" {
+			t.Errorf("%+v", a)
+		}
+	}
+	s.promote("a", 5)
+	for r.predict(row).Version != "5" {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// A service whose model does not load does not start.
+func TestModelThatDoesNotLoad(t *testing.T) {
+	_, err := serve.Open(t.Context(), serve.Options{Service: one(), Source: &shelf{aliases: map[string]int{"a": 1}}})
+	if err == nil || !strings.Contains(err.Error(), "m@a: its bundle is damaged") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestSplitIsSticky(t *testing.T) {
+	svc := one()
+	svc.Split = []service.Branch{{Name: "old", Model: ref("a"), Weight: 80}, {Name: "new", Model: ref("b"), Weight: 20}}
+	svc.Sticky = "f.c"
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1, "b": 2}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: model(.75)}})
+	count := map[string]int{}
+	for i := range 300 {
+		body := fmt.Sprintf(`{"features":{"f.x":1,"f.c":"caller %d"}}`, i)
+		a := r.predict(body)
+		if want := map[string]string{"old": "1", "new": "2"}[a.Variant]; a.Status != 200 || a.Version != want {
+			t.Fatalf("%+v", a)
+		}
+		count[a.Variant]++
+		for range 3 {
+			if again := r.predict(body); again.Variant != a.Variant {
+				t.Fatalf("caller %d went from %s to %s", i, a.Variant, again.Variant)
+			}
+		}
+	}
+	if count["new"] < 30 || count["new"] > 95 { // 60 expected; 5 standard deviations
+		t.Errorf("%v", count)
+	}
+}
+
+// A shadow that fails, or is not even there, is counted, and nobody else sees it.
+func TestShadowThatCrashes(t *testing.T) {
+	svc := one()
+	svc.Shadow = &service.Shadow{Model: ref("s"), Share: 1, Tolerance: 1e-6}
+	s := &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5), 2: picky(), 3: model(.75)}}
+	r := start(t, svc, s)
+	until := func(result, version string, body string) {
+		t.Helper()
+		for r.metric(fmt.Sprintf(`mlc_shadow_total{result=%q,service="api",version=%q}`, result, version)) == "" {
+			if a := r.predict(body); a.Status != 200 || a.Predictions[0].Probability != .5 {
+				t.Fatalf("%+v", a)
+			}
+		}
+	}
+	until("failed", "", row)
+	s.promote("s", 2)
+	until("failed", "2", `{"features":{"f.x":99,"f.c":"a"}}`)
+	until("equal", "2", row)
+	s.promote("s", 3)
+	until("differs", "3", row)
+}
+
+func TestFallbackAfterADeadline(t *testing.T) {
+	svc := one()
+	svc.Fallback = &service.Fallback{After: service.Duration(5 * time.Millisecond), Answer: map[string]any{"probability": .27}}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: slow()}})
+	a := r.predict(`{"rows":[{"f.x":1},{"f.x":2}]}`)
+	if a.Status != 200 || !a.Fallback || len(a.Predictions) != 2 || a.Predictions[1].Probability != .27 || a.Predictions[1].Decision {
+		t.Errorf("%+v", a)
+	}
+	if got := r.metric(`mlc_fallbacks_total{reason="deadline",service="api"}`); got != "1" {
+		t.Errorf("fallbacks %q", got)
+	}
+}
+
+// Without a fallback, a model that runs too long is a timeout.
+func TestModelThatRunsTooLong(t *testing.T) {
+	r := start(t, one(), &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: slow()}})
+	if a := r.predict(row, "X-Request-Timeout", "5ms"); a.Status != 504 {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestBreakerOpens(t *testing.T) {
+	svc := one()
+	svc.Fallback = &service.Fallback{Answer: map[string]any{"probability": .27}, Breaker: &service.Breaker{Errors: .5, Over: service.Duration(time.Hour), Least: 4}}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: picky()}})
+	for range 6 {
+		if a := r.predict(`{"features":{"f.x":99}}`); a.Status != 200 || !a.Fallback {
+			t.Errorf("%+v", a)
+		}
+	}
+	if a := r.predict(row); !a.Fallback { // the model would have answered
+		t.Errorf("%+v", a)
+	}
+	if got := r.metric(`mlc_fallbacks_total{reason="breaker",service="api"}`); got != "3" {
+		t.Errorf("by the breaker %q", got)
+	}
+	if got := r.metric(`mlc_breaker_open{service="api",variant="a"}`); got != "1" {
+		t.Errorf("open %q", got)
+	}
+}
+
+func TestErrorTellsNothing(t *testing.T) {
+	r := start(t, one(), &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: picky()}})
+	a := r.predict(`{"features":{"f.x":99}}`)
+	if a.Status != 500 || strings.Contains(a.body, "Gather") || strings.Contains(a.body, "/") {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestAuth(t *testing.T) {
+	svc := one()
+	svc.Auth = &service.Auth{Bearer: []string{"env:A"}, APIKey: []string{"env:B"}}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
+	for _, c := range []struct {
+		want    int
+		headers []string
+	}{{401, nil}, {401, []string{"Authorization", "Bearer wrong"}}, {401, []string{"Authorization", "Bearer secret of env:B"}}, {401, []string{"X-API-Key", "secret of env:A"}},
+		{200, []string{"Authorization", "Bearer secret of env:A"}}, {200, []string{"X-API-Key", "secret of env:B"}}} {
+		if a := r.predict(row, c.headers...); a.Status != c.want {
+			t.Errorf("%q: %+v", c.headers, a)
+		}
+	}
+	for path, want := range map[string]int{"/healthz/live": 200, "/healthz/ready": 200, "/v2/health/live": 200, "/v2/models/m": 401, "/v1/model": 401} {
+		if got, _ := r.get(r.url + path); got != want {
+			t.Errorf("%s: %d, not %d", path, got, want)
+		}
+	}
+}
+
+func TestRateOfAClient(t *testing.T) {
+	svc := one()
+	svc.Limits.PerClient = .001
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
+	if a := r.predict(row); a.Status != 200 {
+		t.Errorf("%+v", a)
+	}
+	if a := r.predict(row); a.Status != 429 || a.Header.Get("Retry-After") == "" {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestCORSIsOffByDefault(t *testing.T) {
+	s := &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}}
+	if a := start(t, one(), s).predict(row, "Origin", "https://a.example"); a.Header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("%v", a.Header)
+	}
+	svc := one()
+	svc.CORS = []string{"https://a.example"}
+	r := start(t, svc, s)
+	if a := r.predict(row, "Origin", "https://a.example"); a.Header.Get("Access-Control-Allow-Origin") != "https://a.example" {
+		t.Errorf("%v", a.Header)
+	}
+	if a := r.predict(row, "Origin", "https://b.example"); a.Header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("%v", a.Header)
+	}
+}
+
+func TestLargeBody(t *testing.T) {
+	r := start(t, one(), &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
+	for _, path := range []string{"/v1/predict", "/v2/models/m/infer"} {
+		res, err := r.client.Post(r.url+path, "application/json", io.LimitReader(zeros{}, 100<<20))
+		if err != nil {
+			continue // the server closed the connection, as it may
+		}
+		res.Body.Close()
+		if res.StatusCode != 413 {
+			t.Errorf("%s: %d", path, res.StatusCode)
+		}
+	}
+	if a := r.predict(row); a.Status != 200 {
+		t.Errorf("%+v", a)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return copy(p, bytes.Repeat([]byte("0"), len(p))), nil }
+
+// A client that sends half of its request and then nothing is cut off; one that
+// goes away ends what it asked for.
+func TestClientsThatHangOrVanish(t *testing.T) {
+	svc := one()
+	svc.Limits.Read = service.Duration(-4900 * time.Millisecond) // of the headers' five seconds, a tenth is left
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: slow()}})
+	c, err := net.Dial("tcp", r.at.HTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"feat")
+	if b, err := io.ReadAll(c); err != nil || strings.Contains(string(b), " 200 ") {
+		t.Errorf("%q %v", b, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, "POST", r.url+"/v1/predict", strings.NewReader(row))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() {
+		_, err := r.client.Do(req)
+		gone <- err
+	}()
+	for r.metric("mlc_inflight_requests") != "1" {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	<-gone
+	for r.metric("mlc_inflight_requests") != "0" {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// A run for which there is no memory fails alone.
+func TestRuntimeOutOfMemory(t *testing.T) {
+	g := onnx.New("greedy")
+	x := g.Input("f.x", onnx.Double, -1, 1)
+	g.Input("f.c", onnx.String, -1, 1)
+	n := g.Op("Reshape", g.Op("Gather", g.Cast(x, onnx.Int64), g.Const([]int64{0}, 1)), g.Const([]int64{1}, 1))
+	big := g.OpA("ReduceSum", onnx.Attrs{"keepdims": 0}, g.Op("Expand", g.Scalar(float32(0)), n))
+	g.Output("probability", g.Op("Add", g.Op("Mul", g.Cast(x, onnx.Float), g.Scalar(float32(0))), big), onnx.Float, -1, 1)
+	svc := one()
+	svc.Batching.MaxRows = 1
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: {Model: g.Marshal(), Signature: signature()}}})
+	if a := r.predict(`{"features":{"f.x":1e15}}`); a.Status != 500 {
+		t.Errorf("%+v", a)
+	}
+	if a := r.predict(row); a.Status != 200 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// What was asked before the end is answered, and readiness goes first.
+func TestDrain(t *testing.T) {
+	svc := one()
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: slow()}})
+	got := make(chan answer, 1)
+	go func() {
+		a, err := r.try(row)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- a
+	}()
+	for r.metric("mlc_inflight_requests") != "1" {
+		time.Sleep(time.Millisecond)
+	}
+	r.stop()
+	if a := <-got; a.Status != 200 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// Two models in a row: the probability of the first is a feature of the second.
+func TestSteps(t *testing.T) {
+	g := onnx.New("second")
+	p := g.Input("g.score", onnx.Double, -1, 1)
+	x := g.Input("f.x", onnx.Double, -1, 1)
+	g.Output("prediction", g.Cast(g.Op("Add", g.Op("Mul", p, g.Scalar(float64(100))), x), onnx.Float), onnx.Float, -1, 1)
+	second := &bundle.Bundle{Model: g.Marshal(), Signature: bundle.Signature{Format: bundle.SignatureFormat, Model: "n", Task: kind.Task{Kind: kind.Regression}, NullString: types.NullString,
+		Inputs:  []bundle.Tensor{{Name: "g.score", DType: "double", Width: 1, Type: types.Float}, {Name: "f.x", DType: "double", Width: 1, Type: types.Float}},
+		Outputs: []bundle.Tensor{{Name: "prediction", DType: "float", Width: 1}},
+		Raw:     []lower.Field{{Name: "g.score", Type: types.Float}, {Name: "f.x", Column: "x", Type: types.Float}}}}
+	svc := one()
+	svc.Split, svc.Steps = nil, []service.Step{{Name: "first", Model: ref("a")}, {Name: "second", Model: ref("b"), Inputs: map[string]string{"g.score": "first.probability"}}}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1, "b": 2}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: second}})
+	a := r.predict(`{"rows":[{"f.x":3,"f.c":"a"},{"f.x":4,"f.c":"b"}]}`)
+	if a.Status != 200 || !strings.Contains(a.body, `{"prediction":28},{"prediction":29}`) {
+		t.Errorf("%+v", a)
+	}
+	if a := r.predict(`{"features":{"f.x":3,"f.c":"a","g.score":1}}`); a.Status != 422 {
+		t.Errorf("%+v", a)
+	}
+}

@@ -1,0 +1,373 @@
+package typed
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/bundle"
+	"mlc.dev/mlc/runtime/serve/api"
+)
+
+// The numbers of the messages' fields.
+const (
+	requestRows = 1
+	requestID   = 2
+	requestKey  = 3
+
+	responseID          = 1
+	responseModel       = 2
+	responseVersion     = 3
+	responseVariant     = 4
+	responseFallback    = 5
+	responsePredictions = 6
+	responseTiming      = 7
+
+	timingQueue   = 1
+	timingCompute = 2
+	timingTotal   = 3
+
+	binaryProbability = 1
+	binaryDecision    = 2
+
+	multiclassClass         = 1
+	multiclassProbabilities = 2
+
+	regressionPrediction = 1
+)
+
+// The numbers that protobuf keeps for itself.
+const firstReserved, lastReserved = 19000, 19999
+
+// nameProto gives the fields their names and numbers in the .proto: the numbers
+// count the signature's features from 1.
+func (f *form) nameProto() {
+	taken := map[string]bool{}
+	for i := range f.fields {
+		x := &f.fields[i]
+		if x.number = i + 1; x.number >= firstReserved {
+			x.number += lastReserved - firstReserved + 1
+		}
+		// Protobuf also wants the names to differ in JSON, where underscores go.
+		plain := func() string { return strings.ToLower(strings.ReplaceAll(x.proto, "_", "")) }
+		x.proto = identifier(x.Name)
+		for n := 2; taken[plain()]; n++ {
+			x.proto = fmt.Sprintf("%s_%d", identifier(x.Name), n)
+		}
+		taken[plain()] = true
+	}
+}
+
+// identifier is s as protobuf takes names.
+func identifier(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9') {
+			b[i] = '_'
+		}
+	}
+	if len(b) == 0 || !(b[0]|0x20 >= 'a' && b[0]|0x20 <= 'z') {
+		b = append([]byte("x_"), b...)
+	}
+	return string(b)
+}
+
+// protoPackage is the package of svc's messages.
+func protoPackage(svc *service.Service) string {
+	return fmt.Sprintf("mlc.%s.%s.v1", strings.ToLower(identifier(svc.System)), strings.ToLower(identifier(svc.Name)))
+}
+
+var protoTypes = map[types.Type]string{types.Int: "optional int64", types.Float: "optional double", types.Bool: "optional bool", types.String: "optional string", types.Timestamp: "google.protobuf.Timestamp"}
+
+// Proto describes the API of svc over gRPC as a .proto of version 3. A feature's
+// number is its place in the signature; one that is not set is missing. The error is
+// an *api.Error where the signature cannot be served.
+func Proto(svc *service.Service, sig *bundle.Signature) (string, error) {
+	f := newForm(svc, sig)
+	if f.err != nil {
+		return "", f.err
+	}
+	var b strings.Builder
+	w := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	pkg := protoPackage(svc)
+	w("// Predictions of model %s, a %s task. Made by mlc from the model's signature.", sig.Model, sig.Task.Kind)
+	w("syntax = \"proto3\";\n\npackage %s;\n", pkg)
+	for i := range f.fields {
+		if f.fields[i].Type == types.Timestamp {
+			w("import \"google/protobuf/timestamp.proto\";\n")
+			break
+		}
+	}
+	w("option go_package = %q;\n", strings.ReplaceAll(pkg, ".", "/")+";predictorv1")
+	w("// Predictor predicts rows of features.\nservice Predictor {")
+	w("  // Predict answers every row, in order. Rows that are not what the model takes are\n  // INVALID_ARGUMENT, with each fault in the details, a google.rpc.BadRequest.")
+	w("  rpc Predict(PredictRequest) returns (PredictResponse);\n}\n")
+	w("// Row is the features of a row. One that is not set is missing.\nmessage Row {")
+	for i := range f.fields {
+		x := &f.fields[i]
+		w("  // %s", comment(x.describe()))
+		if len(x.In) > 0 {
+			w("  // One of %s.", comment(x.list()))
+		}
+		w("  %s %s = %d;", protoTypes[x.Type], x.proto, x.number)
+	}
+	w("}\n")
+	w("message PredictRequest {")
+	w("  // At least 1, at most %d.\n  repeated Row rows = %d;", maxRows(svc), requestRows)
+	w("  // The caller's name for the request; it comes back.\n  string id = %d;", requestID)
+	w("  // Keeps a caller with one variant of the model.\n  string key = %d;\n}\n", requestKey)
+	w("message PredictResponse {\n  string id = %d;", responseID)
+	w("  // The model that answered, its version, and the branch of the split.\n  string model = %d;\n  string version = %d;\n  string variant = %d;", responseModel, responseVersion, responseVariant)
+	w("  // The answer is the declared fallback's.\n  bool fallback = %d;", responseFallback)
+	w("  // One for each row, in order.\n  repeated Prediction predictions = %d;\n  Timing timing = %d;\n}\n", responsePredictions, responseTiming)
+	w("// Prediction is the answer to a row. A number that is not finite is not set.\nmessage Prediction {")
+	switch sig.Task.Kind {
+	case kind.Binary:
+		w("  // How likely it is true.\n  optional float probability = %d;", binaryProbability)
+		w("  // Whether the probability is at least the service's threshold.\n  optional bool decision = %d;", binaryDecision)
+	case kind.Multiclass:
+		w("  // The likeliest class.\n  string class = %d;", multiclassClass)
+		w("  // How likely each class is.\n  map<string, float> probabilities = %d;", multiclassProbabilities)
+	default:
+		w("  optional float prediction = %d;", regressionPrediction)
+	}
+	w("}\n")
+	w("// Timing counts microseconds: that the rows waited, that the model ran, and all.\nmessage Timing {")
+	w("  int64 queue_us = %d;\n  int64 compute_us = %d;\n  int64 total_us = %d;\n}", timingQueue, timingCompute, timingTotal)
+	return b.String(), nil
+}
+
+// comment is s as it can stand in a line's comment.
+func comment(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || !utf8.ValidRune(r) || r == utf8.RuneError {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// errMalformed is a message that is none of protobuf's.
+var errMalformed = api.Errorf(api.BadRequest, "the message is not what the .proto says")
+
+// fieldOf is the place of the feature with a number, or -1.
+func (f *form) fieldOf(n protowire.Number) int {
+	i := int(n) - 1
+	if n > lastReserved {
+		i -= lastReserved - firstReserved + 1
+	} else if n >= firstReserved {
+		return -1
+	}
+	if i >= len(f.fields) {
+		return -1
+	}
+	return i
+}
+
+// readProto reads a PredictRequest. An error says that it is none or has too many
+// rows; whatever else is wrong is among the faults.
+func (b *batch) readProto(m []byte) *api.Error {
+	for len(m) > 0 {
+		num, typ, n := protowire.ConsumeTag(m)
+		if n < 0 {
+			return errMalformed
+		}
+		m = m[n:]
+		if num > requestKey {
+			if n = protowire.ConsumeFieldValue(num, typ, m); n < 0 {
+				return errMalformed
+			}
+			m = m[n:]
+			if !b.full() {
+				b.add(strconv.Itoa(int(num)), Unknown, "", "a request has no field of that number")
+			}
+			continue
+		}
+		v, n := protowire.ConsumeBytes(m)
+		if typ != protowire.BytesType || n < 0 {
+			return errMalformed
+		}
+		m = m[n:]
+		switch num {
+		case requestRows:
+			if err := b.begin(); err != nil {
+				return err
+			}
+			if err := b.readProtoRow(v); err != nil {
+				return err
+			}
+			b.end()
+		case requestID:
+			if b.id = string(v); b.id != "" && !isID(b.id) {
+				b.id = ""
+				if !b.full() {
+					b.add("id", BadText, idText, "%q does not do", short(string(v)))
+				}
+			}
+		case requestKey:
+			if b.key = string(v); !utf8.Valid(v) {
+				return errMalformed
+			} else if !isKey(b.key) && !b.full() {
+				b.add("key", BadText, keyText, "%q does not do", short(b.key))
+			}
+		}
+	}
+	if b.rows == 0 && !b.full() {
+		b.add("rows", Empty, "", "there are no rows")
+	}
+	return nil
+}
+
+// readProtoRow reads a Row. Of a field that comes twice the last one counts; of a
+// Timestamp too, where protobuf would merge them and no writer sends two.
+func (b *batch) readProtoRow(m []byte) *api.Error {
+	for len(m) > 0 {
+		num, typ, n := protowire.ConsumeTag(m)
+		if n < 0 {
+			return errMalformed
+		}
+		m = m[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, m); n < 0 {
+			return errMalformed
+		}
+		v := m[:n]
+		m = m[n:]
+		i := b.fieldOf(num)
+		if i < 0 {
+			if !b.full() {
+				b.add(b.place(strconv.Itoa(int(num))), Unknown, "generate the client from this version's .proto", "a row has no field of that number")
+			}
+			continue
+		}
+		b.stamp[i] = b.rows
+		x := &b.fields[i]
+		if typ != wireTypes[x.Type] {
+			b.fault(i, WrongType, "generate the client from this version's .proto", "not %s on the wire", article(x.Type))
+			continue
+		}
+		switch x.Type {
+		case types.Int:
+			u, _ := protowire.ConsumeVarint(v)
+			b.num(i, float64(int64(u)))
+		case types.Bool:
+			u, _ := protowire.ConsumeVarint(v)
+			d := 0.0
+			if u != 0 {
+				d = 1
+			}
+			b.num(i, d)
+		case types.Float:
+			u, _ := protowire.ConsumeFixed64(v)
+			b.num(i, math.Float64frombits(u))
+		case types.String:
+			s, _ := protowire.ConsumeBytes(v)
+			if !utf8.Valid(s) {
+				return errMalformed
+			}
+			b.str(i, s)
+		case types.Timestamp:
+			s, _ := protowire.ConsumeBytes(v)
+			t, known, ok := readTimestamp(s)
+			if !ok {
+				return errMalformed
+			}
+			if !known {
+				b.fault(i, BadTime, "", "not a time of the years 1 to 9999")
+				continue
+			}
+			b.num(i, t)
+		}
+	}
+	return nil
+}
+
+var wireTypes = map[types.Type]protowire.Type{types.Int: protowire.VarintType, types.Bool: protowire.VarintType, types.Float: protowire.Fixed64Type,
+	types.String: protowire.BytesType, types.Timestamp: protowire.BytesType}
+
+// readTimestamp reads a google.protobuf.Timestamp as microseconds; known tells that
+// it is in the range of those.
+func readTimestamp(m []byte) (micros float64, known, ok bool) {
+	var seconds, nanos int64
+	for len(m) > 0 {
+		num, typ, n := protowire.ConsumeTag(m)
+		if n < 0 {
+			return 0, false, false
+		}
+		m = m[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, m); n < 0 {
+			return 0, false, false
+		}
+		if typ == protowire.VarintType {
+			u, _ := protowire.ConsumeVarint(m)
+			switch num {
+			case 1:
+				seconds = int64(u)
+			case 2:
+				nanos = int64(int32(u))
+			}
+		}
+		m = m[n:]
+	}
+	known = seconds >= -62135596800 && seconds <= 253402300799 && nanos >= 0 && nanos < 1e9
+	return float64(seconds*1e6 + nanos/1000), known, true
+}
+
+// appendProto writes the answer as a PredictResponse. scratch is for use on the way.
+func (f *form) appendProto(b, scratch []byte, id string, a *api.Answer, r results, total time.Duration) (out, used []byte) {
+	text := func(n protowire.Number, s string) {
+		if s != "" {
+			b = protowire.AppendString(protowire.AppendTag(b, n, protowire.BytesType), strings.ToValidUTF8(s, "\ufffd"))
+		}
+	}
+	text(responseID, id)
+	text(responseModel, a.Model)
+	text(responseVersion, a.Version)
+	text(responseVariant, a.Variant)
+	if a.Fallback {
+		b = protowire.AppendVarint(protowire.AppendTag(b, responseFallback, protowire.VarintType), 1)
+	}
+	number := func(m []byte, n protowire.Number, v float32) []byte {
+		return protowire.AppendFixed32(protowire.AppendTag(m, n, protowire.Fixed32Type), math.Float32bits(v))
+	}
+	for i := range r.rows {
+		m := scratch[:0]
+		switch f.sig.Task.Kind {
+		case kind.Binary:
+			if p := r.main[i]; finite(p) {
+				m = number(m, binaryProbability, p)
+				m = protowire.AppendVarint(protowire.AppendTag(m, binaryDecision, protowire.VarintType), protowire.EncodeBool(p >= r.threshold))
+			}
+		case kind.Multiclass:
+			m = protowire.AppendString(protowire.AppendTag(m, multiclassClass, protowire.BytesType), r.class[i])
+			for c, p := range r.main[i*r.width:][:r.width] {
+				if !finite(p) {
+					continue
+				}
+				name := f.sig.Task.Classes[c]
+				m = protowire.AppendTag(m, multiclassProbabilities, protowire.BytesType)
+				m = protowire.AppendVarint(m, uint64(protowire.SizeTag(1)+protowire.SizeBytes(len(name))+protowire.SizeTag(2)+protowire.SizeFixed32()))
+				m = protowire.AppendString(protowire.AppendTag(m, 1, protowire.BytesType), name)
+				m = number(m, 2, p)
+			}
+		default:
+			if p := r.main[i]; finite(p) {
+				m = number(m, regressionPrediction, p)
+			}
+		}
+		b = protowire.AppendBytes(protowire.AppendTag(b, responsePredictions, protowire.BytesType), m)
+		scratch = m
+	}
+	m := scratch[:0]
+	for n, d := range []time.Duration{a.Queue, a.Compute, total} {
+		m = protowire.AppendVarint(protowire.AppendTag(m, timingQueue+protowire.Number(n), protowire.VarintType), uint64(micros(d)))
+	}
+	return protowire.AppendBytes(protowire.AppendTag(b, responseTiming, protowire.BytesType), m), m
+}

@@ -1,0 +1,396 @@
+// Package typed is the typed API of a service: rows of named features in,
+// predictions of the model's task out, as the bundle's signature has them, over
+// HTTP and gRPC.
+//
+// # HTTP
+//
+// POST /v1/predict takes I-JSON (RFC 7493) of at most Limits.Body bytes:
+//
+//	{"rows": [{"group.feature": value, …}, …], "id": "…", "key": "…"}
+//	{"features": {"group.feature": value, …}, "id": "…", "key": "…"}
+//
+// A feature may also go by its column's name where no other feature has that. An int
+// is a whole number of 64 bits, of which the model sees the nearest double; a
+// timestamp is an RFC 3339 text, of which it sees microseconds. A feature that is
+// nullable may be null or left out. The id, else the header X-Request-Id, else one
+// that is made, comes back in the answer and its header. The key keeps a caller with
+// one variant; without it, what the service's sticky names does: a header, or a
+// feature of the first row.
+//
+// X-Request-Timeout is a Go duration or a number of milliseconds; the service's
+// deadline is the most.
+//
+// The answer is
+//
+//	{"id": "…", "model": "churn", "version": "3", "variant": "champion", "fallback": false,
+//	 "predictions": [{"probability": 0.93, "decision": true}, …],
+//	 "timing": {"queue_us": 0, "compute_us": 0, "total_us": 0}}
+//
+// or {"error": "…", "id": "…"}; with "offset", counted in bytes, where the body is no
+// JSON (400), and with "faults" where its values are not what the model takes (422).
+//
+// GET /openapi.json, /v1/model and / describe it; / is a page to try it on.
+//
+// # gRPC
+//
+// Proto tells the service and its messages.
+package typed
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/jsonscan"
+)
+
+// The limits of a request where the service sets none.
+const (
+	DefaultBody = 8 << 20 // bytes
+	DefaultRows = 10_000
+)
+
+// Options of an API.
+type Options struct {
+	// Log gets the causes of internal errors, which callers are not told; nil: none.
+	Log *slog.Logger
+}
+
+// API is the typed API of one service. It is safe for concurrent use.
+type API struct {
+	svc    *service.Service
+	models api.Models
+	model  string
+	o      Options
+	cached atomic.Pointer[form]
+	pool   sync.Pool // of *call
+	page   page
+	// stickyHeader and stickyFeature keep a caller with one variant.
+	stickyHeader, stickyFeature string
+}
+
+// New makes the typed API of svc, which is answered by the model of that name.
+func New(svc *service.Service, models api.Models, model string, o Options) *API {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	a := &API{svc: svc, models: models, model: model, o: o, page: newPage()}
+	a.pool.New = func() any { return new(call) }
+	if h, ok := strings.CutPrefix(svc.Sticky, "header:"); ok {
+		a.stickyHeader = h
+	} else {
+		a.stickyFeature = svc.Sticky
+	}
+	return a
+}
+
+// call is what a request needs, used again for the next.
+type call struct {
+	batch
+	body, out []byte
+}
+
+// release gives c back, unless a large request made it large.
+func (a *API) release(c *call) {
+	const most = 1 << 20
+	if cap(c.body) <= most && cap(c.out) <= most && c.kept() {
+		a.pool.Put(c)
+	}
+}
+
+func (a *API) maxBody() int64 {
+	if a.svc.Limits.Body > 0 {
+		return a.svc.Limits.Body
+	}
+	return DefaultBody
+}
+
+func maxRows(svc *service.Service) int {
+	if svc.Limits.Rows > 0 {
+		return svc.Limits.Rows
+	}
+	return DefaultRows
+}
+
+// serving is the model that serves and the form of its rows.
+func (a *API) serving() (api.Model, *form, *api.Error) {
+	m, err := a.models.Model(a.model, "")
+	if err != nil {
+		return nil, nil, api.From(err)
+	}
+	sig := m.Signature()
+	if sig == nil {
+		return nil, nil, api.Errorf(api.Unsupported, "model %q has no signature, so there is no typed API; ask /v2/models/%s/infer", a.model, a.model)
+	}
+	f := a.cached.Load()
+	if f == nil || f.sig != sig {
+		f = newForm(a.svc, sig)
+		a.cached.Store(f)
+	}
+	if f.err != nil {
+		return nil, nil, f.err
+	}
+	return m, f, nil
+}
+
+// Handler serves the API over HTTP.
+func (a *API) Handler() http.Handler { return http.HandlerFunc(a.serve) }
+
+func (a *API) serve(w http.ResponseWriter, r *http.Request) {
+	get := func(f func(http.ResponseWriter, *http.Request)) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			a.fail(w, idOf(r), http.StatusMethodNotAllowed, "this is read with GET")
+			return
+		}
+		f(w, r)
+	}
+	switch r.URL.Path {
+	case "/v1/predict":
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", "POST")
+			a.fail(w, idOf(r), http.StatusMethodNotAllowed, "rows are sent with POST")
+			return
+		}
+		a.predict(w, r)
+	case "/v1/model":
+		get(a.describe)
+	case "/openapi.json":
+		get(a.openapi)
+	case "/":
+		get(a.page.serve)
+	default:
+		a.fail(w, idOf(r), http.StatusNotFound, "there is nothing here; see /openapi.json")
+	}
+}
+
+func (a *API) openapi(w http.ResponseWriter, r *http.Request) {
+	_, f, err := a.serving()
+	if err != nil {
+		a.failed(w, idOf(r), err)
+		return
+	}
+	a.write(w, http.StatusOK, f.openapi)
+}
+
+func (a *API) describe(w http.ResponseWriter, r *http.Request) {
+	m, f, err := a.serving()
+	if err != nil {
+		a.failed(w, idOf(r), err)
+		return
+	}
+	b := appendText([]byte(`{"version":`), m.Version())
+	b = append(append(b, ','), f.model[1:]...)
+	a.write(w, http.StatusOK, b)
+}
+
+func (a *API) predict(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	c := a.pool.Get().(*call)
+	defer a.release(c)
+	id := idOf(r)
+	ctx, cancel, err := a.deadline(r)
+	if err != nil {
+		a.failed(w, id, err)
+		return
+	}
+	defer cancel()
+	m, f, err := a.serving()
+	if err != nil {
+		a.failed(w, id, err)
+		return
+	}
+	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		a.fail(w, id, http.StatusUnsupportedMediaType, "the body is compressed; send it as it is")
+		return
+	}
+	if status, text := a.read(w, r, c); text != "" {
+		a.fail(w, id, status, text)
+		return
+	}
+	c.reset(f, pathRows, maxRows(a.svc))
+	wrong, err := c.readJSON(c.body)
+	if c.id != "" {
+		id = c.id
+	}
+	switch {
+	case err != nil:
+		a.failed(w, id, err)
+		return
+	case wrong != nil:
+		a.malformed(w, id, wrong)
+		return
+	case c.any():
+		b := c.appendJSON([]byte{'{'})
+		b = appendText(append(b, `,"id":`...), id)
+		w.Header().Set("X-Request-Id", id)
+		a.write(w, http.StatusUnprocessableEntity, append(b, "}\n"...))
+		return
+	}
+	ans, res, err := a.infer(ctx, m, c, id, "typed", func(name string) string { return r.Header.Get(name) })
+	if err != nil {
+		a.failed(w, id, err)
+		return
+	}
+	c.out = f.appendAnswer(c.out[:0], id, &ans, res, time.Since(start))
+	h := w.Header()
+	h.Set("X-Request-Id", id)
+	h.Set("X-Model-Version", ans.Version)
+	a.write(w, http.StatusOK, c.out)
+}
+
+// infer asks the model for the rows of c. header finds what came along, by name.
+func (a *API) infer(ctx context.Context, m api.Model, c *call, id, protocol string, header func(string) string) (api.Answer, results, *api.Error) {
+	key := c.key
+	switch {
+	case key != "":
+	case a.stickyHeader != "":
+		key = header(a.stickyHeader)
+	case a.stickyFeature != "":
+		key = c.value(a.stickyFeature)
+	}
+	ans, err := m.Infer(ctx, api.Call{ID: id, Key: key, Inputs: c.tensors(), Rows: c.rows, Protocol: protocol})
+	if err != nil {
+		return ans, results{}, api.From(err)
+	}
+	res, bad := c.results(&ans, c.rows, a.svc.Threshold)
+	return ans, res, bad
+}
+
+// deadline bounds the request's context by what the caller asks and the service allows.
+func (a *API) deadline(r *http.Request) (context.Context, context.CancelFunc, *api.Error) {
+	d := a.svc.Deadline.Std()
+	if t := r.Header.Get("X-Request-Timeout"); t != "" {
+		asked, err := time.ParseDuration(t)
+		if ms, e := strconv.ParseFloat(t, 64); e == nil && ms < 1e12 {
+			asked, err = time.Duration(ms*float64(time.Millisecond)), nil
+		}
+		if err != nil || asked <= 0 {
+			return nil, nil, api.Errorf(api.BadRequest, "X-Request-Timeout is a duration like 250ms, or milliseconds")
+		}
+		if d <= 0 || asked < d {
+			d = asked
+		}
+	}
+	if d <= 0 {
+		return r.Context(), func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), d)
+	return ctx, cancel, nil
+}
+
+// read takes the body into c, within the limits of size and time. Memory grows with
+// what comes, not with what Content-Length claims. A text says why it was not read.
+func (a *API) read(w http.ResponseWriter, r *http.Request, c *call) (int, string) {
+	most := a.maxBody()
+	large := "the body is larger than " + strconv.FormatInt(most, 10) + " bytes"
+	if r.ContentLength > most {
+		w.Header().Set("Connection", "close")
+		return http.StatusRequestEntityTooLarge, large
+	}
+	if d := a.svc.Limits.Read.Std(); d > 0 {
+		// A writer that has no deadlines, as in tests, does without. It is lifted
+		// after, for net/http to watch for callers that leave.
+		rc := http.NewResponseController(w)
+		if rc.SetReadDeadline(time.Now().Add(d)) == nil {
+			defer rc.SetReadDeadline(time.Time{}) //nolint:errcheck // the connection is gone then
+		}
+	}
+	body := http.MaxBytesReader(w, r.Body, most)
+	const least = 4096
+	b := c.body[:0]
+	for {
+		if cap(b)-len(b) < least/8 {
+			b = slices.Grow(b, max(least, cap(b)))
+		}
+		n, err := body.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		c.body = b
+		var tooLarge *http.MaxBytesError
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return 0, ""
+		case errors.As(err, &tooLarge):
+			return http.StatusRequestEntityTooLarge, large
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			w.Header().Set("Connection", "close")
+			return http.StatusRequestTimeout, "the body did not come in time"
+		default:
+			return http.StatusBadRequest, "the body ended before it was whole"
+		}
+	}
+}
+
+// malformed answers a body that is no JSON.
+func (a *API) malformed(w http.ResponseWriter, id string, e *jsonscan.Error) {
+	b := appendText([]byte(`{"error":`), "malformed JSON "+e.Error())
+	b = strconv.AppendInt(append(b, `,"offset":`...), int64(e.Offset), 10)
+	b = appendText(append(b, `,"id":`...), id)
+	w.Header().Set("X-Request-Id", id)
+	a.write(w, http.StatusBadRequest, append(b, "}\n"...))
+}
+
+// failed answers with an error; what caused an internal one is logged.
+func (a *API) failed(w http.ResponseWriter, id string, err *api.Error) {
+	if err.Kind == api.Internal {
+		a.o.Log.Error("no answer", "id", id, "model", a.model, "error", err.Text, "cause", err.Err)
+	}
+	if err.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(int64((err.RetryAfter+time.Second-1)/time.Second), 10))
+	}
+	a.fail(w, id, int(err.Kind), err.Text)
+}
+
+func (a *API) fail(w http.ResponseWriter, id string, status int, text string) {
+	b := appendText([]byte(`{"error":`), text)
+	b = appendText(append(b, `,"id":`...), id)
+	w.Header().Set("X-Request-Id", id)
+	a.write(w, status, append(b, "}\n"...))
+}
+
+func (a *API) write(w http.ResponseWriter, status int, b []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	if _, err := w.Write(b); err != nil {
+		a.o.Log.Debug("the caller left before the answer", "cause", err)
+	}
+}
+
+// idOf is what the request's header calls it, or a name made for it.
+func idOf(r *http.Request) string {
+	if id := r.Header.Get("X-Request-Id"); isID(id) {
+		return id
+	}
+	return newID()
+}
+
+// newID makes a name for a request: 32 hexadecimal digits. It is no secret.
+func newID() string {
+	const hex = "0123456789abcdef"
+	var b [32]byte
+	for i := 0; i < len(b); i += 16 {
+		v := rand.Uint64()
+		for k := range 16 {
+			b[i+k] = hex[v&15]
+			v >>= 4
+		}
+	}
+	return string(b[:])
+}
