@@ -7,6 +7,7 @@ GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 build:
 	$(GO) build -o bin/mlc ./cmd/mlc
+	$(GO) build -ldflags=-s -o bin/mlc-serve ./cmd/mlc-serve
 
 runtime-library: build
 	bin/mlc doctor --fix
@@ -26,7 +27,7 @@ test: runtime-library
 
 # Golden files: write what the tests would compare with.
 update: runtime-library
-	MLC_UPDATE=1 $(GO) test ./cmd/... ./compiler/... ./schema/...
+	MLC_UPDATE=1 $(GO) test ./cmd/... ./compiler/... ./schema/... ./runtime/serve/...
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }

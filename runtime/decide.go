@@ -338,8 +338,8 @@ func (s *System) digestFiles(in plan.Input) (plan.Digest, error) {
 	return plan.DigestOf([]byte(b.String())), nil
 }
 
-// path is the absolute path of a file of the spec.
-func (s *System) path(f string) string {
+// Path is the absolute path of a file of the spec.
+func (s *System) Path(f string) string {
 	if filepath.IsAbs(f) {
 		return f
 	}
@@ -527,7 +527,7 @@ func (s *System) image(ctx context.Context, ref string) (string, error) {
 // FileDigest returns the digest of a file of the spec.
 func (s *System) FileDigest(f string) (plan.Digest, error) {
 	if s.State != nil {
-		return s.State.FileDigest(s.path(f))
+		return s.State.FileDigest(s.Path(f))
 	}
-	return artifact.DigestFile(s.path(f))
+	return artifact.DigestFile(s.Path(f))
 }

@@ -446,7 +446,7 @@ func (a *apply) execute(ctx context.Context, i int, runner *env.Runner, needs pl
 			b.Tree = a.done[in.Step].outputs[in.Output]
 		} else {
 			for _, f := range in.Files {
-				b.Files = append(b.Files, a.path(f))
+				b.Files = append(b.Files, a.Path(f))
 			}
 		}
 		job.Inputs = append(job.Inputs, b)

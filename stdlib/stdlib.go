@@ -21,6 +21,7 @@ import (
 	"mlc.dev/mlc/stdlib/trainer/container"
 	"mlc.dev/mlc/stdlib/trainer/gbdt"
 	"mlc.dev/mlc/stdlib/trainer/linear"
+	"mlc.dev/mlc/stdlib/trainer/onnx"
 	"mlc.dev/mlc/stdlib/trainer/prior"
 	"mlc.dev/mlc/stdlib/trainer/rule"
 )
@@ -51,6 +52,7 @@ func Kinds() kind.Kinds {
 			container.Trainer{},
 			gbdt.Trainer{},
 			linear.Trainer{},
+			onnx.Trainer{},
 			prior.Trainer{},
 			rule.Trainer{},
 		),

@@ -677,19 +677,41 @@ func (r *resolver) needs(v *spec.Value) plan.Needs {
 	return n
 }
 
+// abs is the absolute form of a path of the spec.
+func (r *resolver) abs(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(r.spec.Dir, p)
+}
+
+// file wants a regular file at a path that the spec names at an argument.
+func (r *resolver) file(arg, path string) {
+	info, err := os.Stat(r.abs(path))
+	if err == nil && info.Mode().IsRegular() {
+		return
+	}
+	what := fmt.Sprintf("%q is no file", path)
+	if err != nil {
+		what = fmt.Sprintf("no file %q", path)
+		if near, err := os.ReadDir(filepath.Dir(r.abs(path))); err == nil {
+			names := make([]string, len(near))
+			for i, e := range near {
+				names[i] = filepath.Join(filepath.Dir(path), e.Name())
+			}
+			what += diag.Suggest(path, names)
+		}
+	}
+	r.add(arg, diag.FileMissing, "%s", what).Because("the model is made of it", "put the file there, or mend the path; it starts at the spec's folder")
+}
+
 // command checks what a container is made of, and lists the files of its code.
 func (r *resolver) command(v *spec.Value, c kind.Command) (*kind.Command, []string) {
 	if c.Image != "" && c.Archive != "" {
 		r.add(v.Path+".archive", diag.BadArgs, "a container from an image and from an archive").Because("it starts from one root file system", "leave one of them out")
 	}
-	abs := func(p string) string {
-		if filepath.IsAbs(p) {
-			return p
-		}
-		return filepath.Join(r.spec.Dir, p)
-	}
 	if c.Archive != "" {
-		if info, err := os.Stat(abs(c.Archive)); err != nil || !info.Mode().IsRegular() {
+		if info, err := os.Stat(r.abs(c.Archive)); err != nil || !info.Mode().IsRegular() {
 			r.add(v.Path+".archive", diag.FileMissing, "no archive %s", c.Archive).Because("the container starts from it", "write an OCI archive there, as `docker save` or `skopeo copy docker://… oci-archive:…` do")
 		}
 	}
@@ -697,7 +719,7 @@ func (r *resolver) command(v *spec.Value, c kind.Command) (*kind.Command, []stri
 		return &c, nil
 	}
 	var files []string
-	err := filepath.WalkDir(abs(c.Code), func(p string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(r.abs(c.Code), func(p string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
@@ -708,7 +730,7 @@ func (r *resolver) command(v *spec.Value, c kind.Command) (*kind.Command, []stri
 		case !e.Type().IsRegular():
 			return fmt.Errorf("%s is no regular file", p)
 		}
-		rel, err := filepath.Rel(abs(c.Code), p)
+		rel, err := filepath.Rel(r.abs(c.Code), p)
 		files = append(files, filepath.Join(c.Code, rel))
 		return err
 	})
@@ -746,6 +768,14 @@ func (r *resolver) trainer(v *spec.Value, task string) *ir.Trainer {
 		// What leaves the result as it is must not be among the arguments.
 		delete(own, "secrets")
 		delete(own, "caches")
+	}
+	if f, ok := k.(kind.Filed); ok && !r.spec.Broken(v.Path) {
+		args, _ := json.Marshal(own)
+		t.Files = f.Files(args)
+		for _, arg := range keys(t.Files) {
+			r.file(v.Path+"."+arg, t.Files[arg])
+			delete(own, arg) // what is in it counts, not where it lies
+		}
 	}
 	t.Args, _ = json.Marshal(own)
 	if !r.spec.Broken(v.Path) {
@@ -860,6 +890,10 @@ func (r *resolver) input(m *ir.Model, f *ir.Feature, v *spec.Value) {
 	if enc == nil {
 		for _, args := range m.Trainer.Kind.Defaults(f.Type) {
 			add(args, v.Path)
+		}
+		if flow == kind.Texts && len(in.Encoders) == 0 {
+			r.add(v.Path, diag.EncoderType, "feature %q is a string, and trainer %s has no encoder for strings of its own", f.Name, m.Trainer.Kind.Name()).
+				Because("how texts become numbers is for its model to say", `name it: "`+f.Name+`": encode: [{kind: "ordinal", order: […]}], or one_hot`)
 		}
 		return
 	}

@@ -221,6 +221,9 @@ type Trainer struct {
 	// to the spec's folder, and Code the files of its code.
 	Command *kind.Command
 	Code    []string
+	// Files are those of a kind.Filed by the argument that names each, and is not
+	// in Args; relative to the spec's folder, or absolute.
+	Files map[string]string
 }
 
 // Service is a realtime service.

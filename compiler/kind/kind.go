@@ -215,7 +215,7 @@ type Trainer interface {
 	// Check finds mistakes in the arguments for a task kind.
 	Check(args json.RawMessage, task string) []Fault
 	// Defaults returns the encoders, as arguments with their kind, for a feature
-	// of a type when the spec names none.
+	// of a type when the spec names none; nothing for a string: it has to name some.
 	Defaults(t types.Type) []json.RawMessage
 	// Features reports whether it looks at the features at all.
 	Features() bool
@@ -231,6 +231,8 @@ type TrainJob struct {
 	Threads      int
 	Names        []string // of the columns of X
 	Train, Valid Examples
+	// Files are the paths of the files of a Filed trainer, by argument.
+	Files map[string]string
 	// Progress tells how far the training is; total 0 means unknown.
 	Progress func(done, total int, note string)
 	Work
@@ -261,6 +263,14 @@ type Command struct {
 	Env     map[string]string `json:"env"`
 	Secrets map[string]string `json:"secrets"` // references, by variable
 	Caches  map[string]string `json:"caches"`  // paths in the container, by name
+}
+
+// Filed is a trainer that works on files of the user's.
+type Filed interface {
+	// Files returns the files' paths, from the spec's folder or absolute, by the
+	// argument that names each. The step's key has what is in a file in place of
+	// that argument, so that moving a file changes nothing.
+	Files(args json.RawMessage) map[string]string
 }
 
 // TrainResult is a trained model.

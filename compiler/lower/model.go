@@ -3,6 +3,8 @@ package lower
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"mlc.dev/mlc/compiler/expr"
@@ -454,7 +456,7 @@ func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, derive
 	transform := from("transform", out.fit, "transform")
 	meta := from("meta", dataset, "meta")
 	out.train = l.add(OpTrain, subject, tr.Path, TrainArgs{tr.Kind.Name(), tr.Args, m.Seed, m.Problem.Task}, tr.Needs,
-		append(append([]plan.Input{transform, meta}, rows...), commandInputs(tr.Command, tr.Code)...), []string{"model", "heldout"}, tr.Kind)
+		append(append(append([]plan.Input{transform, meta}, rows...), commandInputs(tr.Command, tr.Code)...), fileInputs(tr.Files)...), []string{"model", "heldout"}, tr.Kind)
 	l.plan.Steps[out.train].Container = container(tr.Command)
 	l.argAt(out.train, "timeout", tr.Path+".resources.timeout")
 	l.argAt(out.train, "secrets", tr.Path+".secrets")
@@ -492,6 +494,19 @@ func commandInputs(c *kind.Command, files []string) []plan.Input {
 	}
 	if c != nil && c.Code != "" {
 		out = append(out, plan.Input{Name: CodeInput, Step: -1, Files: files, Root: c.Code})
+	}
+	return out
+}
+
+// FilePrefix begins the name of an input that is a file of the user's; the name of
+// the argument follows.
+const FilePrefix = "file:"
+
+// fileInputs are the files of a kind.Filed, in the order of their arguments.
+func fileInputs(files map[string]string) []plan.Input {
+	var out []plan.Input
+	for _, arg := range slices.Sorted(maps.Keys(files)) {
+		out = append(out, plan.Input{Name: FilePrefix + arg, Step: -1, Files: []string{files[arg]}})
 	}
 	return out
 }

@@ -310,7 +310,7 @@ func (g *Graph) Merge(model []byte, in map[string]Value) (map[string]Value, erro
 			n.Input[i] = string(v)
 		}
 		outs := n.Output
-		if n.OpType == "Identity" && n.Domain == "" {
+		if n.OpType == "Identity" && n.Domain == "" && len(n.Input) == 1 && len(outs) == 1 {
 			names[outs[0]] = Value(n.Input[0])
 			continue
 		}

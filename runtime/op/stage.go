@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -121,6 +122,17 @@ func (s *Stage) work() (w kind.Work, clean func(), err error) {
 		}
 	}
 	return w, func() { _ = os.RemoveAll(w.Dir) }, os.MkdirAll(w.Dir, 0o755)
+}
+
+// files are the paths of the files of a kind.Filed, by argument.
+func (s *Stage) files() map[string]string {
+	out := map[string]string{}
+	for _, in := range s.Inputs {
+		if arg, ok := strings.CutPrefix(in.Name, lower.FilePrefix); ok {
+			out[arg] = s.In(in.Name, "0")
+		}
+	}
+	return out
 }
 
 // sql opens the engine within the step's limits.

@@ -55,7 +55,7 @@ func modelTrain(ctx context.Context, s *Stage) error {
 		_, y, err := labels(ctx, s, p, of)
 		return kind.Examples{X: x, Y: y}, err
 	}
-	job := kind.TrainJob{Task: meta.Task, Args: a.Args, Seed: a.Seed, Threads: s.Limits.CPU, Names: t.Columns,
+	job := kind.TrainJob{Task: meta.Task, Args: a.Args, Seed: a.Seed, Threads: s.Limits.CPU, Names: t.Columns, Files: s.files(),
 		Progress: func(done, total int, note string) { s.Progress(int64(done), int64(total), "rounds", note) }}
 	work, clean, err := s.work()
 	if err != nil {

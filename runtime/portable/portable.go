@@ -23,7 +23,7 @@ import (
 // that a container sees.
 type File struct{ Name, Path string }
 
-// Program is mlc as files.
+// Program is mlc, or another program of ours, as files.
 type Program struct {
 	// Files are in the order of their names.
 	Files []File
@@ -32,19 +32,20 @@ type Program struct {
 	library string // ONNX Runtime within the folder; "": none
 }
 
-// Find gathers the program at exe and, unless it is empty, the ONNX Runtime
-// library at library. The error is a diag.Diagnostic where this machine's
+// Find gathers the program at exe, as bin/ and its own name, and, unless it is
+// empty, the ONNX Runtime library at library. The error is a diag.Diagnostic where this machine's
 // program cannot run in a Linux container.
 func Find(exe, library string) (*Program, error) {
 	if runtime.GOOS != "linux" {
 		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.EngineFailed, What: "this mlc is built for " + runtime.GOOS + ", and containers run Linux",
 			Why: "steps run in containers with the very mlc that plans them", Mend: "run mlc on Linux, for example in CI or in a virtual machine"}
 	}
+	name := "bin/" + filepath.Base(exe)
 	exe, err := filepath.EvalSymlinks(exe)
 	if err != nil {
 		return nil, err
 	}
-	p := &Program{Files: []File{{"bin/mlc", exe}}, command: []string{"bin/mlc"}}
+	p := &Program{Files: []File{{name, exe}}, command: []string{name}}
 	var others []string
 	if library != "" {
 		others = append(others, library)
@@ -54,7 +55,7 @@ func Find(exe, library string) (*Program, error) {
 		return nil, err
 	}
 	if loader != "" {
-		p.command = []string{"lib/" + filepath.Base(loader), "--library-path", "lib", "bin/mlc"}
+		p.command = []string{"lib/" + filepath.Base(loader), "--library-path", "lib", name}
 		libs[filepath.Base(loader)] = loader
 	}
 	if library != "" {

@@ -174,7 +174,7 @@ func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 			inner, cancel = context.WithTimeout(ctx, f.After.Std())
 			defer cancel()
 		}
-		a, h, err := r.run(inner, b, c)
+		a, h, last, err := r.run(inner, b, c)
 		if b.breaker != nil {
 			b.breaker.done(err != nil && countsAgainst(err, ctx), probe)
 		}
@@ -194,6 +194,7 @@ func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 			return f, fh, nil
 		}
 		if r.mirror != nil {
+			c.Inputs = last
 			r.toShadow(c, a)
 		}
 		return a, h, nil
@@ -209,17 +210,19 @@ func countsAgainst(err error, ctx context.Context) bool {
 	return errors.Is(ctx.Err(), context.DeadlineExceeded)
 }
 
-func (r *route) run(ctx context.Context, b *branch, c api.Call) (api.Answer, *handle, error) {
+// run asks the branch's model, or the steps in order. last are the inputs of the
+// model whose outputs come out.
+func (r *route) run(ctx context.Context, b *branch, c api.Call) (a api.Answer, h *handle, last []ort.Value, err error) {
 	if len(r.steps) > 0 {
 		return r.runSteps(ctx, c)
 	}
 	h, free, err := b.slot.use()
 	if err != nil {
-		return api.Answer{Model: b.Model.Model}, nil, err
+		return api.Answer{Model: b.Model.Model}, nil, nil, err
 	}
 	defer free()
-	a, err := ask(ctx, h, c)
-	return a, h, err
+	a, err = ask(ctx, h, c)
+	return a, h, c.Inputs, err
 }
 
 // instead is the declared fallback as an answer, or err where there is none.

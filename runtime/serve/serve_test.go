@@ -561,13 +561,17 @@ func TestSteps(t *testing.T) {
 		Outputs: []bundle.Tensor{{Name: "prediction", DType: "float", Width: 1}},
 		Raw:     []lower.Field{{Name: "g.score", Type: types.Float}, {Name: "f.x", Column: "x", Type: types.Float}}}}
 	svc := one()
+	svc.Shadow = &service.Shadow{Model: ref("b2"), Share: 1} // of the last step
 	svc.Split, svc.Steps = nil, []service.Step{{Name: "first", Model: ref("a")}, {Name: "second", Model: ref("b"), Inputs: map[string]string{"g.score": "first.probability"}}}
-	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1, "b": 2}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: second}})
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1, "b": 2, "b2": 2}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: second}})
 	a := r.predict(`{"rows":[{"f.x":3,"f.c":"a"},{"f.x":4,"f.c":"b"}]}`)
 	if a.Status != 200 || !strings.Contains(a.body, `{"prediction":28},{"prediction":29}`) {
 		t.Errorf("%+v", a)
 	}
 	if a := r.predict(`{"features":{"f.x":3,"f.c":"a","g.score":1}}`); a.Status != 422 {
 		t.Errorf("%+v", a)
+	}
+	for r.metric(`mlc_shadow_total{result="equal",service="api",version="2"}`) != "1" {
+		time.Sleep(time.Millisecond)
 	}
 }

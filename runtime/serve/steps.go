@@ -94,8 +94,8 @@ func (c *composed) of(handles []*handle) bool {
 }
 
 // runSteps runs the steps in order; each takes features of the request and outputs
-// of earlier steps.
-func (r *route) runSteps(ctx context.Context, c api.Call) (api.Answer, *handle, error) {
+// of earlier steps. last are the inputs of the last one.
+func (r *route) runSteps(ctx context.Context, c api.Call) (all api.Answer, h *handle, last []ort.Value, err error) {
 	given := map[string]ort.Value{}
 	for i, in := range r.stepInputs() {
 		if i < len(c.Inputs) {
@@ -103,29 +103,15 @@ func (r *route) runSteps(ctx context.Context, c api.Call) (api.Answer, *handle, 
 		}
 	}
 	made := map[string]ort.Value{}
-	var all api.Answer
-	var last *handle
 	for _, st := range r.steps {
-		h, free, err := st.slot.use()
-		if err != nil {
-			return api.Answer{Model: st.Model.Model}, nil, err
+		var free func()
+		if h, free, err = st.slot.use(); err != nil {
+			return api.Answer{Model: st.Model.Model}, nil, nil, err
 		}
-		in := make([]ort.Value, len(h.Inputs()))
-		for k, info := range h.Inputs() {
-			v, ok := given[info.Name]
-			if from, fed := st.Inputs[info.Name]; fed {
-				v, ok = made[from]
-				if ok {
-					v, ok = inFormOf(v, info)
-				}
-			}
-			if !ok {
-				free()
-				return all, h, &api.Error{Kind: api.Internal, Text: "internal error", Err: fmt.Errorf("step %s: nothing gives %s", st.Name, info.Name)}
-			}
-			in[k] = v
+		var a api.Answer
+		if last, err = st.inputs(h, given, made); err == nil {
+			a, err = ask(ctx, h, api.Call{ID: c.ID, Inputs: last, Rows: c.Rows, Protocol: c.Protocol})
 		}
-		a, err := ask(ctx, h, api.Call{ID: c.ID, Inputs: in, Rows: c.Rows, Protocol: c.Protocol})
 		if err == nil {
 			for k, o := range h.Outputs() {
 				made[st.Name+"."+o.Name] = a.Outputs[k]
@@ -134,13 +120,31 @@ func (r *route) runSteps(ctx context.Context, c api.Call) (api.Answer, *handle, 
 		free()
 		all.Queue += a.Queue
 		all.Compute += a.Compute
-		all.Model, all.Version, all.Outputs = a.Model, a.Version, a.Outputs
-		last = h
+		all.Model, all.Version, all.Outputs = h.Name(), h.Version(), a.Outputs
 		if err != nil {
-			return all, last, err
+			return all, h, last, err
 		}
 	}
-	return all, last, nil
+	return all, h, last, nil
+}
+
+// inputs are those of a step's model: from earlier steps where the step says so,
+// else from the request.
+func (st step) inputs(h *handle, given, made map[string]ort.Value) ([]ort.Value, error) {
+	in := make([]ort.Value, len(h.Inputs()))
+	for k, info := range h.Inputs() {
+		v, ok := given[info.Name]
+		if from, fed := st.Inputs[info.Name]; fed {
+			if v, ok = made[from]; ok {
+				v, ok = inFormOf(v, info)
+			}
+		}
+		if !ok {
+			return nil, &api.Error{Kind: api.Internal, Text: "internal error", Err: fmt.Errorf("step %s: nothing gives %s", st.Name, info.Name)}
+		}
+		in[k] = v
+	}
+	return in, nil
 }
 
 // inFormOf is an output of a step in the form that an input has: a double for a

@@ -26,14 +26,22 @@ func main() {
 	if n := len(os.Args); n > 2 && os.Args[1] == "stage" {
 		run.Must(stage(os.Args[n-1]))
 		return
+	} else if n == 4 && os.Args[1] == "bare" {
+		run.Must(bare(os.Args[2], os.Args[3]))
+		return
 	}
 	dir, err := os.MkdirTemp("", "mlc-bench-")
 	run.Must(err)
 	defer os.RemoveAll(dir)
 	rows := [][]string{{"what", "ours", "peer or limit", "ratio", "goal", ""}}
+	if len(os.Args) == 2 && os.Args[1] == "serving" { // these alone
+		run.Table(append(rows, servingRows(dir)...))
+		return
+	}
 	rows = append(rows, features(dir, 1000), noop(dir), overhead(dir))
 	rows = append(rows, engineRows(dir)...)
 	rows = append(rows, memory(dir, 5_000_000))
+	rows = append(rows, servingRows(dir)...)
 	fmt.Printf("bench at %s\n\n", run.Commit())
 	run.Table(rows)
 }
@@ -193,28 +201,7 @@ func memory(tmp string, rows int) []string {
 			gib := float64(peak) / (1 << 30)
 			return []string{fmt.Sprintf("peak memory of `apply`, %d rows × 20 columns of CSV (%s)", rows, time.Since(start).Round(time.Second)), fmt.Sprintf("%.2f GiB", gib), "3 GiB", fmt.Sprintf("%.2f", gib/3), "< 3 GiB", verdict(gib < 3)}
 		case <-time.After(20 * time.Millisecond):
-			peak = max(peak, resident(cmd.Process.Pid))
+			peak = max(peak, run.Resident(cmd.Process.Pid))
 		}
 	}
-}
-
-// resident sums the resident memory of a process and its children, in bytes.
-func resident(pid int) int64 {
-	sum := int64(0)
-	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid)); err == nil {
-		if f := strings.Fields(string(b)); len(f) > 1 {
-			n, _ := strconv.ParseInt(f[1], 10, 64)
-			sum = n * int64(os.Getpagesize())
-		}
-	}
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, t := range tasks {
-		b, _ := os.ReadFile(t)
-		for _, c := range strings.Fields(string(b)) {
-			if n, err := strconv.Atoi(c); err == nil {
-				sum += resident(n)
-			}
-		}
-	}
-	return sum
 }

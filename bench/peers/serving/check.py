@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Starts each peer, asks for one row, and prints the answer: check.py MODEL [CACHE].
 
 Run it with any Python 3.10 or later; install.sh has made the environments.

@@ -192,7 +192,8 @@ func (l *Log) Add(r Record) bool {
 	if !l.Wants(r.ID) {
 		return true
 	}
-	if l.enqueue(&r) {
+	kept := r // only now is there need of memory
+	if l.enqueue(&kept) {
 		return true
 	}
 	l.drop(errFull, 1)

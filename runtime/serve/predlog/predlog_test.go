@@ -239,12 +239,30 @@ func TestSegmentEnds(t *testing.T) {
 	})
 }
 
+// words are what a logger wrote.
+type words struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (w *words) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.Write(p)
+}
+
+func (w *words) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
+}
+
 // TestFolderGone: rows are lost and counted while there is no folder, a request is
 // not; when it can be made again, the next segment is written. It is told once a
 // minute.
 func TestFolderGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told strings.Builder
+		var told words
 		dir := filepath.Join(t.TempDir(), "log")
 		c := folder(dir)
 		c.Rows = 2

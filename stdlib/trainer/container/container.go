@@ -15,12 +15,11 @@ import (
 
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/kind"
-	"mlc.dev/mlc/compiler/onnx"
 	"mlc.dev/mlc/compiler/types"
-	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/table"
 	"mlc.dev/mlc/schema"
 	"mlc.dev/mlc/stdlib/container"
+	"mlc.dev/mlc/stdlib/foreign"
 	"mlc.dev/mlc/stdlib/trainer/linear"
 )
 
@@ -106,29 +105,29 @@ func (Trainer) Train(ctx context.Context, job kind.TrainJob) (kind.TrainResult, 
 	if err != nil {
 		return none, err
 	}
-	model, err := adapt(raw, job.Task, len(job.Names))
+	model, err := made.Adapt(raw, job.Task, len(job.Names), nil)
 	if err != nil {
 		return none, err
 	}
-	session, err := ort.Open(model)
+	p, err := foreign.Open(model, job.Task.Width())
 	if err != nil {
 		return none, err
 	}
-	predict := func(m kind.Matrix) []float32 { return run(session, m, job.Task.Width()) }
 	report := map[string]any{"command": a.Command, "model_bytes": len(raw)}
-	proved, err := prove(ctx, filepath.Join(out, "predictions.parquet"), job, predict)
+	proved, err := prove(ctx, filepath.Join(out, "predictions.parquet"), job, p.Predict)
 	if err != nil {
 		return none, err
 	}
 	if proved > 0 {
 		report["proved_rows"] = proved
 	}
-	return kind.TrainResult{Model: model, Predict: predict, Report: report}, nil
+	return kind.TrainResult{Model: model, Predict: p.Predict, Report: report}, nil
 }
 
-func bad(what, why, mend string) error {
-	return kind.Faults{{Field: "command", Code: diag.BadOutput, What: what, Why: why, Mend: mend}}
-}
+// made is what the command leaves.
+var made = foreign.Origin{Kind: "container", Name: "model.onnx", Field: "command", Code: diag.BadOutput, Def: "#ContainerTrainer"}
+
+func bad(what, why, mend string) error { return made.Fault(what, why, mend) }
 
 // write makes one table of the contract.
 func write(path string, names []string, e kind.Examples) error {
@@ -141,105 +140,6 @@ func write(path string, names []string, e kind.Examples) error {
 		cols = append(cols, table.Column{Name: n, Data: col})
 	}
 	return table.Write(path, append(cols, table.Column{Name: labelColumn, Data: e.Y}))
-}
-
-// adapt makes of the command's model one with the input X, float [N, cols], and the
-// output Y, float [N, width], and says what is wrong with a model that cannot be.
-func adapt(raw []byte, task kind.Task, cols int) ([]byte, error) {
-	const mend = "see #ContainerTrainer for what a model has to be"
-	given, err := ort.Open(raw)
-	if err != nil {
-		return nil, bad("model.onnx is no model: "+err.Error(), "ONNX Runtime has to run it", mend)
-	}
-	defer given.Close()
-	ins := given.Inputs()
-	if len(ins) != 1 || ins[0].Type != "float" && ins[0].Type != "double" || len(ins[0].Shape) != 2 || ins[0].Shape[1] > 0 && ins[0].Shape[1] != int64(cols) {
-		return nil, bad(fmt.Sprintf("model.onnx takes %s, not one float [N, %d]", signature(ins), cols), "it gets the encoded features as one matrix", mend)
-	}
-	w := int64(task.Width())
-	y, ok := output(given.Outputs(), w, task.Kind == kind.Binary)
-	if !ok {
-		return nil, bad(fmt.Sprintf("model.onnx gives %s, and none of it is float [N, %d]", signature(given.Outputs()), w), "that is what this problem's predictions are", mend)
-	}
-	g := onnx.New("container")
-	x := g.Input("X", onnx.Float, -1, int64(cols))
-	if ins[0].Type == "double" {
-		x = g.Cast(x, onnx.Double)
-	}
-	out, err := g.Merge(raw, map[string]onnx.Value{ins[0].Name: x})
-	if err != nil {
-		return nil, bad("model.onnx cannot be joined with the features' transform: "+err.Error(), "both become one model", "export with target opset 21 and ai.onnx.ml 3")
-	}
-	v := out[y.Name]
-	if y.Type == "double" {
-		v = g.Cast(v, onnx.Float)
-	}
-	if n := len(y.Shape); n == 2 && y.Shape[1] == 2 && w == 1 {
-		v = g.Op("Slice", v, g.Const([]int64{1}, 1), g.Const([]int64{2}, 1), g.Const([]int64{1}, 1))
-	} else if n == 1 {
-		v = g.Op("Reshape", v, g.Const([]int64{-1, 1}, 2))
-	}
-	g.Output("Y", v, onnx.Float, -1, w)
-	return g.Marshal(), nil
-}
-
-// output finds the predictions among a model's outputs: one called Y, or else the
-// last that can be them; libraries put labels before scores.
-func output(outs []ort.Info, width int64, binary bool) (ort.Info, bool) {
-	var found ort.Info
-	for _, o := range outs {
-		fits := o.Type == "float" || o.Type == "double"
-		switch len(o.Shape) {
-		case 1:
-			fits = fits && width == 1
-		case 2:
-			n := o.Shape[1]
-			fits = fits && (n <= 0 || n == width || binary && n == 2)
-		default:
-			fits = false
-		}
-		if fits && o.Name == "Y" {
-			return o, true
-		}
-		if fits {
-			found = o
-		}
-	}
-	return found, found.Name != ""
-}
-
-func signature(infos []ort.Info) string {
-	text := ""
-	for i, x := range infos {
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprintf("%s %s%v", x.Name, x.Type, x.Shape)
-	}
-	return text
-}
-
-// chunk is how many rows run at once.
-const chunk = 1024
-
-// run predicts a matrix. What the model refuses comes out as NaN, which evaluation
-// does not let pass.
-func run(s *ort.Session, m kind.Matrix, width int) []float32 {
-	out := make([]float32, m.Rows*width)
-	for i := range out {
-		out[i] = float32(math.NaN())
-	}
-	for at := 0; at < m.Rows; at += chunk {
-		n := min(chunk, m.Rows-at)
-		res, err := s.Run([]ort.Tensor{{Shape: []int64{int64(n), int64(m.Cols)}, Data: m.Data[at*m.Cols : (at+n)*m.Cols]}})
-		if err != nil {
-			continue
-		}
-		if y, ok := res[0].Data.([]float32); ok && len(y) == n*width {
-			copy(out[at*width:], y)
-		}
-	}
-	return out
 }
 
 // tolerance is how far the command's own predictions may be from its model's:

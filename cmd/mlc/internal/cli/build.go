@@ -2,27 +2,44 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	goruntime "runtime"
+	"sort"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/serving"
+	"mlc.dev/mlc/compiler"
+	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/plan"
+	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime"
+	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/oci"
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/portable"
+	"mlc.dev/mlc/runtime/serve"
 	"mlc.dev/mlc/runtime/state"
+	"mlc.dev/mlc/stdlib"
 )
 
 func (a *app) buildCmd() *cobra.Command {
 	var out, push string
 	c := &cobra.Command{
-		Use:   "build MODEL[@ALIAS|@vN]",
-		Short: "Make a container image that predicts files",
-		Long:  "Makes an OCI image of a registered model's batch predictor: mlc, ONNX Runtime and the\nbundle, on nothing else. The same bundle and mlc give the same digest.\n\n  docker run -v $PWD:/data IMAGE --input rows.csv --output predictions.parquet",
-		Args:  cobra.ExactArgs(1),
+		Use:   "build SERVICE|MODEL[@ALIAS|@vN]",
+		Short: "Make a container image of a service, or one that predicts files",
+		Long: "Makes an OCI image, of nothing but our program, ONNX Runtime and the models: of a\n" +
+			"service of the spec, with the versions that its aliases mean now; or else of a\n" +
+			"registered model's batch predictor. The same bundles and mlc give the same digest.\n\n" +
+			"  docker run -p 8000:8000 --read-only --tmpfs /tmp IMAGE\n" +
+			"  docker run -v $PWD:/data IMAGE --input rows.csv --output predictions.parquet",
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" && push == "" {
 				return errors.New("nowhere to put the image: name an archive with --output, or a registry with --push")
@@ -32,47 +49,44 @@ func (a *app) buildCmd() *cobra.Command {
 				return err
 			}
 			defer s.Close()
-			v, err := s.State.Resolve(args[0])
+			img, what, tag, err := a.image(c.Context(), s, args[0])
 			if err != nil {
 				return err
 			}
-			if err := s.Store.Verify(c.Context(), v.Bundle, s.FileDigest); err != nil {
-				return gone(v, err)
-			}
-			spec, err := predictor(c.Context(), s, v)
+			built, err := oci.Build(img)
 			if err != nil {
 				return err
 			}
-			img, err := oci.Build(spec)
+			digest, err := oci.Digest(built)
 			if err != nil {
 				return err
 			}
-			digest, err := oci.Digest(img)
-			if err != nil {
-				return err
-			}
-			done := map[string]any{"model": v.Model, "version": v.Version, "digest": digest}
+			what["digest"] = digest
 			if out != "" {
-				if err := oci.Save(img, out, fmt.Sprintf("%s:v%d", v.Model, v.Version)); err != nil {
+				if err := oci.Save(built, out, tag); err != nil {
 					return err
 				}
-				done["archive"] = out
+				what["archive"] = out
 			}
 			if push != "" {
-				if done["pushed"], err = oci.Push(c.Context(), img, push); err != nil {
+				if what["pushed"], err = oci.Push(c.Context(), built, push); err != nil {
 					return err
 				}
 			}
 			if a.json {
-				a.view.Emit("built", done)
+				a.view.Emit("built", what)
 				return nil
 			}
-			a.view.Printf("%s version %d is image %s\n", v.Model, v.Version, digest)
+			if what["service"] != nil {
+				a.view.Printf("service %s is image %s\n", what["service"], digest)
+			} else {
+				a.view.Printf("%s version %d is image %s\n", what["model"], what["version"], digest)
+			}
 			if out != "" {
 				a.view.Printf("archive %s\n", out)
 			}
 			if push != "" {
-				a.view.Printf("pushed %s\n", done["pushed"])
+				a.view.Printf("pushed %s\n", what["pushed"])
 			}
 			return nil
 		},
@@ -82,25 +96,66 @@ func (a *app) buildCmd() *cobra.Command {
 	return c
 }
 
+// image is that of a service of the spec by this name, or else of a model's
+// batch predictor; what tells of it, and tag names it.
+func (a *app) image(ctx context.Context, s *runtime.System, name string) (img oci.Image, what map[string]any, tag string, err error) {
+	if !strings.Contains(name, "@") {
+		svc, err := a.declared(ctx, name)
+		if err != nil {
+			return img, nil, "", err
+		}
+		if svc != nil {
+			img, err = serviceImage(ctx, s, svc)
+			return img, map[string]any{"service": svc.Name}, svc.Name + ":latest", err
+		}
+	}
+	v, err := s.State.Resolve(name)
+	if err != nil {
+		return img, nil, "", err
+	}
+	if err := s.Store.Verify(ctx, v.Bundle, s.FileDigest); err != nil {
+		return img, nil, "", gone(v, err)
+	}
+	img, err = predictor(ctx, s, v)
+	return img, map[string]any{"model": v.Model, "version": v.Version}, fmt.Sprintf("%s:v%d", v.Model, v.Version), err
+}
+
+// declared is the spec's service of a name, or nil: without a sound spec there is
+// none.
+func (a *app) declared(ctx context.Context, name string) (*service.Service, error) {
+	vars, err := a.variables()
+	if err != nil {
+		return nil, err
+	}
+	r, list := compiler.Compile(ctx, compiler.Options{Dir: a.dir, Env: a.env, Vars: vars}, stdlib.Kinds())
+	if list.HasErrors() {
+		return nil, nil
+	}
+	for _, s := range r.Services {
+		if s.Name == name {
+			return &s.Service, nil
+		}
+	}
+	return nil, nil
+}
+
 // Folders of an image.
 const (
 	imageProgram = "mlc"
 	imageBundle  = "bundle"
+	imageService = "service"
 	imageData    = "data"
 )
 
-// predictor is the image of a version's batch predictor.
-func predictor(ctx context.Context, s *runtime.System, v state.Version) (oci.Image, error) {
+// programImage is an image with one of our programs, its libraries and ONNX Runtime,
+// run by a user of no rights, in a folder that it may write to.
+func programImage(exe, title string) (oci.Image, error) {
 	var none oci.Image
-	self, err := os.Executable()
-	if err != nil {
-		return none, err
-	}
 	lib, err := ort.Find()
 	if err != nil {
 		return none, err
 	}
-	program, err := portable.Find(self, lib.Path)
+	program, err := portable.Find(exe, lib.Path)
 	if err != nil {
 		return none, err
 	}
@@ -112,23 +167,131 @@ func predictor(ctx context.Context, s *runtime.System, v state.Version) (oci.Ima
 	for _, f := range program.Files {
 		base = append(base, oci.File{Name: imageProgram + "/" + f.Name, Path: f.Path, Mode: 0o755})
 	}
-	files, err := s.Store.Files(ctx, v.Bundle)
-	if err != nil {
-		return none, gone(v, err)
-	}
-	var bundle []oci.File
-	for _, f := range files {
-		path, err := s.Store.Blob(ctx, f.Digest)
-		if err != nil {
-			return none, gone(v, err)
-		}
-		bundle = append(bundle, oci.File{Name: imageBundle + "/" + f.Path, Path: path})
-	}
-	i := oci.Image{Architecture: goruntime.GOARCH, Layers: [][]oci.File{base, bundle}, User: "65532:65532", Workdir: "/" + imageData,
-		Entrypoint: append(program.Command("/"+imageProgram), "predict", "--bundle", "/"+imageBundle),
-		Labels:     map[string]string{"org.opencontainers.image.title": v.Model, "dev.mlc.bundle": string(v.Bundle)}}
+	i := oci.Image{Architecture: goruntime.GOARCH, Layers: [][]oci.File{base}, User: "65532:65532", Workdir: "/" + imageData,
+		Entrypoint: program.Command("/" + imageProgram), Labels: map[string]string{"org.opencontainers.image.title": title}}
 	for name, value := range program.Env("/" + imageProgram) {
 		i.Env = append(i.Env, name+"="+value)
 	}
 	return i, nil
+}
+
+// predictor is the image of a version's batch predictor.
+func predictor(ctx context.Context, s *runtime.System, v state.Version) (oci.Image, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return oci.Image{}, err
+	}
+	i, err := programImage(self, v.Model)
+	if err != nil {
+		return i, err
+	}
+	files, err := s.Store.Files(ctx, v.Bundle)
+	if err != nil {
+		return i, gone(v, err)
+	}
+	var layer []oci.File
+	for _, f := range files {
+		path, err := s.Store.Blob(ctx, f.Digest)
+		if err != nil {
+			return i, gone(v, err)
+		}
+		layer = append(layer, oci.File{Name: imageBundle + "/" + f.Path, Path: path})
+	}
+	i.Layers = append(i.Layers, layer)
+	i.Entrypoint = append(i.Entrypoint, "predict", "--bundle", "/"+imageBundle)
+	i.Labels["dev.mlc.bundle"] = string(v.Bundle)
+	return i, nil
+}
+
+// serverName is the program that serves in an image.
+const serverName = "mlc-serve"
+
+// server finds it: beside this program, or on the PATH.
+func server() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		if p := filepath.Join(filepath.Dir(self), serverName); exists(p) {
+			return p, nil
+		}
+	}
+	if p, err := exec.LookPath(serverName); err == nil {
+		return p, nil
+	}
+	return "", diag.Diagnostic{Severity: diag.Error, Code: diag.NoServer, What: "there is no " + serverName + " beside this program or on the PATH", Why: "it is what runs in a service's image",
+		Mend: "go install -ldflags=-s mlc.dev/mlc/cmd/mlc-serve@latest, or make build in a checkout"}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// serviceImage is the image of a service with the versions that its references
+// mean now, in the form that mlc-serve reads.
+func serviceImage(ctx context.Context, s *runtime.System, svc *service.Service) (oci.Image, error) {
+	exe, err := server()
+	if err != nil {
+		return oci.Image{}, err
+	}
+	i, err := programImage(exe, svc.Name)
+	if err != nil {
+		return i, err
+	}
+	files, err := serviceFolder(ctx, s, svc)
+	if err != nil {
+		return i, err
+	}
+	var layer []oci.File
+	for _, f := range files {
+		f.Name = imageService + "/" + f.Name
+		layer = append(layer, f)
+	}
+	i.Layers = append(i.Layers, layer)
+	i.Entrypoint = append(i.Entrypoint, "/"+imageService)
+	return i, nil
+}
+
+// serviceFolder is what mlc-serve reads: the service, the index and the models.
+func serviceFolder(ctx context.Context, s *runtime.System, svc *service.Service) ([]oci.File, error) {
+	index := map[string]serve.FolderEntry{}
+	var out []oci.File
+	packed := map[plan.Digest]bool{}
+	for _, ref := range svc.Models() {
+		v, err := s.State.Resolve(ref.String())
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Store.Verify(ctx, v.Bundle, s.FileDigest); err != nil {
+			return nil, gone(v, err)
+		}
+		e := serve.FolderEntry{Version: serve.Version{Number: v.Version, Bundle: v.Bundle}, Dir: v.Bundle.Short(), Files: map[string]plan.Digest{}}
+		files, err := s.Store.Files(ctx, v.Bundle)
+		if err != nil {
+			return nil, gone(v, err)
+		}
+		for _, f := range files {
+			if f.Path != bundle.ModelFile && f.Path != bundle.SignatureFile {
+				continue
+			}
+			e.Files[f.Path] = f.Digest
+			if packed[v.Bundle] {
+				continue
+			}
+			path, err := s.Store.Blob(ctx, f.Digest)
+			if err != nil {
+				return nil, gone(v, err)
+			}
+			out = append(out, oci.File{Name: serving.ModelsDir + "/" + e.Dir + "/" + f.Path, Path: path})
+		}
+		packed[v.Bundle] = true
+		index[ref.String()] = e
+	}
+	for name, v := range map[string]any{serving.ServiceFile: svc, serving.ModelsDir + "/" + serve.IndexFile: index} {
+		b, err := json.MarshalIndent(v, "", "  ")
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, oci.File{Name: name, Bytes: b})
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/target"
 )
@@ -32,12 +33,11 @@ func (a *app) ciCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			root := repository(r.Spec.Dir)
-			dir, err := filepath.Rel(root, r.Spec.Dir)
+			root, p, err := pipeline(r, install)
 			if err != nil {
 				return err
 			}
-			b, err := target.WriteCI(args[0], target.Pipeline{System: r.System.Name, Dir: filepath.ToSlash(dir), Env: r.Env, Plan: r.Plan, Version: install})
+			b, err := target.WriteCI(args[0], p)
 			if err != nil {
 				return err
 			}
@@ -67,6 +67,13 @@ func (a *app) ciCmd() *cobra.Command {
 	c.Flags().BoolVar(&force, "force", false, "write over a file that is there")
 	c.Flags().StringVar(&install, "mlc-version", release(), "the `version` of mlc that the pipeline installs")
 	return c
+}
+
+// pipeline is what pipelines know of a spec, and the root of its repository.
+func pipeline(r *compiler.Result, version string) (root string, p target.Pipeline, err error) {
+	root = repository(r.Spec.Dir)
+	dir, err := filepath.Rel(root, r.Spec.Dir)
+	return root, target.Pipeline{System: r.System.Name, Dir: filepath.ToSlash(dir), Env: r.Env, Plan: r.Plan, Version: version}, err
 }
 
 // release is the version of this mlc that can be installed.

@@ -90,7 +90,7 @@ func (a *app) root() *cobra.Command {
 	f.StringVarP(&a.env, "env", "e", "local", "the environment's `name`: NAME.mlc.hcl")
 	f.StringArrayVar(&a.vars, "var", nil, "set a variable of the environment, as `name=value`")
 	c.AddCommand(a.initCmd(), a.fmtCmd(), a.vetCmd(), a.renderCmd(), a.planCmd(), a.applyCmd(), a.statusCmd(), a.showCmd(), a.explainCmd(),
-		a.predictCmd(), a.serveCmd(), a.buildCmd(), a.ciCmd(), a.promoteCmd(), a.rollbackCmd(), a.graphCmd(), a.doctorCmd(), a.versionCmd(), a.stageCmd())
+		a.predictCmd(), a.serveCmd(), a.runCmd(), a.scheduleCmd(), a.generateCmd(), a.buildCmd(), a.ciCmd(), a.promoteCmd(), a.rollbackCmd(), a.graphCmd(), a.doctorCmd(), a.versionCmd(), a.stageCmd())
 	return c
 }
 
