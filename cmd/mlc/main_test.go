@@ -60,6 +60,7 @@ func TestScript(t *testing.T) {
 			for kind := range servertest.Kinds {
 				e.Values[serverKey(kind)] = &box{}
 			}
+			e.Values[servedKey{}] = &served{}
 			for _, name := range proxies {
 				e.Values[serverKey(name)] = &proxy{}
 			}
@@ -72,6 +73,12 @@ func TestScript(t *testing.T) {
 			if name, ok := strings.CutPrefix(cond, "have:"); ok {
 				_, err := exec.LookPath(name)
 				return err == nil, nil
+			}
+			if cond == "root" {
+				if os.Getuid() != 0 {
+					t.Log("SKIPPED in part: not root")
+				}
+				return os.Getuid() == 0, nil
 			}
 			if cond == "engine" || cond == "engines" {
 				has := os.Getenv(engineEnv) != "" && (cond == "engine" || os.Getenv(engineEnv+"_2") != "")
@@ -104,24 +111,32 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("no condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"pipeline": pipeline,
-			"runimage": runImage,
-			"server":   server,
-			"proxy":    proxyEngine,
-			"cut":      cut,
-			"bundle":   bundle,
-			"python":   pythonArchive,
-			"flights":  copyFlights,
-			"digest":   digest,
-			"damage":   damage,
-			"sed":      replace,
-			"killed":   killed,
-			"count":    count,
-			"locked":   locked,
-			"model":    modelPath,
-			"atleast":  atLeast,
-			"sameline": sameLine,
-			"crlf":     crlf,
+			"pipeline":    pipeline,
+			"runimage":    runImage,
+			"server":      server,
+			"proxy":       proxyEngine,
+			"cut":         cut,
+			"bundle":      bundle,
+			"python":      pythonArchive,
+			"flights":     copyFlights,
+			"digest":      digest,
+			"damage":      damage,
+			"sed":         replace,
+			"killed":      killed,
+			"count":       count,
+			"locked":      locked,
+			"model":       modelPath,
+			"serve":       serve,
+			"http":        httpCall,
+			"until":       until,
+			"serveimage":  serveImage,
+			"linkmodel":   linkModel,
+			"damagemodel": damageModel,
+			"mlcserve":    mlcServe,
+			"atleast":     atLeast,
+			"sameline":    sameLine,
+			"crlf":        crlf,
+			"foreign":     foreignModel,
 		},
 	})
 }

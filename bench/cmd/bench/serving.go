@@ -129,7 +129,7 @@ func (f *fixture) binary(n int) []byte {
 	return load.Request("POST", "/v2/models/late/infer", append(head, raw...), "Content-Type: application/octet-stream", fmt.Sprintf("Inference-Header-Content-Length: %d", len(head)))
 }
 
-// service is that of examples/flights, and what a spec gives by default.
+// flightsService is that of examples/flights, and what a spec gives by default.
 func flightsService() service.Service {
 	ref := service.Ref{Model: "late", Alias: "staging"}
 	return service.Service{Format: service.Format, System: "flights", Name: "api", Split: []service.Branch{{Name: "staging", Model: ref, Weight: 100}},
@@ -440,7 +440,6 @@ func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 func (f *fixture) cold() [][]string {
 	size, of := f.image()
 	folder := f.folder("one", flightsService())
-	start := run.Median(5, func() { f.start(folder).Stop() })
 	// Stopping is not starting: what it takes is measured by itself.
 	took := func(begin func() *run.Child) time.Duration {
 		var ds []float64
@@ -452,7 +451,7 @@ func (f *fixture) cold() [][]string {
 		}
 		return time.Duration(median(ds))
 	}
-	start = took(func() *run.Child { return f.start(folder) })
+	start := took(func() *run.Child { return f.start(folder) })
 	what := "files of the image, unpacked (" + of + ")"
 	begin := "start to the first answer"
 	pythons, err := peerPythons()

@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -110,24 +108,3 @@ func (c *Child) Kill() {
 
 // Resident is the resident memory of the server and its workers, in bytes.
 func (c *Child) Resident() int64 { return Resident(c.cmd.Process.Pid) }
-
-// Resident sums the resident memory of a process and its children, in bytes.
-func Resident(pid int) int64 {
-	sum := int64(0)
-	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid)); err == nil {
-		if f := strings.Fields(string(b)); len(f) > 1 {
-			n, _ := strconv.ParseInt(f[1], 10, 64)
-			sum = n * int64(os.Getpagesize())
-		}
-	}
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, t := range tasks {
-		b, _ := os.ReadFile(t)
-		for _, c := range strings.Fields(string(b)) {
-			if n, err := strconv.Atoi(c); err == nil {
-				sum += Resident(n)
-			}
-		}
-	}
-	return sum
-}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -66,6 +67,27 @@ func Interleaved(n int, f, g func()) (time.Duration, time.Duration) {
 	sort.Slice(a, func(i, j int) bool { return a[i] < a[j] })
 	sort.Slice(b, func(i, j int) bool { return b[i] < b[j] })
 	return a[n/2], b[n/2]
+}
+
+// Resident sums the resident memory of a process and its children, in bytes.
+func Resident(pid int) int64 {
+	sum := int64(0)
+	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid)); err == nil {
+		if f := strings.Fields(string(b)); len(f) > 1 {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			sum = n * int64(os.Getpagesize())
+		}
+	}
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, t := range tasks {
+		b, _ := os.ReadFile(t)
+		for _, c := range strings.Fields(string(b)) {
+			if n, err := strconv.Atoi(c); err == nil {
+				sum += Resident(n)
+			}
+		}
+	}
+	return sum
 }
 
 // Table prints rows in Markdown.
