@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/serve/api"
@@ -42,7 +43,7 @@ func send(t *testing.T, method, url string, body io.Reader, headers ...string) (
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	resp, err := (&http.Transport{DisableCompression: true, DisableKeepAlives: true}).RoundTrip(req)
+	resp, err := (&http.Transport{DisableCompression: true, DisableKeepAlives: true, ExpectContinueTimeout: time.Minute}).RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,8 +370,8 @@ func TestBadHTTP(t *testing.T) {
 		"malformed JSON":            {"POST", "/models/root/infer", strings.NewReader("{"), nil, 400, "not right"},
 		"empty body":                {"POST", "/models/root/infer", nil, nil, 400, "not right"},
 		"wrong shape":               {"POST", "/models/root/infer", strings.NewReader(strings.Replace(four, "[1,2]", "[2,1]", 1)), nil, 400, "has shape"},
-		"body of 100 MB":            {"POST", "/models/root/infer", bytes.NewReader(make([]byte, 100<<20)), nil, 413, "at most 67108864 bytes"},
-		"body of 100 MB in chunks":  {"POST", "/models/root/infer", io.LimitReader(zero{}, 100<<20), nil, 413, "at most 67108864 bytes"},
+		"body of 100 MB":            {"POST", "/models/root/infer", bytes.NewReader(make([]byte, 100<<20)), []string{"Expect", "100-continue"}, 413, "at most 67108864 bytes"},
+		"body too large in chunks":  {"POST", "/models/root/infer", io.LimitReader(zero{}, 64<<20+1), nil, 413, "at most 67108864 bytes"},
 		"header length past end":    {"POST", "/models/root/infer", strings.NewReader(four), []string{header, "1000"}, 400, "is 1000, and the body has 70"},
 		"header length before end":  {"POST", "/models/root/infer", strings.NewReader(four), []string{header, "60"}, 400, "not right"},
 		"header length negative":    {"POST", "/models/root/infer", strings.NewReader(four), []string{header, "-1"}, 400, "one length"},
