@@ -45,7 +45,7 @@ func servingRows(tmp string) [][]string {
 	rows = append(rows, f.oneRow()...)
 	rows = append(rows, f.batched())
 	rows = append(rows, f.peers()...)
-	rows = append(rows, f.overload(1), f.overload(256), f.flat())
+	rows = append(rows, f.overload(1), f.overload(1000), f.flat())
 	return append(rows, f.cold()...)
 }
 
@@ -394,7 +394,7 @@ func (f *fixture) overload(n int) []string {
 	defer ours.Stop()
 	requests, callers, kind := f.typed, connections, "one row, typed"
 	if n > 1 {
-		requests, callers, kind = [][]byte{f.binary(n)}, 8, fmt.Sprintf("%d rows, binary", n)
+		requests, callers, kind = [][]byte{f.binary(n)}, 4, fmt.Sprintf("%d rows, binary", n)
 	}
 	capacity := inTurns(3, throughput(ours, requests, callers))[0]
 	r, err := load.Run(context.Background(), load.Options{Addr: ours.Addr, Requests: requests, Connections: 512, Rate: 3 * capacity, Time: 5 * time.Second, Patience: budget})

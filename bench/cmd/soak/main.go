@@ -35,10 +35,12 @@ import (
 
 // Times of a soak.
 const (
-	moveEvery = 20 * time.Second // the alias moves
-	downFor   = 10 * time.Second // the killed replica
-	share     = 0.7              // of the capacity
-	growth    = 0.05             // of resident memory, at most
+	moveEvery   = 20 * time.Second // the alias moves
+	sampleEvery = time.Second      // of memory
+	downFor     = 10 * time.Second // the killed replica
+	share       = 0.7              // of the capacity
+	warmUp      = time.Minute      // of a replica, whose memory is not judged
+	growth      = 0.05             // of resident memory after that, at most
 )
 
 const body = `{"features":{"flight.departed_at":"2001-07-01T18:40:00Z","flight.distance":733,"origin_day.departures":960,"origin_day.late_share":0.41,"destination_day.late_share":0.35}}`
@@ -207,16 +209,19 @@ func (r *replica) memory() string {
 	return "down"
 }
 
-// flat compares the medians of the first and last quarter of what was sampled.
-func (r *replica) flat() (grown float64, told string) {
+// flat compares the medians of the first and last quarter of what was sampled once
+// the replica was warm. One that did not run for that long is not judged.
+func (r *replica) flat() (ok bool, told string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := len(r.resident)
-	if n < 4 {
-		return math.Inf(1), "not sampled"
+	warm := r.resident[min(int(warmUp/sampleEvery), len(r.resident)):]
+	n := len(warm)
+	if n < int(warmUp/sampleEvery) {
+		return true, fmt.Sprintf("not judged, for it ran for %d s only after its warm-up", n)
 	}
-	first, last := middle(r.resident[:n/4]), middle(r.resident[n-n/4:])
-	return last/first - 1, fmt.Sprintf("%.1f -> %.1f MiB (%+.1f%%) over %d s", first, last, 100*(last/first-1), n)
+	first, last := middle(warm[:n/4]), middle(warm[n-n/4:])
+	grown := last/first - 1
+	return grown <= growth, fmt.Sprintf("%.1f -> %.1f MiB (%+.1f%%) over %d s, at most %+.0f%%: %s", first, last, 100*grown, n, 100*growth, verdict(grown <= growth))
 }
 
 func middle(xs []float64) float64 {
@@ -320,7 +325,7 @@ func soak(dir, spec string, front *run.Child, replicas []*replica, long time.Dur
 		})
 	})
 	wg.Go(func() {
-		every(ctx, time.Second, func() {
+		every(ctx, sampleEvery, func() {
 			for _, r := range replicas {
 				r.sample()
 			}
@@ -367,9 +372,9 @@ func soak(dir, spec string, front *run.Child, replicas []*replica, long time.Dur
 	ok := unanswered == excused && !killed.IsZero()
 	fmt.Printf("%d requests, %d of them failed %v; %d were in flight on the replica that was killed (%s to end it): %s\n", sent, unanswered, kinds, excused, killed.Sub(before).Round(time.Millisecond), verdict(unanswered == excused))
 	for i, r := range replicas {
-		grown, told := r.flat()
-		ok = ok && grown <= growth
-		fmt.Printf("replica %d: memory %s, at most %+.0f%%: %s; the shadow %v, reloads %v, fallbacks %v\n", i+1, told, 100*growth, verdict(grown <= growth),
+		flat, told := r.flat()
+		ok = ok && flat
+		fmt.Printf("replica %d: memory %s; the shadow %v, reloads %v, fallbacks %v\n", i+1, told,
 			r.counters("mlc_shadow_total", "result"), r.counters("mlc_reloads_total", "result"), r.counters("mlc_fallbacks_total", "reason"))
 	}
 	fmt.Printf("the alias moved %d times; verdict: %s\n", moves, verdict(ok))
