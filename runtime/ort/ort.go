@@ -107,7 +107,7 @@ func OpenWith(model []byte, o Options) (*Session, error) {
 	for _, set := range []func() error{
 		func() error { return opts.SetIntraOpNumThreads(max(o.Threads, 1)) },
 		func() error { return opts.SetInterOpNumThreads(1) },
-		func() error { return opts.SetCpuMemArena(false) }, // its lock stops sessions from scaling
+		func() error { return opts.SetCpuMemArena(false) },                              // its lock stops sessions from scaling
 		func() error { return opts.SetLogSeverityLevel(onnxruntime.LoggingLevelFatal) }, // errors are returned
 		func() error { return opts.AddSessionConfigEntry("session.intra_op.allow_spinning", "0") },
 	} {

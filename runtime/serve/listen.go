@@ -158,7 +158,7 @@ func (s *Server) handler(g *guard, rpc *grpc.Server) http.Handler {
 	mux.Handle("/v2/", oip.Handler(s, s.oip()))
 	mux.Handle("/v2", oip.Handler(s, s.oip()))
 	s.probes(mux)
-	guarded := cors(s.svc.CORS, g.http(s.recovered(mux), refuse))
+	guarded := cors(s.svc.CORS, g.http(s.recovered(traced(mux)), refuse))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 			rpc.ServeHTTP(w, r)
@@ -279,7 +279,7 @@ func (s *Server) grpcServer(g *guard, secure *tls.Config) *grpc.Server {
 					return nil, err
 				}
 			}
-			return next(ctx, req)
+			return next(tracedRPC(ctx), req)
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, st grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 			defer func() {

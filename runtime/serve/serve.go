@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/serve/api"
@@ -37,6 +39,8 @@ type Options struct {
 	Version string
 	// Replica tells apart who writes a prediction log.
 	Replica string
+	// Tracer begins a span for each request; nil: nobody traces.
+	Tracer trace.Tracer
 	// Cores bounds the runs at once; 0: those of this machine.
 	Cores int
 }
@@ -48,6 +52,7 @@ type Server struct {
 	source   Source
 	log      *slog.Logger
 	metrics  *metrics
+	tracer   trace.Tracer
 	slots    []*slotFor
 	route    *route
 	gate     infer.Gate
@@ -70,6 +75,9 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{o: o, svc: o.Service, source: o.Source, log: o.Log, now: time.Now, cores: o.Cores}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.tracer = o.Tracer; s.tracer == nil {
+		s.tracer = noop.NewTracerProvider().Tracer("")
 	}
 	if s.cores <= 0 {
 		s.cores = runtime.GOMAXPROCS(0)
@@ -183,6 +191,8 @@ func (s *Server) logMetrics() *predlog.Metrics {
 // answered runs a call within the service's deadline and limits, and tells of it:
 // metrics and prediction log.
 func (s *Server) answered(ctx context.Context, c api.Call, variant string, f func(context.Context) (api.Answer, *handle, error)) (api.Answer, error) {
+	ctx, span := s.tracer.Start(ctx, "infer "+s.svc.Name, trace.WithSpanKind(trace.SpanKindServer))
+	defer span.End()
 	start := s.now()
 	n := s.inflight.Add(1)
 	defer s.inflight.Add(-1)
@@ -208,6 +218,9 @@ func (s *Server) answered(ctx context.Context, c api.Call, variant string, f fun
 	}
 	if e != nil && e.Kind == api.Internal {
 		s.log.Error("a request failed", "id", c.ID, "model", a.Model, "version", a.Version, "error", e.Err)
+	}
+	if span.IsRecording() {
+		describeSpan(span, c, a, e)
 	}
 	s.metrics.observe(s.svc.Name, a, c.Protocol, e, took)
 	s.record(c, a, h, variant, false, e, took)

@@ -16,6 +16,10 @@ import (
 	"testing"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/compiler/onnx"
@@ -121,7 +125,12 @@ type running struct {
 
 func start(t *testing.T, svc *service.Service, src serve.Source) *running {
 	t.Helper()
-	s, err := serve.Open(t.Context(), serve.Options{Service: svc, Source: src, Follow: time.Millisecond, Cores: 2, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	return startTraced(t, svc, src, nil)
+}
+
+func startTraced(t *testing.T, svc *service.Service, src serve.Source, tracer trace.Tracer) *running {
+	t.Helper()
+	s, err := serve.Open(t.Context(), serve.Options{Tracer: tracer, Service: svc, Source: src, Follow: time.Millisecond, Cores: 2, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Secret: func(ref string) (string, error) { return "secret of " + ref, nil }})
 	if err != nil {
 		t.Fatal(err)
@@ -547,6 +556,21 @@ func TestDrain(t *testing.T) {
 	r.stop()
 	if a := <-got; a.Status != 200 {
 		t.Errorf("%+v", a)
+	}
+}
+
+// A request's span is a child of the caller's, and tells no values.
+func TestTraces(t *testing.T) {
+	var spans tracetest.InMemoryExporter
+	p := sdktrace.NewTracerProvider(sdktrace.WithSyncer(&spans))
+	r := startTraced(t, one(), &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}}, p.Tracer("t"))
+	r.predict(row, "Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	got := spans.GetSpans()
+	if len(got) != 1 || got[0].SpanContext.TraceID().String() != "4bf92f3577b34da6a3ce929d0e0e4736" || got[0].Parent.SpanID().String() != "00f067aa0ba902b7" {
+		t.Fatalf("%+v", got)
+	}
+	if text := fmt.Sprint(got[0].Attributes); !strings.Contains(text, "mlc.version") || strings.Contains(text, "f.x") {
+		t.Error(text)
 	}
 }
 

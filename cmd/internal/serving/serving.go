@@ -15,6 +15,11 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/secret"
@@ -54,14 +59,39 @@ func (f *Flags) Logger(w io.Writer) *slog.Logger {
 // Run serves until ctx is done. ready is told where.
 func (f *Flags) Run(ctx context.Context, o serve.Options, ready func(serve.Endpoints)) error {
 	o.Secret = secret.Value
-	s, err := serve.Open(ctx, o)
+	tracer, flush, err := tracing(ctx, o.Service.Name)
 	if err != nil {
 		return err
 	}
-	err = s.Serve(ctx, f.Endpoints, ready)
+	o.Tracer = tracer
+	s, err := serve.Open(ctx, o)
+	if err == nil {
+		err = s.Serve(ctx, f.Endpoints, ready)
+	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return errors.Join(err, s.Close(end))
+	if s != nil {
+		err = errors.Join(err, s.Close(end))
+	}
+	return errors.Join(err, flush(end))
+}
+
+// tracing sends spans where the usual variables of OpenTelemetry say
+// (OTEL_EXPORTER_OTLP_ENDPOINT and others), or nowhere.
+func tracing(ctx context.Context, service string) (trace.Tracer, func(context.Context) error, error) {
+	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
+		return nil, func(context.Context) error { return nil }, nil
+	}
+	exporter, err := otlptracehttp.New(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("tracing: %w", err)
+	}
+	r, err := resource.New(ctx, resource.WithAttributes(attribute.String("service.name", service)), resource.WithFromEnv())
+	if err != nil {
+		return nil, nil, fmt.Errorf("tracing: %w", err)
+	}
+	p := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(r))
+	return p.Tracer("mlc.dev/mlc"), p.Shutdown, nil
 }
 
 // ServiceFile is the service in a folder that is served, beside the folder of its
