@@ -194,39 +194,46 @@ func (s *Server) Index() []api.Entry {
 // Model finds the service by its name, or that of the model that answers it: its
 // traffic rules hold. Any other model, and any with a version, answers itself.
 func (s *Server) Model(name, version string) (api.Model, error) {
-	known := name == s.svc.Name
-	if known && (version == "" || version == s.route.Version()) {
-		return s.route, nil
-	}
+	known := false
 	for _, sl := range s.slots {
-		if sl.ref.Model != name {
+		main := sl == s.route.main()
+		if sl.ref.Model != name && (name != s.svc.Name || !main) {
 			continue
 		}
 		known = true
-		if version == "" {
-			if sl == s.route.main() {
-				return named{s.route, name}, nil
-			}
-			return &direct{s, sl}, nil
+		h, free, err := sl.use()
+		if err != nil {
+			continue
 		}
-		sl.mu.RLock()
-		match := sl.current != nil && sl.current.Version() == version
-		sl.mu.RUnlock()
-		if match {
+		serves := h.Version()
+		free()
+		switch {
+		case version != "" && version != serves:
+		case name == s.svc.Name:
+			return s.route, nil
+		case version == "" && main:
+			return named{s.route, name}, nil
+		default:
 			return &direct{s, sl}, nil
 		}
 	}
-	if !known {
+	switch {
+	case !known:
 		return nil, api.Errorf(api.NotFound, "there is no model %q here", name)
-	}
-	if version == "" {
+	case version == "":
 		return nil, api.Errorf(api.Unavailable, "model %q is not ready", name)
 	}
 	return nil, api.Errorf(api.NotFound, "model %q has no version %q here", name, version)
 }
 
+// errControl answers who asks for what is not allowed here.
+var errControl = api.Errorf(api.Unsupported, "callers may not load and unload models here (--model-control lets them)")
+
 // Load reads a model anew, and takes it into service again.
 func (s *Server) Load(ctx context.Context, name string) error {
+	if !s.o.Control {
+		return errControl
+	}
 	return s.each(name, func(sl *slotFor) error {
 		sl.mu.Lock()
 		sl.off = false
@@ -240,6 +247,9 @@ func (s *Server) Load(ctx context.Context, name string) error {
 
 // Unload takes a model out of service.
 func (s *Server) Unload(_ context.Context, name string) error {
+	if !s.o.Control {
+		return errControl
+	}
 	return s.each(name, func(sl *slotFor) error {
 		sl.mu.Lock()
 		sl.off = true

@@ -39,6 +39,8 @@ type Options struct {
 	Version string
 	// Replica tells apart who writes a prediction log.
 	Replica string
+	// Control lets callers load and unload models.
+	Control bool
 	// Tracer begins a span for each request; nil: nobody traces.
 	Tracer trace.Tracer
 	// Cores bounds the runs at once; 0: those of this machine.

@@ -407,6 +407,24 @@ func TestBreakerOpens(t *testing.T) {
 	}
 }
 
+// Who is not told to may not take models out of service.
+func TestModelControlIsOffByDefault(t *testing.T) {
+	r := start(t, one(), &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
+	for _, what := range []string{"load", "unload"} {
+		res, err := r.client.Post(r.url+"/v2/repository/models/m/"+what, "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 501 {
+			t.Errorf("%s: %d", what, res.StatusCode)
+		}
+	}
+	if a := r.predict(row); a.Status != 200 {
+		t.Errorf("%+v", a)
+	}
+}
+
 func TestErrorTellsNothing(t *testing.T) {
 	r := start(t, one(), &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: picky()}})
 	a := r.predict(`{"features":{"f.x":99}}`)

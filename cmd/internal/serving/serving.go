@@ -29,7 +29,8 @@ import (
 // Flags are where a server listens, and how it logs.
 type Flags struct {
 	serve.Endpoints
-	Quiet bool
+	Quiet   bool
+	Control bool
 }
 
 // Register adds the flags to a command. host is where it listens unless told
@@ -44,6 +45,7 @@ func (f *Flags) Register(fs *pflag.FlagSet, host string) {
 	fs.StringVar(&f.Metrics, "metrics", net.JoinHostPort(host, "8002"), "answer Prometheus and probes at an `address`; empty: not at all")
 	fs.StringVar(&f.Debug, "debug", "", "answer /debug/pprof at an `address`, for insiders")
 	fs.DurationVar(&f.DrainDelay, "drain-delay", 0, "answer on for a `time` after being told to stop, not ready any more")
+	fs.BoolVar(&f.Control, "model-control", false, "let callers load and unload models, as of the Open Inference Protocol")
 	fs.BoolVar(&f.Quiet, "quiet", false, "log errors only")
 }
 
@@ -58,7 +60,7 @@ func (f *Flags) Logger(w io.Writer) *slog.Logger {
 
 // Run serves until ctx is done. ready is told where.
 func (f *Flags) Run(ctx context.Context, o serve.Options, ready func(serve.Endpoints)) error {
-	o.Secret = secret.Value
+	o.Secret, o.Control = secret.Value, f.Control
 	tracer, flush, err := tracing(ctx, o.Service.Name)
 	if err != nil {
 		return err
