@@ -46,15 +46,20 @@ type Pipeline struct {
 // WriteCI returns the pipeline's file for a system of CI: vet and plan on proposed
 // changes, with the plan as a comment, and apply of a saved plan on the main branch.
 func WriteCI(system string, p Pipeline) ([]byte, error) {
-	t, err := template.New("").Delims("[[", "]]").Funcs(template.FuncMap{"quote": quote}).ParseFS(templates, "*.tmpl")
+	return write(system+".yml.tmpl", map[string]any{
+		"System": p.System, "Version": p.Version, "Mlc": p.command(), "Variables": p.variables(),
+		"Local": p.local(), "Docker": p.docker(),
+	})
+}
+
+// write fills in a template.
+func write(name string, with map[string]any) ([]byte, error) {
+	t, err := template.New("").Delims("[[", "]]").Funcs(template.FuncMap{"quote": quote, "dns": dns}).ParseFS(templates, "*.tmpl")
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
-	err = t.ExecuteTemplate(&b, system+".yml.tmpl", map[string]any{
-		"System": p.System, "Version": p.Version, "Mlc": p.command(), "Variables": p.variables(),
-		"Local": p.local(), "Docker": p.docker(),
-	})
+	err = t.ExecuteTemplate(&b, name, with)
 	return b.Bytes(), err
 }
 

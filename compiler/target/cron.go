@@ -1,13 +1,11 @@
 package target
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
 	"sort"
 	"strings"
-	"text/template"
 
 	"mlc.dev/mlc/compiler/service"
 )
@@ -56,13 +54,7 @@ func Cron(form string, b Batches) ([]byte, error) {
 	if len(due) == 0 {
 		return nil, errors.New("no batch of the spec has a schedule")
 	}
-	t, err := template.New("").Delims("[[", "]]").Funcs(template.FuncMap{"quote": quote, "dns": dns}).ParseFS(templates, "*.tmpl")
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	err = t.ExecuteTemplate(&out, name, map[string]any{"System": b.System, "Version": b.Version, "Mlc": b.command(), "Variables": b.variables(), "Image": b.Image, "Env": b.Env.Name, "Batches": due})
-	return out.Bytes(), err
+	return write(name, map[string]any{"System": b.System, "Version": b.Version, "Mlc": b.command(), "Variables": b.variables(), "Image": b.Image, "Env": b.Env.Name, "Batches": due})
 }
 
 var notDNS = regexp.MustCompile(`[^a-z0-9]+`)
