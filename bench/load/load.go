@@ -78,7 +78,9 @@ type generator struct {
 	to    unix.SockaddrInet4
 	ep    int
 	conns []conn
-	idle  []int // of conns
+	// idle are the free ones of conns, the one that was used last at the end: all take
+	// turns, so that no server ends one for being idle.
+	idle  chan int
 	busy  int
 	r     *Result
 	begin time.Time
@@ -107,7 +109,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
 		return nil, err
 	}
-	g := &generator{o: o, to: unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}, conns: make([]conn, o.Connections), idle: make([]int, 0, o.Connections),
+	g := &generator{o: o, to: unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}, conns: make([]conn, o.Connections), idle: make(chan int, o.Connections),
 		r: &Result{Failed: map[string]int{}, OK: newHistogram(), Other: newHistogram()}}
 	if g.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, err
@@ -126,7 +128,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		if err := g.dial(i); err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Addr, err)
 		}
-		g.idle = append(g.idle, i)
+		g.idle <- i
 	}
 	return g.r, g.run(ctx)
 }
@@ -240,8 +242,7 @@ func (g *generator) run(ctx context.Context) error {
 
 // send starts a request on a free connection.
 func (g *generator) send(start, now time.Duration) {
-	i := g.idle[len(g.idle)-1]
-	g.idle = g.idle[:len(g.idle)-1]
+	i := <-g.idle
 	c := &g.conns[i]
 	c.busy, c.start, c.sent = true, start, now
 	g.busy++
@@ -359,7 +360,7 @@ func (g *generator) free(i int) {
 	c := &g.conns[i]
 	c.busy, c.in, c.out = false, c.in[:0], nil
 	g.busy--
-	g.idle = append(g.idle, i)
+	g.idle <- i
 }
 
 // epollWait is epoll_pwait2, whose timeout is not in milliseconds.

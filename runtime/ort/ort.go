@@ -65,8 +65,10 @@ type Session struct {
 type Options struct {
 	// Threads is how many one call uses; 0: one.
 	Threads int
-	// Providers come before the CPU: cuda, tensorrt.
+	// Providers come before the CPU, where they are there: cuda, tensorrt.
 	Providers []string
+	// OnSkipped is told of those that are not; nil: nobody is.
+	OnSkipped func(provider string, err error)
 }
 
 var initialize = sync.OnceValue(func() error {
@@ -116,8 +118,10 @@ func OpenWith(model []byte, o Options) (*Session, error) {
 		}
 	}
 	for _, p := range o.Providers {
-		if err := provider(opts, p); err != nil {
+		if err := provider(opts, p); errors.Is(err, errProvider) {
 			return nil, fmt.Errorf("provider %s: %w", p, err)
+		} else if err != nil && o.OnSkipped != nil {
+			o.OnSkipped(p, err)
 		}
 	}
 	in, out, err := onnxruntime.GetInputOutputInfoWithONNXData(model)
@@ -165,8 +169,10 @@ func provider(opts *onnxruntime.SessionOptions, name string) error {
 		defer o.Destroy()
 		return opts.AppendExecutionProviderTensorRT(o)
 	}
-	return errors.New("there are cuda and tensorrt")
+	return errProvider
 }
+
+var errProvider = errors.New("there are cuda and tensorrt")
 
 // tensorTypes are the element types of tensors by ONNX Runtime's number.
 var tensorTypes = map[onnxruntime.TensorElementDataType]string{

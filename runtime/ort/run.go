@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync"
 	"unsafe"
 
 	onnxruntime "github.com/yalue/onnxruntime_go"
@@ -88,15 +87,18 @@ func (s *Session) RunValues(ctx context.Context, inputs []Value) ([]Value, error
 	return res, err
 }
 
-// runOptions are reused: making one is a call into C.
-var runOptions sync.Pool
+// runOptions are kept for runs to come: making one is a call into C, and what is
+// not destroyed is never freed.
+var runOptions = make(chan *onnxruntime.RunOptions, 64)
 
 func (s *Session) run(ctx context.Context, in, out []onnxruntime.Value) error {
 	if ctx.Done() == nil {
 		return s.session.Run(in, out)
 	}
-	o, _ := runOptions.Get().(*onnxruntime.RunOptions)
-	if o == nil {
+	var o *onnxruntime.RunOptions
+	select {
+	case o = <-runOptions:
+	default:
 		var err error
 		if o, err = onnxruntime.NewRunOptions(); err != nil {
 			return err
@@ -109,8 +111,12 @@ func (s *Session) run(ctx context.Context, in, out []onnxruntime.Value) error {
 	})
 	err := s.session.RunWithOptions(in, out, o)
 	if stop() {
-		runOptions.Put(o)
-		return err
+		select {
+		case runOptions <- o:
+			return err
+		default:
+			return errors.Join(err, o.Destroy())
+		}
 	}
 	<-ended
 	return errors.Join(err, o.Destroy())

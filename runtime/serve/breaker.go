@@ -50,23 +50,39 @@ func (b *breaker) allow() (ok, probe bool) {
 	return true, true
 }
 
-// done tells how an allowed call went.
-func (b *breaker) done(failed, probe bool) {
+// outcome is what a call says of the model.
+type outcome int
+
+// A call says nothing of the model when its caller is gone, asked for too little
+// time, or was never let in.
+const (
+	unknown outcome = iota
+	succeeded
+	failed
+)
+
+// done tells what an allowed call says.
+func (b *breaker) done(how outcome, probe bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if probe {
-		b.probing = false
-		b.since = b.now()
-		if !failed {
+		b.probing = false // after an unknown one, the next call probes
+		switch how {
+		case succeeded:
 			b.open = false
 			clear(b.buckets[:])
+		case failed:
+			b.since = b.now()
 		}
+		return
+	}
+	if how == unknown {
 		return
 	}
 	b.roll()
 	x := &b.buckets[b.at%int64(len(b.buckets))]
 	x.calls++
-	if failed {
+	if how == failed {
 		x.failures++
 	}
 	calls, failures := 0, 0

@@ -134,13 +134,17 @@ func (g *guard) http(next http.Handler, refuse func(http.ResponseWriter, *http.R
 }
 
 // cors answers browsers of the declared origins; without any, none.
-func cors(origins []string, next http.Handler) http.Handler {
-	if len(origins) == 0 {
+func cors(svc *service.Service, next http.Handler) http.Handler {
+	if len(svc.CORS) == 0 {
 		return next
 	}
 	allowed := map[string]bool{}
-	for _, o := range origins {
+	for _, o := range svc.CORS {
 		allowed[o] = true
+	}
+	headers := "Authorization, Content-Type, Inference-Header-Content-Length, Traceparent, X-API-Key, X-Request-Id, X-Request-Timeout"
+	if name, ok := strings.CutPrefix(svc.Sticky, "header:"); ok {
+		headers += ", " + name
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		origin := r.Header.Get("Origin")
@@ -148,10 +152,10 @@ func cors(origins []string, next http.Handler) http.Handler {
 		if origin != "" && (allowed[origin] || allowed["*"]) {
 			h := w.Header()
 			h.Set("Access-Control-Allow-Origin", origin)
-			h.Set("Access-Control-Expose-Headers", "X-Request-Id, X-Model-Version, Retry-After")
+			h.Set("Access-Control-Expose-Headers", "Inference-Header-Content-Length, Retry-After, X-Model-Version, X-Request-Id")
 			if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 				h.Set("Access-Control-Allow-Methods", "GET, POST")
-				h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, X-API-Key, X-Request-Id, X-Request-Timeout, Inference-Header-Content-Length")
+				h.Set("Access-Control-Allow-Headers", headers)
 				h.Set("Access-Control-Max-Age", "600")
 				w.WriteHeader(http.StatusNoContent)
 				return

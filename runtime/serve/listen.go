@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"mlc.dev/mlc/runtime/serve/api"
 	"mlc.dev/mlc/runtime/serve/oip"
@@ -130,14 +131,17 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 		}
 		timer.Stop()
 	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(closeGrace, s.svc.Deadline.Std()+time.Second))
 	defer cancel()
+	// gRPC's own end cuts what is under way on the other port, so it comes after.
+	if serr := main.Shutdown(end); serr != nil {
+		err = errors.Join(err, serr, main.Close())
+	}
 	stopped := make(chan struct{})
 	go func() {
 		rpc.GracefulStop()
 		close(stopped)
 	}()
-	err = errors.Join(err, main.Shutdown(end))
 	select {
 	case <-stopped:
 	case <-end.Done():
@@ -158,15 +162,50 @@ func (s *Server) handler(g *guard, rpc *grpc.Server) http.Handler {
 	mux.Handle("/v2/", oip.Handler(s, s.oip()))
 	mux.Handle("/v2", oip.Handler(s, s.oip()))
 	s.probes(mux)
-	guarded := cors(s.svc.CORS, g.http(s.recovered(traced(mux)), refuse))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	calls := g.http(s.counted(s.recovered(traced(s.timed(mux)))), refuse)
+	rpcs := g.http(s.counted(rpc), refuse)
+	return cors(s.svc, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-			rpc.ServeHTTP(w, r)
+			c := http.NewResponseController(w) // a stream may last
+			_, _ = c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Time{})
+			rpcs.ServeHTTP(w, r)
 			return
 		}
-		h := w.Header()
-		h.Set("X-Content-Type-Options", "nosniff")
-		guarded.ServeHTTP(w, r)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		calls.ServeHTTP(w, r)
+	}))
+}
+
+// counted lets in as many requests at once as there is room for, before their
+// bodies are read. Probes are let in always.
+func (s *Server) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !openPath(r.URL.Path) {
+			if err := s.enter(); err != nil {
+				refuse(w, r, err)
+				return
+			}
+			defer s.leave()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// timed bounds a request of the Open Inference Protocol by the header
+// X-Request-Timeout, a duration or milliseconds, as the typed API does its own.
+func (s *Server) timed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if t := r.Header.Get("X-Request-Timeout"); t != "" && strings.HasPrefix(r.URL.Path, "/v2/") {
+			d, err := typed.Timeout(t)
+			if err != nil {
+				refuse(w, r, err)
+				return
+			}
+			ctx, cancel := context.WithTimeout(r.Context(), d)
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -230,7 +269,9 @@ func refuse(w http.ResponseWriter, _ *http.Request, err *api.Error) {
 func (s *Server) recovered(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
-			if p := recover(); p != nil && p != http.ErrAbortHandler {
+			if p := recover(); p == http.ErrAbortHandler {
+				panic(p) // it cuts the connection, as it is meant to
+			} else if p != nil {
 				s.log.Error("panic", "path", r.URL.Path, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
 				refuse(w, r, api.Errorf(api.Internal, "internal error"))
 			}
@@ -239,61 +280,92 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 	})
 }
 
-func (s *Server) grpcServer(g *guard, secure *tls.Config) *grpc.Server {
-	admit := func(ctx context.Context) error {
-		md, _ := metadata.FromIncomingContext(ctx)
-		first := func(name string) string {
-			if v := md.Get(name); len(v) > 0 {
-				return v[0]
-			}
-			return ""
-		}
-		remote := ""
-		if p, ok := peer.FromContext(ctx); ok {
-			remote, _, _ = net.SplitHostPort(p.Addr.String())
-		}
-		err := g.admit(first("authorization"), first("x-api-key"), remote)
-		switch {
-		case err == nil:
-			return nil
-		case err.Kind == api.Unauthorized:
-			return status.Error(codes.Unauthenticated, err.Text)
-		}
-		return status.Error(codes.ResourceExhausted, err.Text)
+// rpcError is an error of the guard's as gRPC has it.
+func rpcError(err *api.Error) error {
+	code := codes.Unavailable
+	switch err.Kind {
+	case api.Unauthorized:
+		code = codes.Unauthenticated
+	case api.Overloaded:
+		code = codes.ResourceExhausted
 	}
-	health := func(method string) bool { return strings.HasPrefix(method, "/grpc.health.v1.Health/") }
+	return status.Error(code, err.Text)
+}
+
+// admitted lets a gRPC caller in by its metadata.
+func (g *guard) admitted(ctx context.Context, md metadata.MD) *api.Error {
+	first := func(name string) string {
+		if v := md.Get(name); len(v) > 0 {
+			return v[0]
+		}
+		return ""
+	}
+	remote := ""
+	if p, ok := peer.FromContext(ctx); ok {
+		remote, _, _ = net.SplitHostPort(p.Addr.String())
+	}
+	return g.admit(first("authorization"), first("x-api-key"), remote)
+}
+
+// paid is a stream of which each message after the first counts as a request.
+type paid struct {
+	grpc.ServerStream
+	g     *guard
+	first bool
+}
+
+// RecvMsg takes the next message.
+func (p *paid) RecvMsg(m any) error {
+	if err := p.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if p.first {
+		p.first = false
+		return nil
+	}
+	md, _ := metadata.FromIncomingContext(p.Context())
+	if err := p.g.admitted(p.Context(), md); err != nil {
+		return rpcError(err)
+	}
+	return nil
+}
+
+// Context is the stream's, in its caller's trace.
+func (p *paid) Context() context.Context { return tracedRPC(p.ServerStream.Context()) }
+
+func (s *Server) grpcServer(g *guard, secure *tls.Config) *grpc.Server {
+	recovered := func(method string, err *error) {
+		if p := recover(); p != nil {
+			s.log.Error("panic", "method", method, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
+			*err = status.Error(codes.Internal, "internal error")
+		}
+	}
 	opts := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(int(s.svc.Limits.Body)), grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(1000), grpc.ConnectionTimeout(headerTimeout), grpc.MaxHeaderListSize(maxHeader),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: closeGrace}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (res any, err error) {
-			defer func() {
-				if p := recover(); p != nil {
-					s.log.Error("panic", "method", info.FullMethod, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
-					err = status.Error(codes.Internal, "internal error")
-				}
-			}()
-			if !health(info.FullMethod) {
-				if err := admit(ctx); err != nil {
-					return nil, err
-				}
+		// Who may call, and whether there is room, is asked before a message is read.
+		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
+			if strings.HasPrefix(info.FullMethodName, "/grpc.health.v1.Health/") {
+				return ctx, nil
 			}
+			if err := g.admitted(ctx, info.Header); err != nil {
+				return ctx, rpcError(err)
+			}
+			if err := s.enter(); err != nil {
+				return ctx, rpcError(err)
+			}
+			context.AfterFunc(ctx, s.leave)
+			return ctx, nil
+		}),
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (res any, err error) {
+			defer recovered(info.FullMethod, &err)
 			return next(tracedRPC(ctx), req)
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, st grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-			defer func() {
-				if p := recover(); p != nil {
-					s.log.Error("panic", "method", info.FullMethod, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
-					err = status.Error(codes.Internal, "internal error")
-				}
-			}()
-			if !health(info.FullMethod) {
-				if err := admit(st.Context()); err != nil {
-					return err
-				}
-			}
-			return next(srv, st)
+			defer recovered(info.FullMethod, &err)
+			return next(srv, &paid{st, g, true})
 		}),
 	}
 	if secure != nil {

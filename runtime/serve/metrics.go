@@ -99,10 +99,10 @@ func (c *modelCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	us := func(d time.Duration) float64 { return float64(d.Microseconds()) }
 	for _, h := range c.s.handles() {
-		st := h.Stats()
-		l := []string{h.ref.Model, strconv.Itoa(h.version.Number)}
-		send(descRows, prometheus.GaugeValue, float64(h.Waiting()), l...)
-		send(descPending, prometheus.GaugeValue, float64(h.Waiting()), l...)
+		st, waiting := h.stats, h.waiting
+		l := []string{h.model, h.version}
+		send(descRows, prometheus.GaugeValue, float64(waiting), l...)
+		send(descPending, prometheus.GaugeValue, float64(waiting), l...)
 		send(descSuccess, prometheus.CounterValue, float64(st.Success.Count), l...)
 		send(descFailure, prometheus.CounterValue, float64(st.Failure.Count), append(l, "OTHER")...)
 		send(descCount, prometheus.CounterValue, float64(st.Inferences), l...)

@@ -2,7 +2,10 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"sync"
@@ -59,19 +62,24 @@ func (s *slotFor) use() (h *handle, free func(), err error) {
 }
 
 // replace puts a version in the place of another, which is freed once nobody uses
-// it any more.
-func (s *slotFor) replace(h *handle) {
+// it any more. It is false where the model is out of service, and h is not nil.
+func (s *slotFor) replace(h *handle) bool {
 	s.mu.Lock()
+	if s.off && h != nil {
+		s.mu.Unlock()
+		return false
+	}
 	old := s.current
 	s.current, s.err = h, nil
 	s.mu.Unlock()
 	if old == nil {
-		return
+		return true
 	}
 	go func() {
 		old.users.Wait()
 		_ = old.Close() // what it held is gone either way
 	}()
+	return true
 }
 
 // retryAfter is how long a version that does not load is left alone.
@@ -87,7 +95,13 @@ func (s *Server) follow(ctx context.Context, sl *slotFor, again bool) error {
 	sl.mu.RLock()
 	now, off, failed := sl.current, sl.off, sl.err != nil && sl.failed == v && s.now().Before(sl.retry)
 	sl.mu.RUnlock()
-	if off || err == nil && !again && (failed || now != nil && now.version == v) {
+	if off || err == nil && !again && failed {
+		return nil
+	}
+	if err == nil && !again && now != nil && now.version == v {
+		sl.mu.Lock()
+		sl.err = nil
+		sl.mu.Unlock()
 		return nil
 	}
 	var h *handle
@@ -105,7 +119,9 @@ func (s *Server) follow(ctx context.Context, sl *slotFor, again bool) error {
 		}
 		return err
 	}
-	sl.replace(h)
+	if !sl.replace(h) {
+		return h.Close() // it was taken out of service meanwhile
+	}
 	s.metrics.reloads.WithLabelValues(sl.ref.Model, "loaded").Inc()
 	s.log.Info("serving", "model", sl.ref.String(), "version", v.Number, "bundle", v.Bundle.Short())
 	return nil
@@ -123,8 +139,14 @@ func (s *Server) load(ctx context.Context, ref service.Ref, v Version) (*handle,
 	}
 	name, number := ref.Model, strconv.Itoa(v.Number)
 	compute, batch := s.metrics.compute.WithLabelValues(name, number), s.metrics.batch.WithLabelValues(name, number)
-	o := infer.Options{MaxRows: s.svc.Batching.MaxRows, MaxDelay: s.svc.Batching.MaxDelay.Std(), Queue: s.svc.Batching.Queue, Workers: s.cores, Gate: s.gate,
-		Options: ort.Options{Providers: s.svc.Providers},
+	workers, gate := s.cores, s.gate
+	if sl := s.route.shadow; sl != nil && sl.ref == ref {
+		workers, gate = 1, nil // what it takes is not taken from callers
+	}
+	o := infer.Options{MaxRows: s.svc.Batching.MaxRows, MaxDelay: s.svc.Batching.MaxDelay.Std(), Queue: s.svc.Batching.Queue, Workers: workers, Gate: gate,
+		Options: ort.Options{Providers: s.svc.Providers, OnSkipped: func(provider string, err error) {
+			s.log.Warn("a provider is not there; the next one, or the CPU, runs the model", "provider", provider, "error", err)
+		}},
 		OnRun: func(rows, _ int, took time.Duration) {
 			compute.Observe(took.Seconds())
 			batch.Observe(float64(rows))
@@ -134,7 +156,7 @@ func (s *Server) load(ctx context.Context, ref service.Ref, v Version) (*handle,
 	}
 	if h.sig != nil {
 		if err := h.fits(); err != nil {
-			return nil, fmt.Errorf("the signature does not fit the model: %w", err)
+			return nil, errors.Join(fmt.Errorf("the signature does not fit the model: %w", err), h.Close())
 		}
 	}
 	if s.plog != nil {
@@ -264,7 +286,7 @@ func (s *Server) each(name string, f func(*slotFor) error) error {
 	for _, sl := range s.slots {
 		if sl.ref.Model == name || name == s.svc.Name {
 			found = true
-			if err := f(sl); err != nil {
+			if err := f(sl); err != nil && (sl != s.route.shadow || sl.ref.Model == name) {
 				return err
 			}
 		}
@@ -295,17 +317,37 @@ func (s *Server) Ready() bool {
 	return true
 }
 
-// handles are the versions that are loaded.
-func (s *Server) handles() []*handle {
-	var out []*handle
-	seen := map[string]bool{}
+// counted are the counts of a version, which several aliases may have loaded.
+type counted struct {
+	model, version string
+	stats          api.Stats
+	waiting        int
+}
+
+// handles are the counts of the versions that are loaded, in the order of the
+// service's references.
+func (s *Server) handles() []*counted {
+	var out []*counted
+	by := map[string]*counted{}
 	for _, sl := range s.slots {
-		sl.mu.RLock()
-		h := sl.current
-		sl.mu.RUnlock()
-		if h != nil && !seen[h.Name()+"@"+h.Version()] {
-			seen[h.Name()+"@"+h.Version()] = true
-			out = append(out, h)
+		h, free, err := sl.use()
+		if err != nil {
+			continue
+		}
+		st, key := h.Stats(), h.Name()+"@"+h.Version()
+		c := by[key]
+		if c == nil {
+			c = &counted{model: h.Name(), version: h.Version()}
+			by[key] = c
+			out = append(out, c)
+		}
+		c.waiting += h.Waiting()
+		free()
+		c.stats.Inferences += st.Inferences
+		c.stats.Executions += st.Executions
+		for to, from := range map[*api.Stat]api.Stat{&c.stats.Success: st.Success, &c.stats.Failure: st.Failure, &c.stats.Queue: st.Queue, &c.stats.Compute: st.Compute} {
+			to.Count += from.Count
+			to.Total += from.Total
 		}
 	}
 	return out
@@ -384,21 +426,131 @@ func (d *direct) Stats() (st api.Stats) {
 
 // Infer runs the model.
 func (d *direct) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
-	return d.s.answered(ctx, c, "", func(ctx context.Context) (api.Answer, *handle, error) {
+	return d.s.answered(ctx, c, "", func(ctx context.Context) (api.Answer, kept, error) {
 		h, free, err := d.sl.use()
 		if err != nil {
-			return api.Answer{Model: d.sl.ref.Model}, nil, err
+			return api.Answer{Model: d.sl.ref.Model}, kept{}, err
 		}
 		defer free()
+		in, err := h.inOrder(c)
+		if err != nil {
+			return api.Answer{Model: h.Name(), Version: h.Version()}, kept{}, err
+		}
+		c.Inputs, c.Names = in, nil
 		a, err := ask(ctx, h, c)
-		return a, h, err
+		return a, kept{h.schema, in}, err
 	})
 }
 
 // ask runs a version.
 func ask(ctx context.Context, h *handle, c api.Call) (api.Answer, error) {
 	a := api.Answer{Model: h.Name(), Version: h.Version()}
-	out, t, err := h.Infer(ctx, c.Inputs, c.Rows)
+	in, err := h.inOrder(c)
+	if err != nil {
+		return a, err
+	}
+	out, t, err := h.Infer(ctx, in, c.Rows)
 	a.Outputs, a.Queue, a.Compute = out, t.Queue, t.Compute
+	if err == nil && len(c.Classes) > 0 {
+		a.Outputs, err = h.byClass(out, c.Classes)
+	}
 	return a, err
+}
+
+// changed is the answer to a call that was read for another version than the one
+// that has come since, which takes something else.
+var changed = &api.Error{Kind: api.Unavailable, Text: "the model has just changed; ask again", RetryAfter: time.Second}
+
+// inOrder are a call's inputs in the order of the version that answers. What it
+// takes and the call lacks is missing, where it may be.
+func (h *handle) inOrder(c api.Call) ([]ort.Value, error) {
+	infos := h.Inputs()
+	if len(c.Names) == 0 {
+		return c.Inputs, nil
+	}
+	same := len(c.Names) == len(infos)
+	for i := 0; same && i < len(infos); i++ {
+		same = c.Names[i] == infos[i].Name
+	}
+	if same {
+		return c.Inputs, nil
+	}
+	given := make(map[string]ort.Value, len(c.Names))
+	for i, n := range c.Names {
+		given[n] = c.Inputs[i]
+	}
+	out := make([]ort.Value, len(infos))
+	for i, info := range infos {
+		if v, ok := given[info.Name]; ok {
+			out[i] = v
+		} else if out[i] = h.missing(info, c.Rows); out[i] == nil {
+			return nil, changed
+		}
+	}
+	return out, nil
+}
+
+// missing are n missing values of an input, or nil where it may not be missing.
+func (h *handle) missing(info ort.Info, n int) ort.Value {
+	if h.sig == nil || n < 1 {
+		return nil
+	}
+	for _, f := range h.sig.Raw {
+		if f.Name != info.Name || !f.Nullable {
+			continue
+		}
+		t, _ := ort.Zeros(info.Type, []int64{int64(n), 1}, n)
+		switch d := t.Data.(type) {
+		case []float64:
+			for i := range d {
+				d[i] = math.NaN()
+			}
+			return t
+		case []string:
+			for i := range d {
+				d[i] = h.sig.NullString
+			}
+			return t
+		}
+	}
+	return nil
+}
+
+// byClass puts the columns of probabilities in the order of the classes by which
+// the caller reads them.
+func (h *handle) byClass(out []ort.Value, classes []string) ([]ort.Value, error) {
+	if h.sig == nil || slices.Equal(h.sig.Task.Classes, classes) {
+		return out, nil
+	}
+	at := make([]int, len(classes))
+	for i, c := range classes {
+		if at[i] = slices.Index(h.sig.Task.Classes, c); at[i] < 0 || len(classes) != len(h.sig.Task.Classes) {
+			return nil, changed
+		}
+	}
+	for k, v := range out {
+		t, ok := v.(ort.Tensor)
+		d, floats := t.Data.([]float32)
+		if !ok || !floats || len(t.Shape) != 2 || t.Shape[1] != int64(len(classes)) {
+			continue
+		}
+		w := len(classes)
+		moved := make([]float32, len(d))
+		for r := 0; r < len(d); r += w {
+			for i := range at {
+				moved[r+i] = d[r+at[i]]
+			}
+		}
+		out[k] = ort.Tensor{Shape: t.Shape, Data: moved}
+	}
+	return out, nil
+}
+
+// names are those of inputs.
+func names(infos []ort.Info) []string {
+	out := make([]string, len(infos))
+	for i, x := range infos {
+		out[i] = x.Name
+	}
+	return out
 }

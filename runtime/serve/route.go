@@ -2,7 +2,6 @@ package serve
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -72,10 +71,10 @@ func (r *route) Name() string { return r.s.svc.Name }
 // Version is that of the branch that is named first, or of the last step.
 func (r *route) Version() string { return r.direct().Version() }
 
-// Inputs are the model's, or those that the steps take between them.
+// Inputs are the model's, or those that the branches or steps take between them.
 func (r *route) Inputs() []ort.Info {
-	if len(r.steps) > 0 {
-		return r.stepInputs()
+	if len(r.steps) > 0 || len(r.branches) > 1 {
+		return r.form().inputs
 	}
 	return r.direct().Inputs()
 }
@@ -83,10 +82,10 @@ func (r *route) Inputs() []ort.Info {
 // Outputs are the model's, or those of the last step.
 func (r *route) Outputs() []ort.Info { return r.direct().Outputs() }
 
-// Signature is the model's, or one for all steps.
+// Signature is the model's, or one for all branches or steps.
 func (r *route) Signature() *bundle.Signature {
-	if len(r.steps) > 0 {
-		return r.stepSignature()
+	if len(r.steps) > 0 || len(r.branches) > 1 {
+		return r.form().sig
 	}
 	return r.direct().Signature()
 }
@@ -135,23 +134,17 @@ func mix(h uint64) uint64 {
 
 // sticky is the value of the feature that the service sticks to, in the first row.
 func (r *route) sticky(c api.Call) string {
-	name := r.s.svc.Sticky
-	if name == "" || strings.HasPrefix(name, "header:") {
+	feature := r.s.svc.Sticky
+	if feature == "" || strings.HasPrefix(feature, "header:") {
 		return ""
 	}
-	for i, in := range r.Inputs() {
-		if in.Name != name || i >= len(c.Inputs) {
-			continue
-		}
-		t, ok := c.Inputs[i].(ort.Tensor)
-		if !ok || ort.Len(t.Data) == 0 {
-			return ""
-		}
-		switch d := t.Data.(type) {
-		case []string:
-			return d[0]
-		case []float64:
-			return fmt.Sprint(d[0])
+	called := c.Names
+	if len(called) == 0 {
+		called = names(r.Inputs())
+	}
+	for i, n := range called {
+		if n == feature && i < len(c.Inputs) {
+			return api.KeyOf(c.Inputs[i])
 		}
 	}
 	return ""
@@ -160,54 +153,68 @@ func (r *route) sticky(c api.Call) string {
 // Infer answers a call by the service's rules.
 func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 	b := r.pick(c)
-	return r.s.answered(ctx, c, b.Name, func(ctx context.Context) (api.Answer, *handle, error) {
-		ok, probe := true, false
+	return r.s.answered(ctx, c, b.Name, func(ctx context.Context) (api.Answer, kept, error) {
+		how, probe := unknown, false
 		if b.breaker != nil {
-			ok, probe = b.breaker.allow()
+			var ok bool
+			if ok, probe = b.breaker.allow(); !ok {
+				return r.instead(c, api.Errorf(api.Unavailable, "the model fails and is left alone for a while"), "breaker")
+			}
+			defer func() { b.breaker.done(how, probe) }()
 		}
-		if !ok {
-			return r.instead(c, api.Errorf(api.Unavailable, "the model fails and is left alone for a while"), "breaker")
-		}
-		inner := ctx
+		inner, budget := ctx, r.s.svc.Deadline.Std()
 		if f := r.s.svc.Fallback; f != nil && f.After > 0 {
 			var cancel context.CancelFunc
-			inner, cancel = context.WithTimeout(ctx, f.After.Std())
+			budget = f.After.Std()
+			inner, cancel = context.WithTimeout(ctx, budget)
 			defer cancel()
 		}
+		start := r.s.now()
 		a, h, last, err := r.run(inner, b, c)
-		if b.breaker != nil {
-			b.breaker.done(err != nil && countsAgainst(err, ctx), probe)
-		}
+		k := r.kept(h, c, last)
+		how = judge(err, r.s.now().Sub(start) >= budget)
 		if err != nil {
 			reason := "error"
-			if errors.Is(inner.Err(), context.DeadlineExceeded) {
+			switch api.From(err).Kind {
+			case api.Timeout:
 				reason = "deadline"
+			case api.Internal, api.Unavailable:
+			default: // the caller's own fault, or nobody is there to be answered
+				return a, k, err
 			}
-			if ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
-				return a, h, err // nobody is there to be answered
-			}
-			f, fh, ferr := r.instead(c, err, reason)
+			f, fk, ferr := r.instead(c, err, reason)
 			if ferr != nil {
-				return a, h, err
+				return a, k, err
 			}
 			f.Version = a.Version
-			return f, fh, nil
+			return f, fk, nil
 		}
 		if r.mirror != nil {
-			c.Inputs = last
+			c.Inputs, c.Names = last, nil
+			if len(r.steps) == 0 {
+				c.Names = names(h.Inputs())
+			}
 			r.toShadow(c, a)
 		}
-		return a, h, nil
+		return a, k, nil
 	})
 }
 
-// countsAgainst reports whether an error is the model's own.
-func countsAgainst(err error, ctx context.Context) bool {
-	switch api.From(err).Kind {
-	case api.Internal, api.Timeout:
-		return true
+// judge says what a call tells of its model; late that it had all the time that the
+// service gives, and not only what its caller did.
+func judge(err error, late bool) outcome {
+	if err == nil {
+		return succeeded
 	}
-	return errors.Is(ctx.Err(), context.DeadlineExceeded)
+	switch api.From(err).Kind {
+	case api.Internal:
+		return failed
+	case api.Timeout:
+		if late {
+			return failed
+		}
+	}
+	return unknown
 }
 
 // run asks the branch's model, or the steps in order. last are the inputs of the
@@ -221,30 +228,47 @@ func (r *route) run(ctx context.Context, b *branch, c api.Call) (a api.Answer, h
 		return api.Answer{Model: b.Model.Model}, nil, nil, err
 	}
 	defer free()
+	if last, err = h.inOrder(c); err != nil {
+		return api.Answer{Model: h.Name(), Version: h.Version()}, h, nil, err
+	}
+	c.Inputs, c.Names = last, nil
 	a, err = ask(ctx, h, c)
-	return a, h, c.Inputs, err
+	return a, h, last, err
 }
 
 // instead is the declared fallback as an answer, or err where there is none.
-func (r *route) instead(c api.Call, err error, reason string) (api.Answer, *handle, error) {
+func (r *route) instead(c api.Call, err error, reason string) (api.Answer, kept, error) {
 	a := api.Answer{Model: r.main().ref.Model}
 	f := r.s.svc.Fallback
 	if f == nil {
-		return a, nil, err
+		return a, kept{}, err
 	}
 	h, free, uerr := r.main().use()
 	if uerr != nil {
-		return a, nil, err
+		return a, kept{}, err
 	}
 	defer free()
 	out, ferr := fallbackOutputs(f.Answer, h.sig, h.Outputs(), max(c.Rows, 1))
 	if ferr != nil {
 		r.s.log.Error("the fallback does not fit the model", "error", ferr)
-		return a, nil, err
+		return a, kept{}, err
 	}
 	r.s.metrics.fallback.WithLabelValues(r.s.svc.Name, reason).Inc()
 	a.Outputs, a.Fallback = out, true
-	return a, h, nil
+	in, _ := h.inOrder(c) // what does not fit is left out of the log
+	return a, r.kept(h, c, in), nil
+}
+
+// kept is what the prediction log keeps of a call: a branch's inputs as it took
+// them, and, where there are steps, what the caller sent.
+func (r *route) kept(h *handle, c api.Call, last []ort.Value) kept {
+	if r.s.plog == nil || h == nil {
+		return kept{}
+	}
+	if len(r.steps) > 0 {
+		return kept{r.form().schema, c.Inputs}
+	}
+	return kept{h.schema, last}
 }
 
 // fallbackOutputs are a declared answer as outputs for n rows.
@@ -348,12 +372,38 @@ func (r *route) mirrorLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case m := <-r.mirror:
+			if r.busy() {
+				r.s.metrics.shadow.WithLabelValues(r.s.svc.Name, "", "dropped").Inc()
+				continue
+			}
 			r.compare(ctx, m)
 		}
 	}
 }
 
+// busy reports whether callers wait: the cores are theirs first.
+func (r *route) busy() bool {
+	for _, sl := range r.s.slots {
+		if sl == r.shadow {
+			continue
+		}
+		if h, free, err := sl.use(); err == nil {
+			waits := h.Waiting() > 0
+			free()
+			if waits {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (r *route) compare(ctx context.Context, m mirrored) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.s.log.Error("the shadow panicked", "value", fmt.Sprint(p))
+		}
+	}()
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.s.svc.Deadline.Std())
 	defer cancel()
@@ -363,7 +413,12 @@ func (r *route) compare(ctx context.Context, m mirrored) {
 		return
 	}
 	defer free()
-	a, err := ask(ctx, h, m.c)
+	in, err := h.inOrder(m.c)
+	m.c.Inputs, m.c.Names = in, nil
+	var a api.Answer
+	if err == nil {
+		a, err = ask(ctx, h, m.c)
+	}
 	result := "equal"
 	switch {
 	case err != nil:
@@ -372,7 +427,7 @@ func (r *route) compare(ctx context.Context, m mirrored) {
 		result = "differs"
 	}
 	r.s.metrics.shadow.WithLabelValues(r.s.svc.Name, h.Version(), result).Inc()
-	r.s.record(m.c, a, h, "shadow", true, asError(err), time.Since(start))
+	r.s.record(m.c, a, kept{h.schema, m.c.Inputs}, "shadow", true, asError(err), time.Since(start))
 }
 
 // same reports whether two answers are equal, numbers within a tolerance.

@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/serve/api"
 	"mlc.dev/mlc/runtime/serve/infer"
 	"mlc.dev/mlc/runtime/serve/predlog"
@@ -108,7 +109,9 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = cancel
 	if o.Follow > 0 {
-		s.loops.Go(func() { s.followAll(life) })
+		for _, sl := range s.slots {
+			s.loops.Go(func() { s.followLoop(life, sl) })
+		}
 	}
 	if s.route.mirror != nil {
 		s.loops.Go(func() { s.route.mirrorLoop(life) })
@@ -116,8 +119,9 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
-// followAll looks references up until ctx is done.
-func (s *Server) followAll(ctx context.Context) {
+// followLoop looks a reference up until ctx is done. Each has a loop of its own: one
+// that loads slowly holds up no other.
+func (s *Server) followLoop(ctx context.Context, sl *slotFor) {
 	tick := time.NewTicker(s.o.Follow)
 	defer tick.Stop()
 	for {
@@ -125,9 +129,7 @@ func (s *Server) followAll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			for _, sl := range s.slots {
-				_ = s.follow(ctx, sl, false) // told by follow
-			}
+			_ = s.follow(ctx, sl, false) // told by follow
 		}
 	}
 }
@@ -136,29 +138,44 @@ func (s *Server) followAll(ctx context.Context) {
 // answers those that come all the same.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// Close ends what runs in the background, writes out the prediction log within
-// ctx, and frees the models. No call may come any more.
+// Close ends what runs in the background, writes out the prediction log and frees
+// the models, within ctx: what cannot be ended by then, such as a run in the middle
+// of a long operation, is left. No call may come any more.
 func (s *Server) Close(ctx context.Context) error {
 	s.Drain()
 	if s.stop != nil {
 		s.stop()
 	}
-	s.loops.Wait()
-	var err error
+	err := within(ctx, func() error { s.loops.Wait(); return nil })
 	if s.plog != nil {
-		err = s.plog.Close(ctx)
+		err = errors.Join(err, s.plog.Close(ctx))
 	}
-	for _, sl := range s.slots {
-		sl.mu.Lock()
-		h := sl.current
-		sl.current = nil
-		sl.mu.Unlock()
-		if h != nil {
-			h.users.Wait()
-			err = errors.Join(err, h.Close())
+	return errors.Join(err, within(ctx, func() error {
+		var err error
+		for _, sl := range s.slots {
+			sl.mu.Lock()
+			h := sl.current
+			sl.current = nil
+			sl.mu.Unlock()
+			if h != nil {
+				h.users.Wait()
+				err = errors.Join(err, h.Close())
+			}
 		}
+		return err
+	}))
+}
+
+// within waits for f as long as ctx lasts.
+func within(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return err
 }
 
 // Metrics are for Prometheus to gather.
@@ -190,27 +207,30 @@ func (s *Server) logMetrics() *predlog.Metrics {
 	return &s.plogs
 }
 
+// kept is what the prediction log keeps of a call besides its outputs.
+type kept struct {
+	schema *predlog.Schema
+	inputs []ort.Value
+}
+
 // answered runs a call within the service's deadline and limits, and tells of it:
-// metrics and prediction log.
-func (s *Server) answered(ctx context.Context, c api.Call, variant string, f func(context.Context) (api.Answer, *handle, error)) (api.Answer, error) {
+// metrics, trace and prediction log.
+func (s *Server) answered(ctx context.Context, c api.Call, variant string, f func(context.Context) (api.Answer, kept, error)) (api.Answer, error) {
 	ctx, span := s.tracer.Start(ctx, "infer "+s.svc.Name, trace.WithSpanKind(trace.SpanKindServer))
 	defer span.End()
 	start := s.now()
-	n := s.inflight.Add(1)
-	defer s.inflight.Add(-1)
 	var a api.Answer
-	var h *handle
+	var k kept
 	var err error
-	if most := s.svc.Limits.Concurrent; most > 0 && n > int64(most) {
-		s.metrics.shed.WithLabelValues("concurrent").Inc()
-		err = &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("overloaded: %d requests are being answered", most), RetryAfter: time.Second}
+	if most := s.svc.Limits.Rows; most > 0 && c.Rows > most {
+		err = api.Errorf(api.TooLarge, "%d rows; a request may have %d", c.Rows, most)
 	} else {
 		if d := s.svc.Deadline.Std(); d > 0 {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, d)
 			defer cancel()
 		}
-		a, h, err = f(ctx)
+		a, k, err = f(ctx)
 	}
 	a.Variant = variant
 	took := s.now().Sub(start)
@@ -225,7 +245,7 @@ func (s *Server) answered(ctx context.Context, c api.Call, variant string, f fun
 		describeSpan(span, c, a, e)
 	}
 	s.metrics.observe(s.svc.Name, a, c.Protocol, e, took)
-	s.record(c, a, h, variant, false, e, took)
+	s.record(c, a, k, variant, false, e, took)
 	if e != nil {
 		return a, e
 	}
@@ -241,14 +261,24 @@ func asError(err error) *api.Error {
 }
 
 // record keeps a call in the prediction log.
-func (s *Server) record(c api.Call, a api.Answer, h *handle, variant string, shadow bool, err *api.Error, took time.Duration) {
+func (s *Server) record(c api.Call, a api.Answer, k kept, variant string, shadow bool, err *api.Error, took time.Duration) {
 	if s.plog == nil {
 		return
 	}
-	r := predlog.Record{Time: s.now().Add(-took), ID: c.ID, Model: a.Model, Version: a.Version, Variant: variant, Fallback: a.Fallback, Shadow: shadow, Err: err,
-		Queue: a.Queue, Compute: a.Compute, Total: took, Rows: c.Rows, Inputs: c.Inputs, Outputs: a.Outputs}
-	if h != nil {
-		r.Schema = h.schema
-	}
-	s.plog.Add(r)
+	s.plog.Add(predlog.Record{Time: s.now().Add(-took), ID: c.ID, Model: a.Model, Version: a.Version, Variant: variant, Fallback: a.Fallback, Shadow: shadow, Err: err,
+		Queue: a.Queue, Compute: a.Compute, Total: took, Rows: c.Rows, Schema: k.schema, Inputs: k.inputs, Outputs: a.Outputs})
 }
+
+// enter takes a place among the requests that are being answered, from before their
+// body is read; leave gives it back. Without a place it is an error.
+func (s *Server) enter() *api.Error {
+	n := s.inflight.Add(1)
+	if most := s.svc.Limits.Concurrent; most > 0 && n > int64(most) {
+		s.inflight.Add(-1)
+		s.metrics.shed.WithLabelValues("concurrent").Inc()
+		return &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("overloaded: %d requests are being answered", most), RetryAfter: time.Second}
+	}
+	return nil
+}
+
+func (s *Server) leave() { s.inflight.Add(-1) }

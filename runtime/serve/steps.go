@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 
-	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/predlog"
 )
 
 // step is one model of several that feed each other.
@@ -17,68 +17,85 @@ type step struct {
 	slot *slotFor
 }
 
-// stepInputs are the inputs that come with a request: those of all steps that no
-// earlier step feeds, each once.
-func (r *route) stepInputs() []ort.Info {
-	var out []ort.Info
-	seen := map[string]bool{}
+// form is what callers send where several models answer: the inputs of all
+// branches, or of all steps that no earlier step feeds, each once; and the outputs
+// of the one that is main. Where a model has no signature there is none.
+func (r *route) form() *composed {
+	type part struct {
+		slot *slotFor
+		fed  map[string]string
+	}
+	var parts []part
 	for _, st := range r.steps {
-		d := direct{r.s, st.slot}
-		for _, in := range d.Inputs() {
-			if _, fed := st.Inputs[in.Name]; !fed && !seen[in.Name] {
-				seen[in.Name] = true
-				out = append(out, in)
-			}
+		parts = append(parts, part{st.slot, st.Inputs})
+	}
+	if len(parts) == 0 {
+		for _, b := range r.branches {
+			parts = append(parts, part{b.slot, nil})
 		}
 	}
-	return out
-}
-
-// stepSignature is that of all steps together: the features that come with a
-// request, and the last step's outputs. Where a step has no signature there is none.
-func (r *route) stepSignature() *bundle.Signature {
-	var handles []*handle
-	for _, st := range r.steps {
-		h, free, err := st.slot.use()
+	handles := make([]*handle, len(parts))
+	for i, p := range parts {
+		h, free, err := p.slot.use()
 		if err != nil {
-			return nil
+			return &composed{}
 		}
 		defer free()
-		if h.sig == nil {
-			return nil
-		}
-		handles = append(handles, h)
+		handles[i] = h
 	}
 	if c := r.s.composed.Load(); c != nil && c.of(handles) {
-		return c.sig
+		return c
 	}
-	last := *handles[len(handles)-1].sig
-	sig := last
-	sig.Model, sig.Inputs, sig.Raw = r.s.svc.Name, nil, nil
+	c := &composed{handles: handles}
+	main := handles[0]
+	if len(r.steps) > 0 {
+		main = handles[len(handles)-1]
+	}
+	var sig *bundle.Signature
+	if main.sig != nil {
+		all := *main.sig
+		sig = &all
+		sig.Model, sig.Inputs, sig.Raw = r.s.svc.Name, nil, nil
+		if len(r.steps) == 0 {
+			sig.Model = main.sig.Model
+		}
+	}
 	seen := map[string]bool{}
 	for i, h := range handles {
-		raw := map[string]lower.Field{}
-		for _, f := range h.sig.Raw {
-			raw[f.Name] = f
+		if h.sig == nil {
+			sig = nil
 		}
-		for _, in := range h.sig.Inputs {
-			if _, fed := r.steps[i].Inputs[in.Name]; fed || seen[in.Name] {
+		for k, in := range h.Inputs() {
+			if _, fed := parts[i].fed[in.Name]; fed || seen[in.Name] {
 				continue
 			}
 			seen[in.Name] = true
-			sig.Inputs = append(sig.Inputs, in)
-			sig.Raw = append(sig.Raw, raw[in.Name])
+			c.inputs = append(c.inputs, in)
+			if sig == nil {
+				continue
+			}
+			sig.Inputs = append(sig.Inputs, h.sig.Inputs[k])
+			for _, f := range h.sig.Raw {
+				if f.Name == in.Name {
+					sig.Raw = append(sig.Raw, f)
+				}
+			}
 		}
 	}
-	c := &composed{handles: handles, sig: &sig}
+	c.sig = sig
+	if r.s.plog != nil {
+		c.schema = r.s.plog.Schema(sig, c.inputs, main.Outputs())
+	}
 	r.s.composed.Store(c)
-	return c.sig
+	return c
 }
 
-// composed is the signature made of some versions: the same as long as they are.
+// composed is the form made of some versions: the same as long as they are.
 type composed struct {
 	handles []*handle
+	inputs  []ort.Info
 	sig     *bundle.Signature
+	schema  *predlog.Schema // nil: nothing is logged
 }
 
 func (c *composed) of(handles []*handle) bool {
@@ -97,9 +114,13 @@ func (c *composed) of(handles []*handle) bool {
 // of earlier steps. last are the inputs of the last one.
 func (r *route) runSteps(ctx context.Context, c api.Call) (all api.Answer, h *handle, last []ort.Value, err error) {
 	given := map[string]ort.Value{}
-	for i, in := range r.stepInputs() {
+	called := c.Names
+	if len(called) == 0 {
+		called = names(r.Inputs())
+	}
+	for i, n := range called {
 		if i < len(c.Inputs) {
-			given[in.Name] = c.Inputs[i]
+			given[n] = c.Inputs[i]
 		}
 	}
 	made := map[string]ort.Value{}
@@ -110,7 +131,7 @@ func (r *route) runSteps(ctx context.Context, c api.Call) (all api.Answer, h *ha
 		}
 		var a api.Answer
 		if last, err = st.inputs(h, given, made); err == nil {
-			a, err = ask(ctx, h, api.Call{ID: c.ID, Inputs: last, Rows: c.Rows, Protocol: c.Protocol})
+			a, err = ask(ctx, h, api.Call{ID: c.ID, Inputs: last, Classes: c.Classes, Rows: c.Rows, Protocol: c.Protocol})
 		}
 		if err == nil {
 			for k, o := range h.Outputs() {

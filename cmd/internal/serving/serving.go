@@ -75,7 +75,10 @@ func (f *Flags) Run(ctx context.Context, o serve.Options, ready func(serve.Endpo
 	if s != nil {
 		err = errors.Join(err, s.Close(end))
 	}
-	return errors.Join(err, flush(end))
+	if ferr := flush(end); ferr != nil {
+		o.Log.Warn("the last spans were not sent", "error", ferr)
+	}
+	return err
 }
 
 // tracing sends spans where the usual variables of OpenTelemetry say

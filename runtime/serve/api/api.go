@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
+	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/ort"
 )
@@ -69,6 +71,11 @@ type Call struct {
 	ID string
 	// Key keeps a caller with one variant of a split; "" is drawn anew each time.
 	Key string
+	// Names are those of Inputs: a version that was loaded since may have them in
+	// another order. Empty: they are in the order of the one that answers.
+	Names []string
+	// Classes are those by which the caller reads probabilities; empty: as they come.
+	Classes []string
 	// Inputs must not change after Infer has returned either: shadows and logs keep them.
 	Inputs []ort.Value
 	// Rows is the number of rows, where all inputs have them as their first
@@ -140,6 +147,34 @@ func (e *Error) Error() string { return e.Text }
 
 // Unwrap is the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// KeyOf is the text by which a value keeps a caller with one variant: that of the
+// first element; "" where it is missing.
+func KeyOf(v ort.Value) string {
+	t, ok := v.(ort.Tensor)
+	if !ok || ort.Len(t.Data) == 0 {
+		return ""
+	}
+	switch d := t.Data.(type) {
+	case []string:
+		if d[0] != types.NullString {
+			return d[0]
+		}
+	case []float64:
+		if d[0] == d[0] {
+			return strconv.FormatFloat(d[0], 'f', -1, 64)
+		}
+	case []float32:
+		if d[0] == d[0] {
+			return strconv.FormatFloat(float64(d[0]), 'f', -1, 32)
+		}
+	case []int64:
+		return strconv.FormatInt(d[0], 10)
+	case []bool:
+		return strconv.FormatBool(d[0])
+	}
+	return ""
+}
 
 // Errorf makes an Error.
 func Errorf(kind Kind, format string, args ...any) *Error {

@@ -57,7 +57,7 @@ type Model struct {
 	rows    int     // in queue
 	closed  bool
 	timer   *time.Timer // wakes a worker when the oldest has waited MaxDelay
-	perRow  float64     // seconds a row takes, smoothed
+	perRun  float64     // seconds a run takes, smoothed
 	stats   api.Stats
 	workers sync.WaitGroup
 }
@@ -224,6 +224,9 @@ func (m *Model) Close() error {
 // them have, or 0 where they have none in common. After ctx is done Infer returns
 // at once; a run ends when nobody waits for it any more. Errors are *api.Error.
 func (m *Model) Infer(ctx context.Context, in []ort.Value, rows int) ([]ort.Value, Timing, error) {
+	if want := len(m.session.Inputs()); len(in) != want {
+		return nil, Timing{}, &api.Error{Kind: api.Internal, Text: "internal error", Err: fmt.Errorf("%d inputs for a model of %d", len(in), want)}
+	}
 	start := time.Now()
 	var out []ort.Value
 	var t Timing
@@ -275,7 +278,10 @@ func (m *Model) chunks(ctx context.Context, in []ort.Value, rows int) ([]ort.Val
 					part[k] = ort.Rows(v.(ort.Tensor), from, to)
 				}
 				var err error
-				if parts[i], times[i], err = m.one(ctx, part, to-from); err != nil {
+				if parts[i], times[i], err = m.one(ctx, part, to-from); err == nil {
+					err = apart(parts[i], to-from)
+				}
+				if err != nil {
 					cancel(err)
 					return
 				}
@@ -355,7 +361,11 @@ func (m *Model) enqueue(c *call) error {
 		return api.Errorf(api.Unavailable, "the model is being unloaded")
 	}
 	if m.rows > 0 {
-		wait := time.Duration(float64(m.rows) * m.perRow / float64(m.o.Workers) * float64(time.Second))
+		runs := len(m.queue)
+		if m.batch {
+			runs = min(runs, 1+m.rows/min(m.o.MaxRows, chunk))
+		}
+		wait := time.Duration(float64(runs) * m.perRun / float64(m.o.Workers) * float64(time.Second))
 		if m.rows+c.rows > m.o.Queue {
 			return &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("overloaded: %d rows are waiting", m.rows), RetryAfter: max(wait, time.Second)}
 		}
@@ -451,8 +461,19 @@ func (m *Model) take() []*call {
 	}
 }
 
-// run runs a batch and gives each call its rows.
+// run runs a batch and gives each call its rows. A mistake of ours fails the calls
+// and not the process.
 func (m *Model) run(batch []*call) {
+	defer func() {
+		if p := recover(); p != nil {
+			for _, c := range batch {
+				select {
+				case c.done <- result{err: fmt.Errorf("panic: %v", p)}:
+				default: // it was answered before
+				}
+			}
+		}
+	}()
 	started := time.Now()
 	in, rows := batch[0].in, batch[0].rows
 	var err error
@@ -463,6 +484,9 @@ func (m *Model) run(batch []*call) {
 	var out []ort.Value
 	if err == nil {
 		out, err = m.session.RunValues(ctx, in)
+	}
+	if err == nil && len(batch) > 1 {
+		err = apart(out, rows)
 	}
 	gone := ctx.Err() != nil
 	free()
@@ -487,14 +511,14 @@ func (m *Model) run(batch []*call) {
 	}
 	m.mu.Lock()
 	m.stats.Executions++
+	const weight = 0.1
+	if took := compute.Seconds(); m.perRun == 0 {
+		m.perRun = took
+	} else {
+		m.perRun += weight * (took - m.perRun)
+	}
 	if err == nil {
 		m.stats.Inferences += uint64(rows)
-		const weight = 0.1
-		if per := compute.Seconds() / float64(rows); m.perRow == 0 {
-			m.perRow = per
-		} else {
-			m.perRow += weight * (per - m.perRow)
-		}
 		b := m.stats.Batches[rows]
 		b.Count++
 		b.Total += compute
@@ -510,6 +534,18 @@ func (m *Model) run(batch []*call) {
 	if m.o.OnRun != nil {
 		m.o.OnRun(rows, len(batch), compute)
 	}
+}
+
+// apart fails where outputs do not have a row for each row that went in, so that
+// nobody could tell whose they are. Which models are of that kind may depend on
+// their values.
+func apart(out []ort.Value, rows int) error {
+	for _, v := range out {
+		if t, ok := v.(ort.Tensor); !ok || len(t.Shape) == 0 || t.Shape[0] != int64(rows) {
+			return errors.New("an output does not have a row for each row that went in")
+		}
+	}
+	return nil
 }
 
 // together joins the rows of several calls.

@@ -103,7 +103,11 @@ func (s *server) infer(ctx context.Context, m api.Model, shape *codec.Model, r *
 	} else if id == "" {
 		id = fmt.Sprintf("%016x", rand.Uint64())
 	}
-	a, err := m.Infer(ctx, api.Call{ID: id, Key: key, Inputs: r.Inputs, Rows: r.Rows, Protocol: protocol})
+	names := make([]string, len(shape.Inputs))
+	for i, in := range shape.Inputs {
+		names[i] = in.Name
+	}
+	a, err := m.Infer(ctx, api.Call{ID: id, Key: key, Names: names, Inputs: r.Inputs, Rows: r.Rows, Protocol: protocol})
 	if err != nil {
 		return codec.Head{}, nil, err
 	}

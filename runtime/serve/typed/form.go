@@ -36,6 +36,7 @@ type form struct {
 	names          []string
 	numbers, texts int
 	inputs         []int // fields in the order of the signature's inputs
+	tensorNames    []string
 	// main is the output of numbers, class that of the classes' names, -1 if none.
 	main, class int
 	classKeys   []string // of JSON, with the colon
@@ -51,6 +52,9 @@ const ambiguous = -1
 // is the matter.
 func newForm(svc *service.Service, sig *bundle.Signature) *form {
 	f := &form{sig: sig, byName: map[string]int{}, main: -1, class: -1}
+	for _, in := range sig.Inputs {
+		f.tensorNames = append(f.tensorNames, in.Name)
+	}
 	fail := func(format string, args ...any) *form {
 		f.err = api.Errorf(api.Unsupported, format, args...)
 		return f

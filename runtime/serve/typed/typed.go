@@ -261,7 +261,7 @@ func (a *API) infer(ctx context.Context, m api.Model, c *call, id, protocol stri
 	case a.stickyFeature != "":
 		key = c.value(a.stickyFeature)
 	}
-	ans, err := m.Infer(ctx, api.Call{ID: id, Key: key, Inputs: c.tensors(), Rows: c.rows, Protocol: protocol})
+	ans, err := m.Infer(ctx, api.Call{ID: id, Key: key, Names: c.form.tensorNames, Classes: c.form.sig.Task.Classes, Inputs: c.tensors(), Rows: c.rows, Protocol: protocol})
 	if err != nil {
 		return ans, results{}, api.From(err)
 	}
@@ -269,16 +269,25 @@ func (a *API) infer(ctx context.Context, m api.Model, c *call, id, protocol stri
 	return ans, res, bad
 }
 
+// Timeout reads the header X-Request-Timeout: a Go duration, or milliseconds.
+func Timeout(text string) (time.Duration, *api.Error) {
+	d, err := time.ParseDuration(text)
+	if ms, e := strconv.ParseFloat(text, 64); e == nil && ms < 1e12 {
+		d, err = time.Duration(ms*float64(time.Millisecond)), nil
+	}
+	if err != nil || d <= 0 {
+		return 0, api.Errorf(api.BadRequest, "X-Request-Timeout is a duration like 250ms, or milliseconds")
+	}
+	return d, nil
+}
+
 // deadline bounds the request's context by what the caller asks and the service allows.
 func (a *API) deadline(r *http.Request) (context.Context, context.CancelFunc, *api.Error) {
 	d := a.svc.Deadline.Std()
 	if t := r.Header.Get("X-Request-Timeout"); t != "" {
-		asked, err := time.ParseDuration(t)
-		if ms, e := strconv.ParseFloat(t, 64); e == nil && ms < 1e12 {
-			asked, err = time.Duration(ms*float64(time.Millisecond)), nil
-		}
-		if err != nil || asked <= 0 {
-			return nil, nil, api.Errorf(api.BadRequest, "X-Request-Timeout is a duration like 250ms, or milliseconds")
+		asked, err := Timeout(t)
+		if err != nil {
+			return nil, nil, err
 		}
 		if d <= 0 || asked < d {
 			d = asked
