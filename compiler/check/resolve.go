@@ -28,8 +28,9 @@ import (
 // list has no errors.
 func System(s *spec.Spec, kinds kind.Kinds, e *env.Environment) (*ir.System, diag.List) {
 	r := &resolver{spec: s, kinds: kinds, sys: &ir.System{Dir: s.Dir}, sources: map[string]*ir.Source{}, entities: map[string]*ir.Entity{},
-		groups: map[string]*ir.Group{}, features: map[string]*ir.Feature{}, problems: map[string]*ir.Problem{}, folded: map[string]string{}}
+		groups: map[string]*ir.Group{}, features: map[string]*ir.Feature{}, problems: map[string]*ir.Problem{}, folded: map[string]string{}, files: map[*ir.Source]pathFaults{}}
 	r.resolve()
+	r.missing()
 	r.leakage()
 	r.sensitive()
 	if e != nil {
@@ -50,6 +51,27 @@ type resolver struct {
 	features map[string]*ir.Feature
 	problems map[string]*ir.Problem
 	folded   map[string]string // features by their name in lower case
+	files    map[*ir.Source]pathFaults
+}
+
+// pathFaults are faults below a path of the spec.
+type pathFaults struct {
+	path   string
+	faults []kind.Fault
+}
+
+// missing tells of sources' files. Those that only a batch reads may come later.
+func (r *resolver) missing() {
+	later := r.sys.BatchOnly()
+	for s, f := range r.files {
+		var told []kind.Fault
+		for _, x := range f.faults {
+			if x.Code != diag.FileMissing || !later[s] {
+				told = append(told, x)
+			}
+		}
+		r.faults(f.path, told)
+	}
 }
 
 // add reports a mistake at a path's value.
@@ -202,7 +224,7 @@ func (r *resolver) source(name string, v *spec.Value) {
 	if whole && v.Get("path") != nil {
 		files, faults := k.Files(s.Args, r.spec.Dir)
 		s.Files = files
-		r.faults(v.Path, faults)
+		r.files[s] = pathFaults{v.Path, faults}
 	}
 	r.sources[name] = s
 	r.sys.Sources = append(r.sys.Sources, s)

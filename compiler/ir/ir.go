@@ -278,3 +278,24 @@ func (s *System) Text() string {
 	}
 	return b.String()
 }
+
+// BatchOnly are the sources of batches that no label, no feature and no other
+// source is made of.
+func (s *System) BatchOnly() map[*Source]bool {
+	out := map[*Source]bool{}
+	for _, b := range s.Batches {
+		out[b.Rows] = true
+	}
+	for _, p := range s.Problems {
+		delete(out, p.Label.Source)
+	}
+	for _, f := range s.Features {
+		delete(out, f.Group.Source)
+	}
+	for _, src := range s.Sources {
+		for _, r := range src.Reads {
+			delete(out, r)
+		}
+	}
+	return out
+}

@@ -39,7 +39,7 @@ const (
 // not be there yet, and no model depends on them.
 func System(s *ir.System, kinds kind.Kinds) *plan.Plan {
 	l := &lowerer{kinds: kinds, plan: &plan.Plan{System: s.Name}, rows: map[*ir.Source]plan.Input{}, profiles: map[*ir.Source]plan.Input{}}
-	later := batchOnly(s)
+	later := s.BatchOnly()
 	for _, src := range s.Sources {
 		if !later[src] {
 			l.source(src)
@@ -49,27 +49,6 @@ func System(s *ir.System, kinds kind.Kinds) *plan.Plan {
 		l.model(s, m)
 	}
 	return l.plan
-}
-
-// batchOnly are the sources of batches that no label, no feature and no other
-// source is made of.
-func batchOnly(s *ir.System) map[*ir.Source]bool {
-	out := map[*ir.Source]bool{}
-	for _, b := range s.Batches {
-		out[b.Rows] = true
-	}
-	for _, p := range s.Problems {
-		delete(out, p.Label.Source)
-	}
-	for _, f := range s.Features {
-		delete(out, f.Group.Source)
-	}
-	for _, src := range s.Sources {
-		for _, r := range src.Reads {
-			delete(out, r)
-		}
-	}
-	return out
 }
 
 type lowerer struct {

@@ -13,10 +13,11 @@ import (
 type Schedule struct{ spec cron.Schedule }
 
 // ParseSchedule reads cron's five fields: minute, hour, day of the month, month,
-// day of the week. Time zones and words such as @daily are refused, for not every
+// day of the week. Time zones, "?" and words such as @daily are refused, for not every
 // scheduler knows them; so is a time that never comes, such as February 30.
 func ParseSchedule(s string) (Schedule, error) {
-	if n := len(strings.Fields(s)); n != 5 || strings.ContainsAny(s, "=@") {
+	const known = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*,/- "
+	if len(strings.Fields(s)) != 5 || strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(known, r) }) {
 		return Schedule{}, errors.New("it has five fields: minute, hour, day of the month, month, day of the week")
 	}
 	spec, err := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow).Parse(s)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"embed"
 	"encoding/json"
+	"path"
 	"slices"
 	"sort"
 	"strings"
@@ -54,7 +55,7 @@ func WriteCI(system string, p Pipeline) ([]byte, error) {
 
 // write fills in a template.
 func write(name string, with map[string]any) ([]byte, error) {
-	t, err := template.New("").Delims("[[", "]]").Funcs(template.FuncMap{"quote": quote, "dns": dns}).ParseFS(templates, "*.tmpl")
+	t, err := template.New("").Delims("[[", "]]").Funcs(template.FuncMap{"quote": quote, "dns": dns, "crontab": crontab, "dir": path.Dir}).ParseFS(templates, "*.tmpl")
 	if err != nil {
 		return nil, err
 	}

@@ -568,11 +568,10 @@ func (o PredictOptions) write(cols []table.Column) error {
 	}
 	ext := filepath.Ext(o.Output)
 	if ext == ".parquet" {
-		tmp := o.Output + ".tmp"
-		if err := table.Write(tmp, cols); err != nil {
-			return err
-		}
-		return os.Rename(tmp, o.Output)
+		return WriteAtomic(o.Output, func(f *os.File) error {
+			w := table.NewWriter(f)
+			return errors.Join(w.Write(cols), w.Close())
+		})
 	}
 	return WriteAtomic(o.Output, func(f *os.File) error { return writeText(f, cols, ext) })
 }

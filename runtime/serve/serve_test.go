@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
@@ -27,7 +30,10 @@ import (
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/bundle"
+	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/serve"
+	"mlc.dev/mlc/runtime/serve/oip/oiptest"
+	"mlc.dev/mlc/runtime/table"
 )
 
 // model is a bundle whose probability is p for every row, of f.x and f.c.
@@ -344,6 +350,144 @@ func TestSplitIsSticky(t *testing.T) {
 	}
 }
 
+// linear is a bundle whose probability is a combination of f.x and f.y, which it
+// takes in the order given.
+func linear(x, y float64, order ...string) *bundle.Bundle {
+	g := onnx.New("linear")
+	b := &bundle.Bundle{Signature: bundle.Signature{Format: bundle.SignatureFormat, Model: "m", Task: kind.Task{Kind: kind.Binary}, NullString: types.NullString, Outputs: []bundle.Tensor{{Name: "probability", DType: "float", Width: 1}}}}
+	sum := onnx.Value("")
+	for _, name := range order {
+		v := g.Op("Mul", g.Input(name, onnx.Double, -1, 1), g.Scalar(map[string]float64{"f.x": x, "f.y": y}[name]))
+		if sum == "" {
+			sum = v
+		} else {
+			sum = g.Op("Add", sum, v)
+		}
+		b.Signature.Inputs = append(b.Signature.Inputs, bundle.Tensor{Name: name, DType: "double", Width: 1, Type: types.Float})
+		b.Signature.Raw = append(b.Signature.Raw, lower.Field{Name: name, Type: types.Float})
+	}
+	g.Output("probability", g.Cast(sum, onnx.Float), onnx.Float, -1, 1)
+	b.Model = g.Marshal()
+	return b
+}
+
+// Versions that take their inputs in another order, or more of them, get each value
+// under its name: in a split, and from a caller who was read for another version.
+func TestInputsGoByName(t *testing.T) {
+	svc := one()
+	svc.Split = []service.Branch{{Name: "a", Model: ref("a"), Weight: 50}, {Name: "b", Model: ref("b"), Weight: 50}}
+	s := &shelf{aliases: map[string]int{"a": 1, "b": 2}, bundles: map[int]*bundle.Bundle{1: linear(.25, .5, "f.x"), 2: linear(.25, .5, "f.y", "f.x"), 3: linear(.25, .5, "f.x", "f.y")}}
+	r := start(t, svc, s)
+	seen := map[string]int{}
+	ask := func(want map[string]float64) {
+		t.Helper()
+		for range 50 {
+			a := r.predict(`{"features":{"f.x":1,"f.y":1}}`)
+			if a.Status != 200 || a.Predictions[0].Probability != want[a.Version] {
+				t.Fatalf("%+v", a)
+			}
+			seen[a.Version]++
+		}
+	}
+	ask(map[string]float64{"1": .25, "2": .75})
+	if seen["1"] == 0 || seen["2"] == 0 {
+		t.Errorf("%v", seen)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := range 100 {
+				s.promote("a", []int{1, 3}[i%2])
+				a, err := r.try(`{"features":{"f.x":1,"f.y":1}}`)
+				if err != nil || a.Status != 200 && a.Status != 503 {
+					t.Errorf("%v %+v", err, a)
+					return
+				}
+				if a.Status == 200 && a.Predictions[0].Probability != map[string]float64{"1": .25, "2": .75, "3": .75}[a.Version] {
+					t.Errorf("%+v", a)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A caller who gives the model no time does not open the breaker for the others.
+func TestBreakerIsNotTheCallers(t *testing.T) {
+	svc := one()
+	svc.Fallback = &service.Fallback{Answer: map[string]any{"probability": .27}, Breaker: &service.Breaker{Errors: .5, Over: service.Duration(time.Hour), Least: 4}}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.75)}})
+	for range 20 {
+		r.predict(row, "X-Request-Timeout", "1ns")
+	}
+	if a := r.predict(row); a.Fallback || a.Status != 200 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// The limit of rows holds for every protocol, and a fault of the caller's is no
+// reason for the fallback.
+func TestLimitsOfTheOpenProtocol(t *testing.T) {
+	svc := one()
+	svc.Limits.Rows = 2
+	svc.Fallback = &service.Fallback{Answer: map[string]any{"probability": .27}}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.75)}})
+	post := func(x, c string, n int, headers ...string) int {
+		body := fmt.Sprintf(`{"inputs":[{"name":"f.x","datatype":"FP64","shape":[%d,1],"data":[%s]},{"name":"f.c","datatype":"BYTES","shape":[%d,1],"data":[%s]}]}`, n, x, n, c)
+		req, err := http.NewRequest("POST", r.url+"/v2/models/m/infer", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(headers); i += 2 {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+		res, err := r.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	for _, c := range []struct {
+		got, want int
+	}{{post("1,2", `"a","b"`, 2), 200}, {post("1,2,3", `"a","b","c"`, 3), 413}, {post("1", `"a\u0000b"`, 1), 400}, {post("1", `"a"`, 1, "X-Request-Timeout", "soon"), 400}} {
+		if c.got != c.want {
+			t.Errorf("%d, not %d", c.got, c.want)
+		}
+	}
+}
+
+// Requests beyond the limit are refused before their bodies are read.
+func TestConcurrencyIsBounded(t *testing.T) {
+	svc := one()
+	svc.Limits.Concurrent = 1
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.75)}})
+	c, err := net.Dial("tcp", r.at.HTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(c, "POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	for r.metric("mlc_inflight_requests") != "1" {
+		time.Sleep(time.Millisecond)
+	}
+	if a := r.predict(row); a.Status != 503 || a.Header.Get("Retry-After") == "" {
+		t.Errorf("%+v", a)
+	}
+	if got, _ := r.get(r.url + "/healthz/ready"); got != 200 {
+		t.Errorf("probe %d", got)
+	}
+	c.Close()
+	for r.metric("mlc_inflight_requests") != "0" {
+		time.Sleep(time.Millisecond)
+	}
+	if a := r.predict(row); a.Status != 200 {
+		t.Errorf("%+v", a)
+	}
+	if got := r.metric(`mlc_shed_total{reason="queue"}`); got != "" {
+		t.Errorf("counted as shed by the queue: %s", got)
+	}
+}
+
 // A shadow that fails, or is not even there, is counted, and nobody else sees it.
 func TestShadowThatCrashes(t *testing.T) {
 	svc := one()
@@ -592,6 +736,31 @@ func TestTraces(t *testing.T) {
 	}
 }
 
+// What is under way over gRPC is answered on either port.
+func TestDrainOfGRPC(t *testing.T) {
+	r := start(t, one(), &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: slow()}})
+	in := []ort.Value{ort.Tensor{Shape: []int64{1, 1}, Data: []float64{1}}, ort.Tensor{Shape: []int64{1, 1}, Data: []string{"a"}}}
+	shape := oiptest.Model{Name: "m", Inputs: []ort.Info{{Name: "f.x", Type: "double", Shape: []int64{-1, 1}}, {Name: "f.c", Type: "string", Shape: []int64{-1, 1}}}, Outputs: []ort.Info{{Name: "probability", Type: "float", Shape: []int64{-1, 1}}}}
+	var wg sync.WaitGroup
+	for _, address := range []string{r.at.HTTP, r.at.GRPC} {
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		wg.Go(func() {
+			if _, err := oiptest.GRPC(conn)(t.Context(), shape, in); err != nil {
+				t.Errorf("%s: %v", address, err)
+			}
+		})
+	}
+	for r.metric("mlc_inflight_requests") != "2" {
+		time.Sleep(time.Millisecond)
+	}
+	r.stop()
+	wg.Wait()
+}
+
 // Two models in a row: the probability of the first is a feature of the second.
 func TestSteps(t *testing.T) {
 	g := onnx.New("second")
@@ -604,6 +773,8 @@ func TestSteps(t *testing.T) {
 		Raw:     []lower.Field{{Name: "g.score", Type: types.Float}, {Name: "f.x", Column: "x", Type: types.Float}}}}
 	svc := one()
 	svc.Shadow = &service.Shadow{Model: ref("b2"), Share: 1} // of the last step
+	dir := t.TempDir()
+	svc.Log = &service.Log{Sample: 1, Dir: dir, Mask: []string{"f.c"}, Rows: 1, Every: service.Duration(time.Minute), Buffer: 100}
 	svc.Split, svc.Steps = nil, []service.Step{{Name: "first", Model: ref("a")}, {Name: "second", Model: ref("b"), Inputs: map[string]string{"g.score": "first.probability"}}}
 	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1, "b": 2, "b2": 2}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: second}})
 	a := r.predict(`{"rows":[{"f.x":3,"f.c":"a"},{"f.x":4,"f.c":"b"}]}`)
@@ -615,5 +786,32 @@ func TestSteps(t *testing.T) {
 	}
 	for r.metric(`mlc_shadow_total{result="equal",service="api",version="2"}`) != "1" {
 		time.Sleep(time.Millisecond)
+	}
+	// The log has what the caller sent, by its names, and nothing of what is masked.
+	for r.metric(`mlc_prediction_log_records_total{result="written",service="api"}`) != "2" {
+		time.Sleep(time.Millisecond)
+	}
+	if got := r.metric(`mlc_prediction_log_records_total{result="dropped",service="api"}`); got != "0" {
+		t.Errorf("dropped %s", got)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := 0
+	for _, f := range files {
+		err := table.Read(t.Context(), f, map[string]table.Form{"f.x": table.Floats, "f.c": table.Texts}, func(b table.Batch) error {
+			steps++
+			if x := b.Floats("f.x"); x[0] != 3 || b.Texts("f.c")[0] != types.NullString {
+				t.Errorf("%v %v", x, b.Texts("f.c"))
+			}
+			return nil
+		})
+		if err != nil && !strings.Contains(err.Error(), "f.c") { // the shadow's has no such column
+			t.Error(err)
+		}
+	}
+	if steps == 0 {
+		t.Error("no record of the steps")
 	}
 }

@@ -90,12 +90,28 @@ func (o Origin) Adapt(raw []byte, task kind.Task, cols int, order []int64) ([]by
 		v = g.OpA("Gather", onnx.Attrs{"axis": 1}, v, g.Const(places, int64(len(places))))
 	}
 	if n := len(y.Shape); n == 2 && y.Shape[1] == 2 && w == 1 {
-		v = g.Op("Slice", v, g.Const([]int64{1}, 1), g.Const([]int64{2}, 1), g.Const([]int64{1}, 1))
+		at := positive(classes[y.Name])
+		v = g.Op("Slice", v, g.Const([]int64{at}, 1), g.Const([]int64{at + 1}, 1), g.Const([]int64{1}, 1))
 	} else if n == 1 {
 		v = g.Op("Reshape", v, g.Const([]int64{-1, 1}, 2))
 	}
 	g.Output("Y", v, onnx.Float, -1, w)
 	return g.Marshal(), nil
+}
+
+// positive is the column of a binary model's probabilities that is of true: by its
+// labels where they say it, else the second, as most libraries have it.
+func positive(labels []string) int64 {
+	if len(labels) == 2 {
+		switch strings.ToLower(labels[0]) {
+		case "1", "true":
+			switch strings.ToLower(labels[1]) {
+			case "0", "-1", "false":
+				return 0
+			}
+		}
+	}
+	return 1
 }
 
 func (o Origin) unfusable(err error) error {

@@ -59,7 +59,11 @@ func triton(v *view) (map[string][]byte, error) {
 		if m.Outputs, err = tritonTensors(sig.Outputs); err != nil {
 			return nil, fmt.Errorf("%s: %w", r, err)
 		}
-		if out[path.Join("triton", m.Model, "config.pbtxt")], err = render("templates/triton/config.pbtxt.tmpl", m); err != nil {
+		at := path.Join("triton", m.Model, "config.pbtxt")
+		if out[at] != nil {
+			return nil, fmt.Errorf("two models would be called %s there", m.Model)
+		}
+		if out[at], err = render("templates/triton/config.pbtxt.tmpl", m); err != nil {
 			return nil, err
 		}
 	}

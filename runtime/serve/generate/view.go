@@ -6,6 +6,7 @@ import (
 	"math"
 	"path"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,6 +82,12 @@ const (
 	spareSeconds  = 40
 )
 
+// plainPath and plainImage are texts that mean themselves in shells and in YAML.
+var (
+	plainPath  = regexp.MustCompile(`^[A-Za-z0-9_./@+-]+$`)
+	plainImage = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
+)
+
 func newView(in Input) (*view, error) {
 	s := in.Service
 	if s == nil {
@@ -97,6 +104,9 @@ func newView(in Input) (*view, error) {
 	}
 	v := &view{in: in, Mlc: in.Version, System: s.System, Service: s.Name, Image: in.Image, HTTP: PortHTTP, GRPC: PortGRPC, Metrics: PortMetrics,
 		Name: dns(s.System+" "+s.Name, 50), Package: pyStyle.one(s.System + " " + s.Name)}
+	if in.Image != "" && !plainImage.MatchString(in.Image) {
+		return nil, fmt.Errorf("%q is no reference of an image", in.Image)
+	}
 	if strings.ContainsAny(in.Image+in.Version, " \t\r\n\"'\\") {
 		return nil, fmt.Errorf("%q is no reference of an image, or %q no version", in.Image, in.Version)
 	}
@@ -251,6 +261,9 @@ func (v *view) mounts() error {
 					v.Secrets = append(v.Secrets, name)
 				}
 			} else if file, ok := strings.CutPrefix(ref, "file:"); ok {
+				if !plainPath.MatchString(file) {
+					return errors.New("the file of a secret has a name that a shell would read otherwise: keep to letters, digits, and _ . / @ + -")
+				}
 				if !slices.ContainsFunc(v.Mounts, func(m mount) bool { return m.Path == inWorkDir(file) }) {
 					add("secrets", secretKey(file), file)
 				}

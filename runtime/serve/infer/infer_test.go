@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -261,6 +262,44 @@ func TestRowsThatAreNotKept(t *testing.T) {
 	m := load(t, g.Marshal(), infer.Options{})
 	if m.Limits().MaxRows != 0 {
 		t.Errorf("%+v", m.Limits())
+	}
+}
+
+// A model whose rows depend on the values gives nobody the rows of another.
+func TestRowsThatDependOnValues(t *testing.T) {
+	g := onnx.New("compress")
+	x := g.Input("x", onnx.Double, -1, 1)
+	kept := g.Op("Reshape", g.Op("GreaterOrEqual", x, g.Scalar(float64(0))), g.Const([]int64{-1}, 1))
+	g.Output("y", g.OpA("Compress", onnx.Attrs{"axis": 0}, x, kept), onnx.Double, -1, 1)
+	m, free := held(t, g.Marshal(), infer.Options{MaxRows: 8})
+	type answer struct {
+		y   []float64
+		err error
+	}
+	var got [3]chan answer
+	for i, in := range [][]float64{{1, -1}, {2}, {-3}} {
+		got[i] = make(chan answer, 1)
+		go func() {
+			y, err := ask(context.Background(), m, in...)
+			got[i] <- answer{y, err}
+		}()
+		for m.Waiting() < []int{2, 3, 4}[i] {
+			runtime.Gosched()
+		}
+	}
+	free()
+	for i, want := range [][]float64{{1}, {2}, {}} {
+		if a := <-got[i]; a.err != nil || !slices.Equal(a.y, want) {
+			t.Errorf("%d: %v %v", i, a.y, a.err)
+		}
+	}
+}
+
+// Inputs of another number fail the call and not the process.
+func TestOtherInputs(t *testing.T) {
+	m := load(t, double(), infer.Options{MaxRows: 8})
+	if _, _, err := m.Infer(t.Context(), nil, 1); kindOf(err) != api.Internal {
+		t.Errorf("%v", err)
 	}
 }
 

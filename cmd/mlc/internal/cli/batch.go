@@ -95,7 +95,12 @@ func (a *app) runBatch(ctx context.Context, s *runtime.System, b *ir.Batch) (bat
 	}
 	o := batch.Options{Batch: b.Batch, Version: strconv.Itoa(v.Version), Digest: v.Bundle, Source: b.Rows.Kind, Args: b.Rows.Args, MLC: Version()}
 	o.Output = s.Path(b.Output)
-	for _, f := range b.Rows.Files {
+	// The files are looked for anew: a scheduler runs for long, and they come and go.
+	files, faults := b.Rows.Kind.Files(b.Rows.Args, s.Dir)
+	if len(faults) > 0 {
+		return batch.Report{}, diag.Diagnostic{Severity: diag.Error, Code: faults[0].Code, What: fmt.Sprintf("source %q: %s", b.Rows.Name, faults[0].What), Why: faults[0].Why, Mend: faults[0].Mend}
+	}
+	for _, f := range files {
 		o.Files = append(o.Files, s.Path(f))
 	}
 	if o.Bundle, err = bundle.Open(func(name string) (string, error) { return s.Store.Path(ctx, v.Bundle, name) }); err != nil {
@@ -109,23 +114,22 @@ func (a *app) runBatch(ctx context.Context, s *runtime.System, b *ir.Batch) (bat
 
 func (a *app) scheduleCmd() *cobra.Command {
 	var next bool
-	var cron, image, version string
+	var cron, image, folder, version string
 	c := &cobra.Command{
 		Use:   "schedule",
 		Short: "Run the batches of the spec when they are due",
 		Long:  "Runs the batches of the spec by their schedules, in UTC, until it is stopped. A run\nthat was missed is made up once. With --next it tells what is due when, and with\n--cron it prints the same for a system that has a clock of its own.",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			r, s, err := a.applied(c.Context())
+			r, err := a.compile(c.Context())
 			if err != nil {
 				return err
 			}
-			defer s.Close()
 			var batches []service.Batch
 			for _, b := range r.Batches {
 				batches = append(batches, b.Batch)
 			}
-			state := s.Env.Beside("schedule.json")
+			state := r.Env.Beside("schedule.json")
 			switch {
 			case next:
 				due, err := batch.Next(batches, state)
@@ -139,13 +143,18 @@ func (a *app) scheduleCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				text, err := target.Cron(cron, target.Batches{Pipeline: p, Image: image, Batches: batches})
+				text, err := target.Cron(cron, target.Batches{Pipeline: p, Root: r.Spec.Dir, Image: image, Folder: folder, Batches: batches})
 				if err != nil {
 					return err
 				}
 				a.view.Printf("%s", text)
 				return nil
 			}
+			r, s, err := a.applied(c.Context())
+			if err != nil {
+				return err
+			}
+			defer s.Close()
 			return batch.Schedule(c.Context(), batch.ScheduleOptions{Batches: batches, State: state,
 				Run: func(ctx context.Context, b service.Batch) error {
 					found, err := batchOf(r, b.Name)
@@ -167,7 +176,8 @@ func (a *app) scheduleCmd() *cobra.Command {
 	}
 	c.Flags().BoolVar(&next, "next", false, "tell what is due when, and run nothing")
 	c.Flags().StringVar(&cron, "cron", "", "print the schedules in a `form`: "+strings.Join(target.CronNames(), ", "))
-	c.Flags().StringVar(&image, "image", "", "for kubernetes: a `reference` of an image with mlc and the spec in its working folder")
+	c.Flags().StringVar(&image, "image", "", "for kubernetes: a `reference` of an image with mlc and the spec")
+	c.Flags().StringVar(&folder, "image-dir", "/spec", "for kubernetes: the `folder` of the spec in the image")
 	c.Flags().StringVar(&version, "mlc-version", release(), "for github: the `version` of mlc to install")
 	return c
 }
