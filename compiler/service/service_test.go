@@ -22,7 +22,7 @@ func TestSchedule(t *testing.T) {
 		{"0 3 * * *", "2026-01-31 03:00:00", "2026-02-01 03:00:00"},
 		{"*/15 8-18 * * MON-FRI", "2026-11-27 18:45:00", "2026-11-30 08:00:00"},
 		{"0 0 29 2 *", "2096-02-29 00:00:00", "2104-02-29 00:00:00"}, // 2100 is no leap year
-		{"30 6 1 JAN,JUL ?", "2026-01-01 06:30:00", "2026-07-01 06:30:00"},
+		{"30 6 1 JAN,JUL *", "2026-01-01 06:30:00", "2026-07-01 06:30:00"},
 	} {
 		s, err := service.ParseSchedule(c.spec)
 		if err != nil {
@@ -36,7 +36,7 @@ func TestSchedule(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range []string{"", "* * * *", "* * * * * *", "@daily", "TZ=UTC 0 3 * *", "CRON_TZ=UTC 0 3 * * *", "60 * * * *", "0 3 31 2 *", "0 3 * * FRO", "*/0 * * * *", "a b c d e"} {
+	for _, bad := range []string{"", "* * * *", "* * * * * *", "@daily", "TZ=UTC 0 3 * *", "CRON_TZ=UTC 0 3 * * *", "60 * * * *", "0 3 31 2 *", "0 3 * * FRO", "*/0 * * * *", "a b c d e", "30 6 1 JAN ?", "0 3 *\n* *", "0 3 *\t* *"} {
 		if _, err := service.ParseSchedule(bad); err == nil {
 			t.Errorf("%q is a schedule", bad)
 		}

@@ -44,6 +44,7 @@ func render(p string, data any) ([]byte, error) {
 		"pquote": pquote,
 		"indent": indent,
 		"doc":    doc,
+		"shell":  shell,
 		"dns":    func(s string) string { return dns(s, 63) },
 		"dict":   dict,
 		"include": func(name string, data any) (string, error) {

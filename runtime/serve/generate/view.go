@@ -88,6 +88,14 @@ var (
 	plainImage = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
 )
 
+// shell is a text as one word of a shell's, to be pasted.
+func shell(s string) string {
+	if plainPath.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
 func newView(in Input) (*view, error) {
 	s := in.Service
 	if s == nil {
@@ -261,9 +269,6 @@ func (v *view) mounts() error {
 					v.Secrets = append(v.Secrets, name)
 				}
 			} else if file, ok := strings.CutPrefix(ref, "file:"); ok {
-				if !plainPath.MatchString(file) {
-					return errors.New("the file of a secret has a name that a shell would read otherwise: keep to letters, digits, and _ . / @ + -")
-				}
 				if !slices.ContainsFunc(v.Mounts, func(m mount) bool { return m.Path == inWorkDir(file) }) {
 					add("secrets", secretKey(file), file)
 				}
