@@ -170,7 +170,7 @@ func (f field) fits(v ort.Value) error {
 func sound(v ort.Value) error {
 	switch v := v.(type) {
 	case ort.Tensor:
-		n, have := int64(1), int64(length(v.Data))
+		n, have := int64(1), int64(ort.Len(v.Data))
 		for _, d := range v.Shape {
 			if d < 0 || d > 0 && n > have/d {
 				return fmt.Errorf("%d values in a tensor of shape %v", have, v.Shape)
@@ -190,7 +190,7 @@ func sound(v ort.Value) error {
 		if err := sound(v.Keys); err != nil {
 			return err
 		}
-		if k, n := length(v.Keys.Data), length(v.Values.Data); k != n {
+		if k, n := ort.Len(v.Keys.Data), ort.Len(v.Values.Data); k != n {
 			return fmt.Errorf("a map of %d keys and %d values", k, n)
 		}
 		return sound(v.Values)

@@ -11,46 +11,11 @@ import (
 	"mlc.dev/mlc/runtime/ort"
 )
 
-// length is how many values a tensor's data has.
-func length(data any) int {
-	switch d := data.(type) {
-	case []float64:
-		return len(d)
-	case []float32:
-		return len(d)
-	case []ort.Float16:
-		return len(d)
-	case []ort.BFloat16:
-		return len(d)
-	case []int8:
-		return len(d)
-	case []int16:
-		return len(d)
-	case []int32:
-		return len(d)
-	case []int64:
-		return len(d)
-	case []uint8:
-		return len(d)
-	case []uint16:
-		return len(d)
-	case []uint32:
-		return len(d)
-	case []uint64:
-		return len(d)
-	case []bool:
-		return len(d)
-	case []string:
-		return len(d)
-	}
-	return 0
-}
-
 // sizeOf is about how many bytes a value takes.
 func sizeOf(v ort.Value) int64 {
 	switch v := v.(type) {
 	case ort.Tensor:
-		n := 64 + 16*int64(length(v.Data))
+		n := 64 + 16*int64(ort.Len(v.Data))
 		if s, ok := v.Data.([]string); ok {
 			for _, x := range s {
 				n += int64(len(x))
@@ -126,9 +91,9 @@ func appendValue(b []byte, v ort.Value) []byte {
 		}
 		return append(b, ']')
 	case ort.Map:
-		values, n := wide(v.Values.Data), length(v.Values.Data)
+		values, n := wide(v.Values.Data), ort.Len(v.Values.Data)
 		b = append(b, '{')
-		for i := range min(n, length(v.Keys.Data)) {
+		for i := range min(n, ort.Len(v.Keys.Data)) {
 			if i > 0 {
 				b = append(b, ',')
 			}
@@ -234,7 +199,7 @@ func rowJSON(v ort.Value, n int) []string {
 		}
 	case ort.Tensor:
 		if len(v.Shape) > 0 && v.Shape[0] == int64(n) {
-			data, width := wide(v.Data), length(v.Data)/n
+			data, width := wide(v.Data), ort.Len(v.Data)/n
 			for i := range out {
 				out[i] = string(appendTensor(nil, slice(data, i*width, (i+1)*width), v.Shape[1:]))
 			}
@@ -270,5 +235,5 @@ func appendRows(b []byte, v ort.Value) []byte {
 	if !ok {
 		return appendValue(b, v)
 	}
-	return appendTensor(b, wide(t.Data), []int64{int64(length(t.Data))})
+	return appendTensor(b, wide(t.Data), []int64{int64(ort.Len(t.Data))})
 }

@@ -260,42 +260,7 @@ func RawSize(data any) int {
 		}
 		return n
 	}
-	return Count(data) * types[TypeOf(data)].size
-}
-
-// Count is the number of elements of data.
-func Count(data any) int {
-	switch d := data.(type) {
-	case []bool:
-		return len(d)
-	case []uint8:
-		return len(d)
-	case []uint16:
-		return len(d)
-	case []uint32:
-		return len(d)
-	case []uint64:
-		return len(d)
-	case []int8:
-		return len(d)
-	case []int16:
-		return len(d)
-	case []int32:
-		return len(d)
-	case []int64:
-		return len(d)
-	case []ort.Float16:
-		return len(d)
-	case []float32:
-		return len(d)
-	case []float64:
-		return len(d)
-	case []ort.BFloat16:
-		return len(d)
-	case []string:
-		return len(d)
-	}
-	return 0
+	return ort.Len(data) * types[TypeOf(data)].size
 }
 
 // AppendRaw writes data in the binary form. Texts are shorter than 4 GiB: memory

@@ -258,7 +258,7 @@ func join(ps []part, want string) (ort.Value, error) {
 	first := ps[0]
 	if first.elem < 0 {
 		if first.side == whole && first.sequence == 0 && len(ps) == 1 && want != "map" {
-			if Count(first.tensor.Data) != 0 {
+			if ort.Len(first.tensor.Data) != 0 {
 				return nil, api.Errorf(api.Invalid, "an empty sequence has elements")
 			}
 			return ort.Sequence{}, nil
