@@ -254,7 +254,7 @@ func (s *System) decide(ctx context.Context, p *plan.Plan, i int, before []Decis
 	for k, in := range step.Inputs {
 		if digests[k] != last.Inputs[in.Name] {
 			if in.Step < 0 {
-				d.Reasons = append(d.Reasons, Reason{Text: strings.Join(in.Files, ", ") + " changed", Path: step.At})
+				d.Reasons = append(d.Reasons, Reason{Text: oneOf(in.Files) + " changed", Path: step.At})
 			} else {
 				d.Reasons = append(d.Reasons, Reason{Text: fmt.Sprintf("%s of %s changed", in.Output, p.Steps[in.Step].ID), Step: p.Steps[in.Step].ID})
 			}
@@ -344,6 +344,19 @@ func (s *System) Path(f string) string {
 		return f
 	}
 	return filepath.Join(s.Dir, f)
+}
+
+// oneOf names files of which at least one changed.
+func oneOf(files []string) string {
+	const shown = 5
+	switch n := len(files); {
+	case n == 1:
+		return files[0]
+	case n > shown:
+		return fmt.Sprintf("one of %s and %d more", strings.Join(files[:shown], ", "), n-shown)
+	default:
+		return "one of " + strings.Join(files, ", ")
+	}
 }
 
 // changes tells how a step's own arguments and version differ from the last time.

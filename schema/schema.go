@@ -26,7 +26,7 @@ const (
 
 // Kind is one choice of a family as the schema sees it.
 type Kind struct {
-	Family string // lower case: source, trainer, encoder, split
+	Family string // lower case: source, trainer, encoder, split, metric
 	Name   string // what users write after kind:
 	Def    string // the definition's name: #GBDT
 	Source string // CUE of package schema that holds the definition
@@ -70,6 +70,7 @@ var docs = map[string]string{
 	"baseline": "is the simple model that has to be beaten.",
 	"encoder":  "turns a feature into numbers; its kind says how.",
 	"split":    "says which rows train, validate and test.",
+	"metric":   "is a metric that a problem brings along; its kind says how it is measured.",
 }
 
 // dispatch writes, for each family, the definition that chooses by kind.

@@ -12,8 +12,10 @@ import (
 	"mlc.dev/mlc/stdlib/encoder/quantilebins"
 	"mlc.dev/mlc/stdlib/encoder/standardize"
 	"mlc.dev/mlc/stdlib/metric"
+	containermetric "mlc.dev/mlc/stdlib/metric/container"
 	containersource "mlc.dev/mlc/stdlib/source/container"
 	"mlc.dev/mlc/stdlib/source/file"
+	containersplit "mlc.dev/mlc/stdlib/split/container"
 	"mlc.dev/mlc/stdlib/split/files"
 	"mlc.dev/mlc/stdlib/split/random"
 	"mlc.dev/mlc/stdlib/split/stratified"
@@ -43,6 +45,7 @@ func Kinds() kind.Kinds {
 			standardize.Encoder{},
 		),
 		Splits: kind.Of[kind.Split](
+			containersplit.Split{},
 			files.Split{},
 			random.Split{},
 			stratified.Split{},
@@ -65,6 +68,9 @@ func Kinds() kind.Kinds {
 			metric.R2{},
 			metric.RMSE{},
 			metric.ROCAUC{},
+		),
+		CustomMetrics: kind.Of[kind.CustomMetric](
+			containermetric.Metric{},
 		),
 	}
 }

@@ -32,11 +32,17 @@ func (r *resolver) feasible(e *env.Environment) {
 		}
 	}
 	for _, p := range r.sys.Problems {
+		for _, m := range p.Custom {
+			ask(fmt.Sprintf("metric %q", m.Name), m.Path, m.Needs)
+		}
 		if p.Baseline != nil {
 			ask(fmt.Sprintf("the baseline of problem %q", p.Name), p.Baseline.Path, p.Baseline.Needs)
 		}
 	}
 	for _, m := range r.sys.Models {
+		if m.Split.Command != nil {
+			ask(fmt.Sprintf("the split of model %q", m.Name), m.Split.Path, m.Split.Needs)
+		}
 		ask(fmt.Sprintf("model %q", m.Name), m.Trainer.Path, m.Trainer.Needs)
 	}
 }

@@ -6,7 +6,6 @@ import (
 
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/ir"
-	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/spec"
 	"mlc.dev/mlc/compiler/types"
 )
@@ -16,8 +15,9 @@ func (r *resolver) metrics(p *ir.Problem, v *spec.Value) {
 	if v == nil {
 		return
 	}
+	r.customMetrics(p, v.Get("custom"))
 	if primary := v.Get("primary"); primary != nil {
-		p.Primary = r.metric(p, text(primary), r.spec.At(primary.Path))
+		p.Primary, _ = r.metric(p, text(primary), r.spec.At(primary.Path))
 	}
 	gates := v.Get("offline")
 	if gates == nil {
@@ -26,7 +26,7 @@ func (r *resolver) metrics(p *ir.Problem, v *spec.Value) {
 	fields := append([]*spec.Field(nil), gates.Fields...)
 	slices.SortFunc(fields, func(a, b *spec.Field) int { return strings.Compare(a.Name, b.Name) })
 	for _, f := range fields {
-		m := r.metric(p, f.Name, r.spec.Label(f.Value.Path))
+		m, ok := r.metric(p, f.Name, r.spec.Label(f.Value.Path))
 		g := ir.Gate{Metric: m, Path: f.Value.Path, Min: get[*float64](f.Value.Get("min")), Max: get[*float64](f.Value.Get("max")), OverBaseline: get[*float64](f.Value.Get("over_baseline"))}
 		if g.Min == nil && g.Max == nil && g.OverBaseline == nil && !r.spec.Broken(f.Value.Path) {
 			r.addLabel(f.Value.Path, diag.BadArgs, "gate %q asks for nothing", f.Name).Because("", "give min, max or over_baseline")
@@ -34,20 +34,52 @@ func (r *resolver) metrics(p *ir.Problem, v *spec.Value) {
 		if g.Min != nil && g.Max != nil && *g.Min > *g.Max {
 			r.add(f.Value.Path+".min", diag.BadArgs, "gate %q can never be passed: min %v is above max %v", f.Name, *g.Min, *g.Max)
 		}
-		if m != nil {
+		if ok {
 			p.Gates = append(p.Gates, g)
 		}
 	}
 }
 
-func (r *resolver) metric(p *ir.Problem, name string, at diag.Range) kind.Metric {
+// customMetrics resolves the metrics that a problem brings along.
+func (r *resolver) customMetrics(p *ir.Problem, v *spec.Value) {
+	if v == nil {
+		return
+	}
+	fs := append([]*spec.Field(nil), v.Fields...)
+	slices.SortFunc(fs, func(a, b *spec.Field) int { return strings.Compare(a.Name, b.Name) })
+	for _, f := range fs {
+		k, ok := r.kinds.CustomMetrics.Get(text(f.Value.Get("kind")))
+		if !ok {
+			continue
+		}
+		if _, taken := r.kinds.Metrics.Get(f.Name); taken {
+			r.addLabel(f.Value.Path, diag.BadArgs, "there is a metric %q already", f.Name).Because("the name has to mean one thing in every problem", "give yours another name")
+			continue
+		}
+		m := &ir.CustomMetric{Name: f.Name, Path: f.Value.Path, Kind: k}
+		m.Args, m.Container = r.contained(f.Value, k, fields(f.Value))
+		p.Custom = append(p.Custom, m)
+	}
+}
+
+func (r *resolver) metric(p *ir.Problem, name string, at diag.Range) (ir.Metric, bool) {
+	var none ir.Metric
 	if name == "" {
-		return nil
+		return none, false
+	}
+	names := r.kinds.Metrics.Names()
+	for _, c := range p.Custom {
+		if c.Name == name {
+			return ir.Metric{Name: name, Custom: c}, true
+		}
+		names = append(names, c.Name)
 	}
 	m, ok := r.kinds.Metrics.Get(name)
 	if !ok {
-		r.list.Add(at, diag.NoName, "no metric %q%s", name, diag.Suggest(name, r.kinds.Metrics.Names()))
-		return nil
+		if !r.spec.Broken(p.Path + ".metrics.custom." + name) {
+			r.list.Add(at, diag.NoName, "no metric %q%s", name, diag.Suggest(name, names))
+		}
+		return none, false
 	}
 	if p.Task != "" && !slices.Contains(m.Tasks(), p.Task) {
 		var fit []string
@@ -57,9 +89,9 @@ func (r *resolver) metric(p *ir.Problem, name string, at diag.Range) kind.Metric
 			}
 		}
 		r.list.Add(at, diag.MetricUnfit, "metric %q does not fit a %s problem", name, p.Task).Because("it is for "+list(m.Tasks())+" problems", "use "+list(fit))
-		return nil
+		return none, false
 	}
-	return m
+	return ir.Metric{Name: name, Kind: m}, true
 }
 
 func list(names []string) string {

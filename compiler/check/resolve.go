@@ -210,16 +210,7 @@ func (r *resolver) source(name string, v *spec.Value) {
 			whole = whole && !r.spec.Broken(f.Value.Path)
 		}
 	}
-	if c, ok := k.(kind.Commanded); ok {
-		args, _ := json.Marshal(own)
-		s.Command, s.Code = r.command(v, c.Command(args))
-		s.Needs = r.needs(v.Get("resources"))
-		s.Needs.Container = true
-		for _, f := range []string{"secrets", "caches", "resources"} { // which leave the result as it is
-			delete(own, f)
-		}
-	}
-	s.Args, _ = json.Marshal(own)
+	s.Args, s.Container = r.contained(v, k, own)
 	r.time(s, v.Get("time"))
 	if whole && v.Get("path") != nil {
 		files, faults := k.Files(s.Args, r.spec.Dir)
@@ -727,6 +718,31 @@ func (r *resolver) file(arg, path string) {
 	r.add(arg, diag.FileMissing, "%s", what).Because("the model is made of it", "put the file there, or mend the path; it starts at the spec's folder")
 }
 
+// fields are a value's own, as JSON.
+func fields(v *spec.Value) map[string]json.RawMessage {
+	out := map[string]json.RawMessage{}
+	for _, f := range v.Fields {
+		out[f.Name], _ = f.Value.MarshalJSON()
+	}
+	return out
+}
+
+// contained returns the arguments of a kind and the container of one that is
+// kind.Commanded. It takes what leaves the result as it is out of own.
+func (r *resolver) contained(v *spec.Value, k any, own map[string]json.RawMessage) (args json.RawMessage, in ir.Container) {
+	if c, ok := k.(kind.Commanded); ok {
+		args, _ = json.Marshal(own)
+		in.Command, in.Code = r.command(v, c.Command(args))
+		in.Needs = r.needs(v.Get("resources"))
+		in.Needs.Container = true
+		for _, f := range []string{"secrets", "caches", "resources"} {
+			delete(own, f)
+		}
+	}
+	args, _ = json.Marshal(own)
+	return args, in
+}
+
 // command checks what a container is made of, and lists the files of its code.
 func (r *resolver) command(v *spec.Value, c kind.Command) (*kind.Command, []string) {
 	if c.Image != "" && c.Archive != "" {
@@ -776,20 +792,12 @@ func (r *resolver) trainer(v *spec.Value, task string) *ir.Trainer {
 	if !ok {
 		return nil
 	}
-	own := map[string]json.RawMessage{}
-	for _, f := range v.Fields {
-		if f.Name != "resources" {
-			own[f.Name], _ = f.Value.MarshalJSON()
-		}
-	}
-	t := &ir.Trainer{Kind: k, Path: v.Path, Needs: r.needs(v.Get("resources"))}
-	if c, ok := k.(kind.Commanded); ok {
-		args, _ := json.Marshal(own)
-		t.Command, t.Code = r.command(v, c.Command(args))
-		t.Needs.Container = true
-		// What leaves the result as it is must not be among the arguments.
-		delete(own, "secrets")
-		delete(own, "caches")
+	own := fields(v)
+	t := &ir.Trainer{Kind: k, Path: v.Path}
+	t.Args, t.Container = r.contained(v, k, own)
+	if t.Command == nil {
+		t.Needs = r.needs(v.Get("resources"))
+		delete(own, "resources")
 	}
 	if f, ok := k.(kind.Filed); ok && !r.spec.Broken(v.Path) {
 		args, _ := json.Marshal(own)
@@ -820,7 +828,7 @@ func (r *resolver) model(name string, v *spec.Value) {
 	if sp := v.Get("split"); sp != nil {
 		if k, found := r.kinds.Splits.Get(text(sp.Get("kind"))); found {
 			m.Split = ir.Split{Kind: k, Path: sp.Path}
-			m.Split.Args, _ = sp.MarshalJSON()
+			m.Split.Args, m.Split.Container = r.contained(sp, k, fields(sp))
 			if ok && !r.spec.Broken(sp.Path) {
 				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: r.timed(p), HasEntity: p.Entity != nil}))
 			}

@@ -39,12 +39,8 @@ type Source struct {
 	MaxQuarantine float64
 	Files         []string // as users call them, in row order
 	// Reads are the sources that it is made of.
-	Reads []*Source
-	Needs plan.Needs // of its first step; zero: the usual
-	// Command is its container, where it is kind.Commanded, and Code the files of
-	// its code, from the spec's folder.
-	Command *kind.Command
-	Code    []string
+	Reads     []*Source
+	Container // of its first step
 }
 
 // Column returns a column by name, or nil.
@@ -102,8 +98,40 @@ type Problem struct {
 	Label      Label
 	Baseline   *Trainer
 	Rule       *expr.Node // the baseline's expression, when it is a rule
-	Primary    kind.Metric
+	Primary    Metric
 	Gates      []Gate
+	Custom     []*CustomMetric // in the order of their names
+}
+
+// Metric is what a name means as a metric: Kind, or Custom of the problem's own.
+type Metric struct {
+	Name   string
+	Kind   kind.Metric
+	Custom *CustomMetric
+}
+
+// Better tells the good direction.
+func (m Metric) Better() kind.Direction {
+	if m.Custom != nil {
+		return m.Custom.Kind.Better(m.Custom.Args)
+	}
+	return m.Kind.Better()
+}
+
+// CustomMetric is a metric that a problem declares.
+type CustomMetric struct {
+	Name, Path string
+	Kind       kind.CustomMetric
+	Args       json.RawMessage // without what leaves the result as it is
+	Container
+}
+
+// Container is what the command of a kind.Commanded runs in; its paths are relative
+// to the spec's folder.
+type Container struct {
+	Needs   plan.Needs    // zero: the usual
+	Command *kind.Command // nil: no command
+	Code    []string      // the files of its code
 }
 
 // Label is how the truth is computed.
@@ -116,7 +144,7 @@ type Label struct {
 
 // Gate is what a metric must reach.
 type Gate struct {
-	Metric                 kind.Metric
+	Metric                 Metric
 	Path                   string
 	Min, Max, OverBaseline *float64
 }
@@ -207,20 +235,17 @@ type Encoder struct {
 // Split divides a model's rows.
 type Split struct {
 	Kind kind.Split
-	Args json.RawMessage
+	Args json.RawMessage // without what leaves the result as it is
 	Path string
+	Container
 }
 
 // Trainer is what learns.
 type Trainer struct {
-	Kind  kind.Trainer
-	Args  json.RawMessage // without resources
-	Path  string
-	Needs plan.Needs
-	// Command is its container, where it is kind.Commanded; its paths are relative
-	// to the spec's folder, and Code the files of its code.
-	Command *kind.Command
-	Code    []string
+	Kind kind.Trainer
+	Args json.RawMessage // without resources
+	Path string
+	Container
 	// Files are those of a kind.Filed by the argument that names each, and is not
 	// in Args; relative to the spec's folder, or absolute.
 	Files map[string]string

@@ -23,6 +23,8 @@ type Kinds struct {
 	Splits   Set[Split]
 	Trainers Set[Trainer]
 	Metrics  Set[Metric]
+	// CustomMetrics are declared under metrics.custom, with arguments.
+	CustomMetrics Set[CustomMetric]
 }
 
 // Schemas returns the CUE of every kind that has one.
@@ -31,7 +33,8 @@ func (k Kinds) Schemas() []schema.Kind {
 	out = append(out, schemas(k.Sources)...)
 	out = append(out, schemas(k.Encoders)...)
 	out = append(out, schemas(k.Splits)...)
-	return append(out, schemas(k.Trainers)...)
+	out = append(out, schemas(k.Trainers)...)
+	return append(out, schemas(k.CustomMetrics)...)
 }
 
 func schemas[T Kind](s Set[T]) []schema.Kind {
@@ -349,13 +352,20 @@ type SplitJob struct {
 	Label  []float64
 	File   []int32
 	Files  []string
+	Task   Task
+	// Rows is the dataset, a Parquet file: the columns _row_id (from 0, the index
+	// into the slices), _label, _at, _group and the features.
+	Rows   string
+	Engine Engine
+	Work
 }
 
 // Split divides the rows.
 type Split interface {
 	Kind
 	Check(args json.RawMessage, info SplitInfo) []Fault
-	Assign(job SplitJob) ([]Part, error)
+	// Assign returns the part of every row, in their order.
+	Assign(ctx context.Context, job SplitJob) ([]Part, error)
 }
 
 // Direction tells which values of a metric are better.
@@ -385,6 +395,26 @@ type Metric interface {
 	// Compute judges predictions p, of shape len(y) × task.Width(), against y as in
 	// Examples. It fails where the metric is not defined, e.g. on one class only.
 	Compute(task Task, y []float64, p []float32) (float64, error)
+}
+
+// CustomMetric is a metric with arguments of its own, which a problem declares
+// under a name. It judges the test rows.
+type CustomMetric interface {
+	Kind
+	// Better tells the good direction.
+	Better(args json.RawMessage) Direction
+	// Measure judges predictions. A value that is no number is a fault.
+	Measure(ctx context.Context, job MeasureJob) (float64, error)
+}
+
+// MeasureJob asks for one value. Rows is a Parquet file of the test rows: the
+// columns _row_id, _label and _at, the predictions p0, p1, … (Task.Width() of
+// them), and the features as they came from outside.
+type MeasureJob struct {
+	Task Task
+	Args json.RawMessage
+	Rows string
+	Work
 }
 
 // DecodeArgs reads a kind's arguments; the schema has checked them, so a failure

@@ -17,7 +17,7 @@ import (
 // Versions of the operations. One rises whenever the same arguments and inputs
 // can give other bytes.
 var versions = map[string]int{
-	OpSnapshot: 1, OpValidate: 1, OpDataset: 1, OpSplit: 1, OpFit: 1, OpTrain: 1, OpEvaluate: 1, OpGate: 1, OpPackage: 1, OpRegister: 1,
+	OpSnapshot: 1, OpValidate: 1, OpDataset: 1, OpSplit: 1, OpFit: 1, OpTrain: 1, OpEvaluate: 1, OpMeasure: 1, OpGate: 1, OpPackage: 1, OpRegister: 1,
 }
 
 // The operations.
@@ -29,6 +29,7 @@ const (
 	OpFit      = "transform.fit"
 	OpTrain    = "model.train"
 	OpEvaluate = "model.evaluate"
+	OpMeasure  = "model.measure"
 	OpGate     = "model.gate"
 	OpPackage  = "model.package"
 	OpRegister = "model.register"
@@ -136,15 +137,13 @@ func (l *lowerer) source(s *ir.Source) {
 	}
 	needs, inputs := wide, []plan.Input{{Name: "files", Step: -1, Files: s.Files}}
 	if s.Command != nil {
-		needs, inputs = s.Needs, commandInputs(s.Command, s.Code)
+		needs, inputs = s.Needs, commandInputs(s.Container)
 	}
 	for _, r := range s.Reads {
 		inputs = append(inputs, l.rows[r])
 	}
 	snap := l.add(OpSnapshot, s.Name, s.Path, SnapshotArgs{s.Kind.Name(), s.Args, names, s.Files}, needs, inputs, []string{"rows", "rejects"}, s.Kind)
-	l.plan.Steps[snap].Container = container(s.Command)
-	l.argAt(snap, "timeout", s.Path+".resources.timeout")
-	l.argAt(snap, "secrets", s.Path+".secrets")
+	l.contain(snap, s.Container, s.Path)
 	l.argAt(snap, "args", s.Path)
 	l.argAt(snap, "columns", s.Path+".columns")
 	l.argAt(snap, "files", s.Path+".path")

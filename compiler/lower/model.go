@@ -106,6 +106,13 @@ type EvaluateArgs struct {
 	Metrics []string `json:"metrics"`
 }
 
+// MeasureArgs are the arguments of model.measure.
+type MeasureArgs struct {
+	Metric string          `json:"metric"` // what the spec calls it
+	Kind   string          `json:"kind"`
+	Args   json.RawMessage `json:"args"`
+}
+
 // GateArgs are the arguments of model.gate.
 type GateArgs struct {
 	Task  string `json:"task"`
@@ -114,10 +121,11 @@ type GateArgs struct {
 
 // Gate is one demand on a metric of the test rows.
 type Gate struct {
-	Metric       string   `json:"metric"`
-	Min          *float64 `json:"min,omitempty"`
-	Max          *float64 `json:"max,omitempty"`
-	OverBaseline *float64 `json:"over_baseline,omitempty"`
+	Metric       string         `json:"metric"`
+	Better       kind.Direction `json:"better"`
+	Min          *float64       `json:"min,omitempty"`
+	Max          *float64       `json:"max,omitempty"`
+	OverBaseline *float64       `json:"over_baseline,omitempty"`
 }
 
 // PackageArgs are the arguments of model.package: what the bundle says of itself.
@@ -204,8 +212,12 @@ func (l *lowerer) model(s *ir.System, m *ir.Model) {
 		fs.add(in.Feature)
 	}
 	dataset := l.dataset(m, fs)
-	split := l.add(OpSplit, m.Name, m.Split.Path, SplitArgs{m.Split.Kind.Name(), m.Split.Args, m.Seed, (p.Label.Window + p.Label.Delay).Microseconds(), p.Label.Source.Files, p.Label.At != nil, p.Task}, small,
-		[]plan.Input{from("dataset", dataset, "rows")}, []string{"parts"}, m.Split.Kind)
+	needs, inputs := small, []plan.Input{from("dataset", dataset, "rows")}
+	if m.Split.Command != nil {
+		needs, inputs = m.Split.Needs, append(append(inputs, from("meta", dataset, "meta")), commandInputs(m.Split.Container)...)
+	}
+	split := l.add(OpSplit, m.Name, m.Split.Path, SplitArgs{m.Split.Kind.Name(), m.Split.Args, m.Seed, (p.Label.Window + p.Label.Delay).Microseconds(), p.Label.Source.Files, p.Label.At != nil, p.Task}, needs, inputs, []string{"parts"}, m.Split.Kind)
+	l.contain(split, m.Split.Container, m.Split.Path)
 	l.argAt(split, "args", m.Split.Path)
 	l.argAt(split, "kind", m.Split.Path+".kind")
 	l.argAt(split, "seed", m.Path+".seed")
@@ -228,16 +240,16 @@ func (l *lowerer) model(s *ir.System, m *ir.Model) {
 
 	var gates []Gate
 	for _, g := range p.Gates {
-		gates = append(gates, Gate{g.Metric.Name(), g.Min, g.Max, g.OverBaseline})
+		gates = append(gates, Gate{g.Metric.Name, g.Metric.Better(), g.Min, g.Max, g.OverBaseline})
 	}
 	gate := l.add(OpGate, m.Name, p.Path+".metrics", GateArgs{p.Task, gates}, small,
-		[]plan.Input{from("metrics", model.evaluate, "metrics"), from("baseline", base.evaluate, "metrics")}, []string{"result"})
+		[]plan.Input{from("metrics", model.metrics, "metrics"), from("baseline", base.metrics, "metrics")}, []string{"result"})
 	for i, g := range p.Gates {
 		l.argAt(gate, fmt.Sprintf("gates[%d]", i), g.Path)
 	}
-	inputs := []plan.Input{
+	inputs = []plan.Input{
 		from("transform", model.fit, "transform"), from("model", model.train, "model"), from("heldout", model.train, "heldout"),
-		from("metrics", model.evaluate, "metrics"), from("baseline", base.evaluate, "metrics"), from("gate", gate, "result"),
+		from("metrics", model.metrics, "metrics"), from("baseline", base.metrics, "metrics"), from("gate", gate, "result"),
 		from("dataset", dataset, "rows"), from("split", split, "parts"), from("meta", dataset, "meta"),
 	}
 	for _, src := range sourcesOf(m, fs) {
@@ -437,8 +449,9 @@ func transformArgs(m *ir.Model, fs *features) TransformArgs {
 	return t
 }
 
-// trained are the steps of one model, or of its baseline.
-type trained struct{ fit, train, evaluate int }
+// trained are the steps of one model, or of its baseline; metrics is the one with
+// all of them.
+type trained struct{ fit, train, metrics int }
 
 func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, derived []*ir.Feature, tr *ir.Trainer, encs []kind.Versioned, dataset, split int) trained {
 	var out trained
@@ -456,44 +469,60 @@ func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, derive
 	transform := from("transform", out.fit, "transform")
 	meta := from("meta", dataset, "meta")
 	out.train = l.add(OpTrain, subject, tr.Path, TrainArgs{tr.Kind.Name(), tr.Args, m.Seed, m.Problem.Task}, tr.Needs,
-		append(append(append([]plan.Input{transform, meta}, rows...), commandInputs(tr.Command, tr.Code)...), fileInputs(tr.Files)...), []string{"model", "heldout"}, tr.Kind)
-	l.plan.Steps[out.train].Container = container(tr.Command)
-	l.argAt(out.train, "timeout", tr.Path+".resources.timeout")
-	l.argAt(out.train, "secrets", tr.Path+".secrets")
+		append(append(append([]plan.Input{transform, meta}, rows...), commandInputs(tr.Container)...), fileInputs(tr.Files)...), []string{"model", "heldout"}, tr.Kind)
+	l.contain(out.train, tr.Container, tr.Path)
 	l.argAt(out.train, "kind", tr.Path+".kind")
 	l.argAt(out.train, "args", tr.Path)
 	l.argAt(out.train, "seed", m.Path+".seed")
-	names, metrics := []string{m.Problem.Primary.Name()}, []kind.Versioned{m.Problem.Primary}
-	for _, g := range m.Problem.Gates {
-		if g.Metric != m.Problem.Primary {
-			names, metrics = append(names, g.Metric.Name()), append(metrics, g.Metric)
+	names, metrics := []string{}, []kind.Versioned{}
+	use := func(m ir.Metric) {
+		if m.Custom == nil && !slices.Contains(names, m.Name) {
+			names, metrics = append(names, m.Name), append(metrics, m.Kind)
 		}
 	}
-	out.evaluate = l.add(OpEvaluate, subject, m.Problem.Path+".metrics", EvaluateArgs{m.Problem.Task, names}, wide,
+	use(m.Problem.Primary)
+	for _, g := range m.Problem.Gates {
+		use(g.Metric)
+	}
+	evaluate := l.add(OpEvaluate, subject, m.Problem.Path+".metrics", EvaluateArgs{m.Problem.Task, names}, wide,
 		append([]plan.Input{transform, from("model", out.train, "model"), meta}, rows...), []string{"metrics", "predictions"}, metrics...)
-	l.argAt(out.evaluate, "metrics", m.Problem.Path+".metrics")
+	l.argAt(evaluate, "metrics", m.Problem.Path+".metrics")
+	out.metrics = evaluate
+	// Each custom metric adds itself to those before it.
+	for _, c := range m.Problem.Custom {
+		needs := small
+		if c.Command != nil {
+			needs = c.Needs
+		}
+		out.metrics = l.add(OpMeasure, subject+"."+c.Name, c.Path, MeasureArgs{c.Name, c.Kind.Name(), c.Args}, needs,
+			append([]plan.Input{from("metrics", out.metrics, "metrics"), from("predictions", evaluate, "predictions"), rows[0], meta}, commandInputs(c.Container)...), []string{"metrics"}, c.Kind)
+		l.contain(out.metrics, c.Container, c.Path)
+		l.argAt(out.metrics, "args", c.Path)
+	}
 	return out
 }
 
-// container is the step's part of what a command's container is made of.
-func container(c *kind.Command) *plan.Container {
-	if c == nil {
-		return nil
+// contain gives a step the container that the spec declares at a path, if any.
+func (l *lowerer) contain(step int, in ir.Container, path string) {
+	l.argAt(step, "timeout", path+".resources.timeout")
+	l.argAt(step, "secrets", path+".secrets")
+	if c := in.Command; c != nil {
+		l.plan.Steps[step].Container = &plan.Container{Image: c.Image, Env: c.Env, Secrets: c.Secrets, Caches: c.Caches}
 	}
-	return &plan.Container{Image: c.Image, Env: c.Env, Secrets: c.Secrets, Caches: c.Caches}
 }
 
 // CodeInput is the name of the input with the folder of the user's code.
 const CodeInput = "code"
 
 // commandInputs are the files that a command's container is made of.
-func commandInputs(c *kind.Command, files []string) []plan.Input {
+func commandInputs(in ir.Container) []plan.Input {
 	var out []plan.Input
+	c := in.Command
 	if c != nil && c.Archive != "" {
 		out = append(out, plan.Input{Name: plan.ArchiveInput, Step: -1, Files: []string{c.Archive}})
 	}
 	if c != nil && c.Code != "" {
-		out = append(out, plan.Input{Name: CodeInput, Step: -1, Files: files, Root: c.Code})
+		out = append(out, plan.Input{Name: CodeInput, Step: -1, Files: in.Code, Root: c.Code})
 	}
 	return out
 }
@@ -513,7 +542,7 @@ func fileInputs(files map[string]string) []plan.Input {
 
 func (l *lowerer) packageArgs(s *ir.System, m *ir.Model, fs *features, first int) PackageArgs {
 	p := m.Problem
-	a := PackageArgs{Name: m.Name, System: s.Name, Goal: s.Goal, Owner: s.Owner, Problem: p.Name, Task: p.Task, Label: p.Label.Expr.String(), Primary: p.Primary.Name(),
+	a := PackageArgs{Name: m.Name, System: s.Name, Goal: s.Goal, Owner: s.Owner, Problem: p.Name, Task: p.Task, Label: p.Label.Expr.String(), Primary: p.Primary.Name,
 		Trainer: m.Trainer.Args, Split: m.Split.Args, Raw: []Field{}}
 	for _, in := range m.Inputs {
 		if in.AllowSensitive != "" {

@@ -349,9 +349,9 @@ func datasetSplit(ctx context.Context, s *Stage) error {
 	if !ok {
 		return fmt.Errorf("no split kind %q", a.Kind)
 	}
-	job := kind.SplitJob{Args: a.Args, Seed: a.Seed, Window: a.Window, Files: a.Files}
+	job := kind.SplitJob{Args: a.Args, Seed: a.Seed, Window: a.Window, Files: a.Files, Task: kind.Task{Kind: a.Task}, Rows: s.In("dataset", "rows.parquet")}
 	var ids []int64
-	err = table.Read(ctx, s.In("dataset", "rows.parquet"), map[string]table.Form{colRow: table.Ints, colLabel: table.Floats, colAt: table.Ints, colGroup: table.Texts, colFile: table.Ints}, func(b table.Batch) error {
+	err = table.Read(ctx, job.Rows, map[string]table.Form{colRow: table.Ints, colLabel: table.Floats, colAt: table.Ints, colGroup: table.Texts, colFile: table.Ints}, func(b table.Batch) error {
 		ids = append(ids, b.Ints(colRow)...)
 		job.Label = append(job.Label, b.Floats(colLabel)...)
 		job.Group = append(job.Group, b.Texts(colGroup)...)
@@ -366,7 +366,24 @@ func datasetSplit(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	parts, err := k.Assign(job)
+	if _, ok := k.(kind.Commanded); ok {
+		meta, err := readJSON[Meta](s.In("meta", "meta.json"))
+		if err != nil {
+			return err
+		}
+		db, err := s.sql(ctx, 0)
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		work, clean, err := s.work()
+		if err != nil {
+			return err
+		}
+		defer clean()
+		job.Task, job.Engine, job.Work = meta.Task, db, work
+	}
+	parts, err := k.Assign(ctx, job)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ var operations = map[string]func(context.Context, *Stage) error{
 	lower.OpFit:      transformFit,
 	lower.OpTrain:    modelTrain,
 	lower.OpEvaluate: modelEvaluate,
+	lower.OpMeasure:  modelMeasure,
 	lower.OpGate:     modelGate,
 	lower.OpPackage:  modelPackage,
 }

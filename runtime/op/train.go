@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/runtime/executor"
@@ -185,6 +187,58 @@ func modelEvaluate(ctx context.Context, s *Stage) error {
 	return s.writeJSON(s.Out("metrics", "metrics.json"), scores)
 }
 
+// modelMeasure adds one custom metric of the test rows to the metrics so far.
+func modelMeasure(ctx context.Context, s *Stage) error {
+	a, err := decode[lower.MeasureArgs](s)
+	if err != nil {
+		return err
+	}
+	k, ok := s.Kinds.CustomMetrics.Get(a.Kind)
+	if !ok {
+		return fmt.Errorf("no metric kind %q", a.Kind)
+	}
+	meta, err := readJSON[Meta](s.In("meta", "meta.json"))
+	if err != nil {
+		return err
+	}
+	scores, err := readJSON[Scores](s.In("metrics", "metrics.json"))
+	if err != nil {
+		return err
+	}
+	work, clean, err := s.work()
+	if err != nil {
+		return err
+	}
+	defer clean()
+	rows := filepath.Join(work.Dir, "rows.parquet")
+	if err := s.judged(ctx, rows); err != nil {
+		return err
+	}
+	v, err := k.Measure(ctx, kind.MeasureJob{Task: meta.Task, Args: a.Args, Rows: rows, Work: work})
+	if err != nil {
+		return err
+	}
+	test := kind.PartNames[kind.Test]
+	if scores.Metrics[test] == nil {
+		scores.Metrics[test] = map[string]float64{}
+	}
+	scores.Metrics[test][a.Metric] = v
+	s.Report["metrics"] = map[string]map[string]float64{test: {a.Metric: v}}
+	return s.writeJSON(s.Out("metrics", "metrics.json"), scores)
+}
+
+// judged writes what a custom metric sees: the test rows as they are in the
+// dataset, with their predictions.
+func (s *Stage) judged(ctx context.Context, out string) error {
+	db, err := s.sql(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return db.WriteParquet(ctx, fmt.Sprintf("SELECT d.* EXCLUDE (%s, %s), p.* EXCLUDE (%s, label) FROM %s AS d JOIN %s AS p USING (%s) ORDER BY %s",
+		colGroup, colFile, colRow, s.rows("dataset"), expr.ReadParquet(s.In("predictions", "predictions.parquet")), colRow, colRow), out)
+}
+
 // fusedInputs reads a stage's transform and model and loads them as one.
 func fusedInputs(s *Stage, meta Meta, info map[string]string) (Transform, *fusedModel, error) {
 	t, err := readJSON[Transform](s.In("transform", "transform.json"))
@@ -252,12 +306,8 @@ func modelGate(_ context.Context, s *Stage) error {
 	res := GateResult{Passed: true, Gates: []GateOutcome{}}
 	var faults executor.Faults
 	for i, g := range a.Gates {
-		m, ok := s.Kinds.Metrics.Get(g.Metric)
-		if !ok {
-			return fmt.Errorf("no metric %q", g.Metric)
-		}
 		o := GateOutcome{Gate: g, Value: ours.Metrics[test][g.Metric], Baseline: base.Metrics[test][g.Metric], Passed: true}
-		o.Over = (o.Value - o.Baseline) * float64(m.Better())
+		o.Over = (o.Value - o.Baseline) * float64(g.Better)
 		miss := func(what string, args ...any) {
 			o.Passed, res.Passed = false, false
 			faults = append(faults, executor.Fault{Arg: fmt.Sprintf("gates[%d]", i), Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.GateFailed,

@@ -6,6 +6,7 @@ package container
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,16 @@ func Folders(w kind.Work) (in, out string, err error) {
 		}
 	}
 	return in, out, nil
+}
+
+// Describe writes schema.json, which tells the command what it finds in the folder
+// in.
+func Describe(in string, schema any) error {
+	b, err := json.MarshalIndent(schema, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(in, "schema.json"), b, 0o644)
 }
 
 // Run runs a command to its end, with MLC_IN and MLC_OUT, in the folder of its

@@ -2,6 +2,7 @@
 package split
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -25,7 +26,7 @@ func assign(t interface {
 		t.Fatalf("no split %s", name)
 	}
 	job.Args = json.RawMessage(args)
-	out, err := k.Assign(job)
+	out, err := k.Assign(context.Background(), job)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -135,7 +136,7 @@ func TestFiles(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	job.Args = json.RawMessage(`{"test":"*.tsv","validation":0}`)
-	if _, err := k.Assign(job); diag.From(err, diag.Range{})[0].Code != diag.EmptySplit {
+	if _, err := k.Assign(t.Context(), job); diag.From(err, diag.Range{})[0].Code != diag.EmptySplit {
 		t.Errorf("%v", err)
 	}
 }

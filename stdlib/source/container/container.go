@@ -101,11 +101,7 @@ func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.Snapshot
 			return none, err
 		}
 	}
-	b, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return none, err
-	}
-	if err := os.WriteFile(filepath.Join(in, "schema.json"), b, 0o644); err != nil {
+	if err := container.Describe(in, s); err != nil {
 		return none, err
 	}
 	if err := container.Run(ctx, job.Work, a.Command, in, out); err != nil {

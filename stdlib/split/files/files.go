@@ -2,6 +2,7 @@
 package files
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -46,7 +47,7 @@ func (Split) Check(raw json.RawMessage, _ kind.SplitInfo) []kind.Fault {
 
 // Assign tests on the files whose base name matches; the hash of the group
 // decides of the others. A pattern that matches no file, or all, fails.
-func (Split) Assign(job kind.SplitJob) ([]kind.Part, error) {
+func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	a := kind.DecodeArgs[args](job.Args)
 	test, hits := make([]bool, len(job.Files)), 0
 	for i, f := range job.Files {

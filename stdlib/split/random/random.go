@@ -2,6 +2,7 @@
 package random
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 
@@ -33,7 +34,7 @@ func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
 }
 
 // Assign compares the hash of each row's group, spread over [0,1), with the shares.
-func (Split) Assign(job kind.SplitJob) ([]kind.Part, error) {
+func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	s := kind.DecodeArgs[shares.Args](job.Args)
 	out := make([]kind.Part, len(job.Group))
 	for i, g := range job.Group {

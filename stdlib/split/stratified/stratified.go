@@ -2,6 +2,7 @@
 package stratified
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 	"math"
@@ -43,7 +44,7 @@ func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
 }
 
 // Assign orders each stratum's rows by hash and cuts it by the shares.
-func (Split) Assign(job kind.SplitJob) ([]kind.Part, error) {
+func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	s := kind.DecodeArgs[shares.Args](job.Args)
 	strata := map[int][]int{}
 	for i, k := range stratify(job.Label) {

@@ -2,6 +2,7 @@
 package time
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 	"slices"
@@ -56,7 +57,7 @@ func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
 // Assign counts back from the newest prediction time: test is the half-open
 // span (newest - test, newest], validation the span before it. A row is purged
 // when its window (t, t + window] crosses the start of the next part.
-func (Split) Assign(job kind.SplitJob) ([]kind.Part, error) {
+func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	a := kind.DecodeArgs[args](job.Args)
 	span := func(s string) int64 {
 		d, err := types.ParseDuration(s)

@@ -83,11 +83,7 @@ func (Trainer) Train(ctx context.Context, job kind.TrainJob) (kind.TrainResult, 
 	}
 	s := tables{Format: "mlc.tables.v1", Task: job.Task.Kind, Classes: job.Task.Classes, Features: job.Names, Label: labelColumn, Seed: job.Seed, Params: a.Params,
 		Rows: map[string]int{"train": job.Train.X.Rows, "validation": job.Valid.X.Rows}}
-	b, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return none, err
-	}
-	if err := os.WriteFile(filepath.Join(in, "schema.json"), b, 0o644); err != nil {
+	if err := container.Describe(in, s); err != nil {
 		return none, err
 	}
 	for name, e := range map[string]kind.Examples{"train": job.Train, "validation": job.Valid} {
