@@ -201,7 +201,7 @@ func (s *Server) timed(next http.Handler) http.Handler {
 				refuse(w, r, err)
 				return
 			}
-			ctx, cancel := context.WithTimeout(r.Context(), d)
+			ctx, cancel := api.Within(r.Context(), d)
 			defer cancel()
 			r = r.WithContext(ctx)
 		}

@@ -166,7 +166,7 @@ func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 		if f := r.s.svc.Fallback; f != nil && f.After > 0 {
 			var cancel context.CancelFunc
 			budget = f.After.Std()
-			inner, cancel = context.WithTimeout(ctx, budget)
+			inner, cancel = api.Within(ctx, budget)
 			defer cancel()
 		}
 		start := r.s.now()

@@ -227,7 +227,7 @@ func (s *Server) answered(ctx context.Context, c api.Call, variant string, f fun
 	} else {
 		if d := s.svc.Deadline.Std(); d > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, d)
+			ctx, cancel = api.Within(ctx, d)
 			defer cancel()
 		}
 		a, k, err = f(ctx)

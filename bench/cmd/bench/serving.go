@@ -242,7 +242,7 @@ func (f *fixture) oneRow() [][]string {
 	top := inTurns(3, throughput(ours, f.typed, connections), throughput(bare, f.typed, connections))
 	rate := math.Floor(min(top[0], top[1]) / 2)
 	var p50, p99 [2][]float64
-	for range 7 {
+	for range 15 {
 		for i, c := range []*run.Child{ours, bare} {
 			r := ask(load.Options{Addr: c.Addr, Requests: f.typed, Connections: 64, Rate: rate, Time: moment})
 			p50[i] = append(p50[i], float64(r.OK.Quantile(0.50)))

@@ -3,7 +3,9 @@
 //
 // There is no polling and no delay of its own: a worker that is free takes what
 // waits, up to the most rows of a batch; while all are at work, what arrives
-// gathers. Only a declared delay makes a worker wait for more.
+// gathers. Only a declared delay makes a worker wait for more. A caller who finds
+// nothing waiting and a place free runs a quick model himself: waking a worker would
+// cost as much as the run.
 package infer
 
 import (
@@ -12,6 +14,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mlc.dev/mlc/runtime/ort"
@@ -45,6 +48,13 @@ func NewGate(n int) Gate { return make(Gate, max(n, 1)) }
 // chunk is the most rows of a run: more are no faster, and others would wait.
 const chunk = 1024
 
+// A run is quick where the last ones took less than quick, and it has at most
+// quickRows rows: then nobody needs to be able to leave it.
+const (
+	quick     = 500 * time.Microsecond
+	quickRows = 64
+)
+
 // Model is a loaded model. It is safe for concurrent use.
 type Model struct {
 	session *ort.Session
@@ -55,11 +65,13 @@ type Model struct {
 	wake    *sync.Cond
 	queue   []*call // in the order of arrival
 	rows    int     // in queue
+	running int     // runs at once, at most Workers
 	closed  bool
 	timer   *time.Timer // wakes a worker when the oldest has waited MaxDelay
-	perRun  float64     // seconds a run takes, smoothed
 	stats   api.Stats
 	workers sync.WaitGroup
+
+	perRun atomic.Int64 // nanoseconds that a run takes, smoothed
 }
 
 // call is one request in the queue.
@@ -316,6 +328,13 @@ func (m *Model) one(ctx context.Context, in []ort.Value, rows int) ([]ort.Value,
 	if m.batch && rows > 0 {
 		c.bucket = bucket(in)
 	}
+	if m.begin(c) {
+		m.run([]*call{c})
+		m.end()
+		m.workers.Done()
+		r := <-c.done
+		return r.out, Timing{r.queue, r.compute}, r.err
+	}
 	if err := m.enqueue(c); err != nil {
 		return nil, Timing{}, err
 	}
@@ -326,6 +345,47 @@ func (m *Model) one(ctx context.Context, in []ort.Value, rows int) ([]ort.Value,
 		m.leave(c)
 		return nil, Timing{Queue: time.Since(c.arrived)}, ctx.Err()
 	}
+}
+
+// quick reports whether a run of some rows is over before anyone could leave it.
+func (m *Model) quick(rows int) bool {
+	took := time.Duration(m.perRun.Load())
+	return m.batch && rows <= quickRows && took > 0 && took < quick
+}
+
+// begin takes a place for a call that its caller can run himself.
+func (m *Model) begin(c *call) bool {
+	if c.bucket == "" || !m.quick(c.rows) || m.o.MaxDelay > 0 || c.ctx.Err() != nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed || len(m.queue) > 0 || m.running >= m.o.Workers {
+		return false
+	}
+	if m.o.Gate != nil {
+		select {
+		case m.o.Gate <- struct{}{}:
+		default:
+			return false
+		}
+	}
+	m.running++
+	m.workers.Add(1)
+	return true
+}
+
+// end gives a place back.
+func (m *Model) end() {
+	if m.o.Gate != nil {
+		<-m.o.Gate
+	}
+	m.mu.Lock()
+	m.running--
+	if len(m.queue) > 0 {
+		m.wake.Signal()
+	}
+	m.mu.Unlock()
 }
 
 // bucket names the form of a call's values: calls of one bucket can be put
@@ -365,7 +425,7 @@ func (m *Model) enqueue(c *call) error {
 		if m.batch {
 			runs = min(runs, 1+m.rows/min(m.o.MaxRows, chunk))
 		}
-		wait := time.Duration(float64(runs) * m.perRun / float64(m.o.Workers) * float64(time.Second))
+		wait := time.Duration(int64(runs) * m.perRun.Load() / int64(m.o.Workers))
 		if m.rows+c.rows > m.o.Queue {
 			return &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("overloaded: %d rows are waiting", m.rows), RetryAfter: max(wait, time.Second)}
 		}
@@ -403,18 +463,17 @@ func (m *Model) work() {
 			m.o.Gate <- struct{}{}
 		}
 		m.run(batch)
-		if m.o.Gate != nil {
-			<-m.o.Gate
-		}
+		m.end()
 	}
 }
 
-// take waits for a batch: the oldest call, and those of its bucket that fit.
+// take waits for a place and a batch: the oldest call, and those of its bucket that
+// fit.
 func (m *Model) take() []*call {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for {
-		for len(m.queue) == 0 && !m.closed {
+		for m.running >= m.o.Workers || len(m.queue) == 0 && !m.closed {
 			m.wake.Wait()
 		}
 		if len(m.queue) == 0 {
@@ -454,6 +513,7 @@ func (m *Model) take() []*call {
 		clear(m.queue[len(kept):])
 		m.queue = kept
 		m.rows -= rows
+		m.running++
 		if len(m.queue) > 0 {
 			m.wake.Signal() // another worker may take what is left
 		}
@@ -480,7 +540,10 @@ func (m *Model) run(batch []*call) {
 	if len(batch) > 1 {
 		in, rows, err = together(batch)
 	}
-	ctx, free := anyone(batch)
+	ctx, free := context.Background(), func() {}
+	if !m.quick(rows) {
+		ctx, free = anyone(batch)
+	}
 	var out []ort.Value
 	if err == nil {
 		out, err = m.session.RunValues(ctx, in)
@@ -511,11 +574,11 @@ func (m *Model) run(batch []*call) {
 	}
 	m.mu.Lock()
 	m.stats.Executions++
-	const weight = 0.1
-	if took := compute.Seconds(); m.perRun == 0 {
-		m.perRun = took
+	const share = 10 // of the newest run: one in ten
+	if was := m.perRun.Load(); was == 0 {
+		m.perRun.Store(int64(compute))
 	} else {
-		m.perRun += weight * (took - m.perRun)
+		m.perRun.Store(was + (int64(compute)-was)/share)
 	}
 	if err == nil {
 		m.stats.Inferences += uint64(rows)

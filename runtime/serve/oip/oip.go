@@ -95,7 +95,7 @@ func (s *server) shape(m api.Model) *codec.Model {
 func (s *server) infer(ctx context.Context, m api.Model, shape *codec.Model, r *codec.Request, protocol, key, id string) (codec.Head, []codec.Out, error) {
 	if r.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.Timeout)
+		ctx, cancel = api.Within(ctx, r.Timeout)
 		defer cancel()
 	}
 	if r.ID != "" {

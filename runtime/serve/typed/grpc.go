@@ -83,7 +83,7 @@ func (a *API) answerProto(ctx context.Context, msg []byte, id *string, header fu
 	}
 	if d := a.svc.Deadline.Std(); d > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d)
+		ctx, cancel = api.Within(ctx, d)
 		defer cancel()
 	}
 	m, f, fail := a.serving()

@@ -296,7 +296,7 @@ func (a *API) deadline(r *http.Request) (context.Context, context.CancelFunc, *a
 	if d <= 0 {
 		return r.Context(), func() {}, nil
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), d)
+	ctx, cancel := api.Within(r.Context(), d)
 	return ctx, cancel, nil
 }
 
