@@ -2,6 +2,7 @@ package expr
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"mlc.dev/mlc/compiler/types"
@@ -34,12 +35,12 @@ var functions = map[string]function{
 	"abs":        unary("abs", keep, func(l *lowerer, x val) val { return l.map1("Abs", x) }),
 	"floor":      unary("floor", whole, func(l *lowerer, x val) val { return l.map1("Floor", x) }),
 	"ceil":       unary("ceil", whole, func(l *lowerer, x val) val { return l.map1("Ceil", x) }),
-	"sign":       unary("sign", whole, func(l *lowerer, x val) val { return l.map1("Sign", x) }),
+	"sign":       unary("sign", whole, lowerSign),
 	"exp":        unary("exp", real, func(l *lowerer, x val) val { return l.map1("Exp", x) }),
 	"round":      {1, 1, numericTo(whole), call("round"), lower1(lowerRound)},
 	"sqrt":       domain("sqrt", "Sqrt", "GreaterOrEqual", ">="),
 	"ln":         domain("ln", "Log", "Greater", ">"),
-	"pow":        {2, 2, numericTo(real), noNaNCall("pow"), func(l *lowerer, n *Node, a []val) val { return l.arith("Pow", a[0], a[1]) }},
+	"pow":        {2, 2, numericTo(real), noNaNCall("pow"), lowerPow},
 	"greatest":   {1, -1, orderedNumbers, call("greatest"), func(l *lowerer, n *Node, a []val) val { return l.extreme("Max", a) }},
 	"least":      {1, -1, orderedNumbers, call("least"), func(l *lowerer, n *Node, a []val) val { return l.extreme("Min", a) }},
 	"coalesce":   {1, -1, sameType, call("coalesce"), lowerCoalesce},
@@ -112,8 +113,7 @@ func domain(name, op, cmp, sqlCmp string) function {
 		},
 		lower1(func(l *lowerer, x val) val {
 			ok := l.g.Op(cmp, x.v, l.num(0))
-			safe := l.g.Op("Where", ok, x.v, l.num(1))
-			return val{v: l.g.Op(op, safe), null: l.or(x.null, l.g.Op("Not", ok)), konst: x.konst}
+			return val{v: l.g.Op(op, l.g.Op("Where", ok, x.v, l.num(math.NaN()))), nan: true, konst: x.konst}
 		})}
 }
 

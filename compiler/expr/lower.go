@@ -45,11 +45,30 @@ func online(n *Node) bool {
 }
 
 // val is a lowered value. v holds doubles (numbers and timestamps), booleans or
-// strings of shape [N,1], or a constant of shape []. null, when not empty, is a
-// boolean tensor; under it v is arbitrary, but false for booleans.
+// strings of shape [N,1], or a constant of shape []. A double that is NULL is NaN,
+// which arithmetic carries along by itself; nan tells that there may be one. For
+// booleans and strings, null, when not empty, is a boolean tensor; under it v is
+// false, or an arbitrary string.
 type val struct {
-	v, null onnx.Value
-	konst   bool
+	v, null    onnx.Value
+	nan, konst bool
+}
+
+// isNull is the null mask of a value, or empty. Nodes that nothing reads are left
+// out of a model, so it costs nothing to ask.
+func (l *lowerer) isNull(x val) onnx.Value {
+	if x.nan {
+		return l.g.Op("IsNaN", x.v)
+	}
+	return x.null
+}
+
+// unless is the doubles x, NULL under a mask, which may be empty.
+func (l *lowerer) unless(null onnx.Value, x val) val {
+	if null == "" {
+		return x
+	}
+	return val{v: l.g.Op("Where", null, l.num(math.NaN()), x.v), nan: true, konst: x.konst}
 }
 
 // Input is a raw feature in a graph: Value holds doubles or strings of shape
@@ -70,18 +89,11 @@ func Lower(g *onnx.Graph, n *Node, column func(name string) Input) onnx.Value {
 		panic("expr: lowering an expression without columns")
 	}
 	out := r.v
-	switch n.Type {
-	case types.String:
-		if r.null != "" {
-			out = g.Op("Where", r.null, g.Scalar(types.NullString), out)
-		}
-	default:
-		if n.Type == types.Bool {
-			out = g.Cast(out, onnx.Double)
-		}
-		if r.null != "" {
-			out = g.Op("Where", r.null, g.Scalar(math.NaN()), out)
-		}
+	switch {
+	case n.Type == types.String && r.null != "":
+		out = g.Op("Where", r.null, g.Scalar(types.NullString), out)
+	case n.Type == types.Bool:
+		out = l.unless(r.null, val{v: g.Cast(out, onnx.Double)}).v
 	}
 	if r.konst {
 		out = g.Op("Expand", out, g.Op("Shape", l.any))
@@ -128,11 +140,11 @@ func (l *lowerer) lower(n *Node) val {
 		if in.Type == types.String {
 			return val{v: in.Value, null: g.Op("Equal", in.Value, g.Scalar(types.NullString))}
 		}
-		null := g.Op("IsNaN", in.Value)
 		if in.Type == types.Bool {
+			null := g.Op("IsNaN", in.Value)
 			return val{v: g.Op("And", g.Op("Not", g.Op("Equal", in.Value, l.num(0))), g.Op("Not", null)), null: null}
 		}
-		return val{v: in.Value, null: null}
+		return val{v: in.Value, nan: true}
 	case OpNumber, OpInstant:
 		return val{v: l.num(n.Num), konst: true}
 	case OpString:
@@ -148,7 +160,7 @@ func (l *lowerer) lower(n *Node) val {
 	case OpAnd, OpOr:
 		return l.logic(n.Op, args[0], args[1])
 	case OpIsNull, OpNotNull:
-		null := args[0].null
+		null := l.isNull(args[0])
 		if null == "" {
 			return val{v: g.Scalar(n.Op == OpNotNull), konst: true}
 		}
@@ -163,11 +175,11 @@ func (l *lowerer) lower(n *Node) val {
 	case OpMul:
 		return l.arith("Mul", args[0], args[1])
 	case OpDiv:
-		return l.arith("Div", args[0], l.nonZero(args[1]))
+		return l.arith("Div", args[0], l.nonZero(n.Args[1], args[1]))
 	case OpIntDiv:
-		return l.trunc(l.arith("Div", args[0], l.nonZero(args[1])))
+		return l.trunc(l.arith("Div", args[0], l.nonZero(n.Args[1], args[1])))
 	case OpMod:
-		return l.arith("Mod", args[0], l.nonZero(args[1]))
+		return l.arith("Mod", args[0], l.nonZero(n.Args[1], args[1]))
 	case OpConcat:
 		return val{v: g.Op("StringConcat", args[0].v, args[1].v), null: l.or(args[0].null, args[1].null), konst: args[0].konst && args[1].konst}
 	case OpEq, OpNe, OpLt, OpLe, OpGt, OpGe:
@@ -237,47 +249,64 @@ func (l *lowerer) nullOf(n *Node, i int) val {
 
 // null is a NULL in the tensor form of t.
 func (l *lowerer) null(t types.Type) val {
-	v := val{null: l.g.Scalar(true), konst: true}
 	switch t {
 	case types.Bool:
-		v.v = l.g.Scalar(false)
+		return val{v: l.g.Scalar(false), null: l.g.Scalar(true), konst: true}
 	case types.String:
-		v.v = l.g.Scalar("")
-	default:
-		v.v = l.num(0)
+		return val{v: l.g.Scalar(""), null: l.g.Scalar(true), konst: true}
 	}
-	return v
+	return val{v: l.num(math.NaN()), nan: true, konst: true}
 }
 
+// map1 applies an operator of doubles that gives NaN for NaN.
 func (l *lowerer) map1(op string, x val) val {
-	return val{v: l.g.Op(op, x.v), null: x.null, konst: x.konst}
+	return val{v: l.g.Op(op, x.v), nan: x.nan, konst: x.konst}
 }
 
 func (l *lowerer) map2k(op string, x val, k float64) val {
-	return val{v: l.g.Op(op, x.v, l.num(k)), null: x.null, konst: x.konst}
+	return val{v: l.g.Op(op, x.v, l.num(k)), nan: x.nan, konst: x.konst}
 }
 
 func (l *lowerer) addK(x val, k float64) val { return l.map2k("Add", x, k) }
 
-// arith applies a numeric operator and makes NULL of a NaN.
+// arith applies a numeric operator that gives NaN for NaN, and where it is
+// undefined.
 func (l *lowerer) arith(op string, a, b val) val {
 	var v onnx.Value
 	if op == "Mod" {
-		v = l.g.OpA("Mod", onnx.Attrs{"fmod": 1}, a.v, b.v)
+		v = l.fmod(a.v, b.v)
 	} else {
 		v = l.g.Op(op, a.v, b.v)
 	}
-	return val{v: v, null: l.or(a.null, b.null, l.g.Op("IsNaN", v)), konst: a.konst && b.konst}
+	return val{v: v, nan: true, konst: a.konst && b.konst}
 }
 
-func (l *lowerer) nonZero(x val) val {
-	zero := l.g.Op("Equal", x.v, l.num(0))
-	return val{v: l.g.Op("Where", zero, l.num(1), x.v), null: l.or(x.null, zero), konst: x.konst}
+func (l *lowerer) fmod(a, b onnx.Value) onnx.Value {
+	return l.g.OpA("Mod", onnx.Attrs{"fmod": 1}, a, b)
+}
+
+// lowerPow looks at NULLs by itself: 1 to any power is 1, and so is any to the
+// power of 0.
+func lowerPow(l *lowerer, _ *Node, a []val) val {
+	return l.unless(l.or(l.isNull(a[0]), l.isNull(a[1])), l.arith("Pow", a[0], a[1]))
+}
+
+// nonZero is a divisor, NULL where it is 0.
+func (l *lowerer) nonZero(n *Node, x val) val {
+	if n.Op == OpNumber && n.Num != 0 {
+		return x
+	}
+	return l.unless(l.g.Op("Equal", x.v, l.num(0)), x)
 }
 
 func (l *lowerer) trunc(x val) val {
 	neg := l.g.Op("Less", x.v, l.num(0))
-	return val{v: l.g.Op("Where", neg, l.g.Op("Ceil", x.v), l.g.Op("Floor", x.v)), null: x.null, konst: x.konst}
+	return val{v: l.g.Op("Where", neg, l.g.Op("Ceil", x.v), l.g.Op("Floor", x.v)), nan: x.nan, konst: x.konst}
+}
+
+// lowerSign looks at NULLs by itself: what the sign of NaN is, is not said.
+func lowerSign(l *lowerer, x val) val {
+	return l.unless(l.isNull(x), val{v: l.g.Op("Sign", x.v), konst: x.konst})
 }
 
 // lowerRound rounds half away from zero; ONNX Round goes to even.
@@ -287,7 +316,7 @@ func lowerRound(l *lowerer, x val) val {
 	up := l.g.Cast(l.g.Op("GreaterOrEqual", l.g.Op("Sub", abs, down), l.num(0.5)), onnx.Double)
 	big := l.g.Op("GreaterOrEqual", abs, l.num(1<<52)) // already whole; inf - inf is NaN
 	r := l.g.Op("Where", big, abs, l.g.Op("Add", down, up))
-	return val{v: l.g.Op("Mul", l.g.Op("Sign", x.v), r), null: x.null, konst: x.konst}
+	return val{v: l.g.Op("Mul", l.g.Op("Sign", x.v), r), nan: x.nan, konst: x.konst}
 }
 
 // andNotNull keeps the promise that a boolean is false under its null mask.
@@ -345,14 +374,18 @@ func (l *lowerer) compare(op Op, a, b val) val {
 	case OpGe:
 		v = g.Op("GreaterOrEqual", a.v, b.v)
 	}
-	null := l.or(a.null, b.null)
-	return val{v: l.andNotNull(v, null), null: null, konst: a.konst && b.konst}
+	null := l.or(l.isNull(a), l.isNull(b))
+	out := val{v: v, null: null, konst: a.konst && b.konst}
+	if op == OpNe || a.null != "" || b.null != "" { // others are false for NaN
+		out.v = l.andNotNull(v, null)
+	}
+	return out
 }
 
 // choose is cond ? a : b for a condition that is never NULL.
 func (l *lowerer) choose(t types.Type, cond, a, b val) val {
 	g := l.g
-	out := val{v: l.where(t, cond.v, a.v, b.v), konst: cond.konst && a.konst && b.konst}
+	out := val{v: l.where(t, cond.v, a.v, b.v), nan: a.nan || b.nan, konst: cond.konst && a.konst && b.konst}
 	if a.null != "" || b.null != "" {
 		mask := func(x val) onnx.Value {
 			if x.null == "" {
@@ -379,17 +412,13 @@ func (l *lowerer) extreme(op string, args []val) val {
 	out := args[0]
 	for _, b := range args[1:] {
 		v := g.Op(op, out.v, b.v)
-		if b.null != "" {
-			v = g.Op("Where", b.null, out.v, v)
+		if null := l.isNull(b); null != "" {
+			v = g.Op("Where", null, out.v, v)
 		}
-		if out.null != "" {
-			v = g.Op("Where", out.null, b.v, v)
+		if null := l.isNull(out); null != "" {
+			v = g.Op("Where", null, b.v, v)
 		}
-		null := onnx.Value("")
-		if out.null != "" && b.null != "" {
-			null = g.Op("And", out.null, b.null)
-		}
-		out = val{v: v, null: null, konst: out.konst && b.konst}
+		out = val{v: v, nan: out.nan && b.nan, konst: out.konst && b.konst}
 	}
 	return out
 }
@@ -398,24 +427,30 @@ func lowerCoalesce(l *lowerer, n *Node, args []val) val {
 	out := args[len(args)-1]
 	for i := len(args) - 2; i >= 0; i-- {
 		a := args[i]
-		if a.null == "" {
+		missing := l.isNull(a)
+		if missing == "" {
 			out = a
 			continue
 		}
-		konst := a.konst && out.konst
-		v := l.where(n.Type, a.null, out.v, a.v)
-		null := onnx.Value("")
+		both := val{v: l.where(n.Type, missing, out.v, a.v), nan: out.nan, konst: a.konst && out.konst}
 		if out.null != "" {
-			null = l.g.Op("And", a.null, out.null)
+			both.null = l.g.Op("And", missing, out.null)
 		}
-		out = val{v: v, null: null, konst: konst}
+		out = both
 	}
 	return out
 }
 
 func lowerNullif(l *lowerer, n *Node, args []val) val {
 	eq := l.compare(OpEq, args[0], args[1])
-	out := val{v: args[0].v, null: l.or(args[0].null, eq.v), konst: args[0].konst && args[1].konst}
+	out := args[0]
+	out.konst = args[0].konst && args[1].konst
+	switch n.Type {
+	case types.Bool, types.String:
+		out.null = l.or(out.null, eq.v)
+	default:
+		return l.unless(eq.v, out)
+	}
 	if n.Type == types.Bool {
 		out.v = l.andNotNull(out.v, out.null)
 	}
@@ -428,28 +463,26 @@ func (l *lowerer) cast(n *Node, x val) val {
 	case from == n.Cast || from == types.Null:
 		return x
 	case n.Cast == types.Bool:
-		v := l.g.Op("Not", l.g.Op("Equal", x.v, l.num(0)))
-		return val{v: l.andNotNull(v, x.null), null: x.null, konst: x.konst}
+		v, null := l.g.Op("Not", l.g.Op("Equal", x.v, l.num(0))), l.isNull(x)
+		return val{v: l.andNotNull(v, null), null: null, konst: x.konst}
 	case from == types.Bool:
-		return val{v: l.g.Cast(x.v, onnx.Double), null: x.null, konst: x.konst}
+		return l.unless(x.null, val{v: l.g.Cast(x.v, onnx.Double), konst: x.konst})
 	case n.Cast == types.Int:
 		return l.map1("Round", x)
 	}
 	return x // int to float
 }
 
-// floorMod is x mod k in [0, k), exact in doubles.
+// floorMod is x mod k in [0, k), exact for whole x and k: the sum is less than 2k.
 func (l *lowerer) floorMod(x val, k float64) val {
-	g := l.g
-	r := g.OpA("Mod", onnx.Attrs{"fmod": 1}, x.v, l.num(k))
-	r = g.Op("Where", g.Op("Less", r, l.num(0)), g.Op("Add", r, l.num(k)), r)
-	return val{v: r, null: x.null, konst: x.konst}
+	up := l.g.Op("Add", l.fmod(x.v, l.num(k)), l.num(k))
+	return val{v: l.fmod(up, l.num(k)), nan: true, konst: x.konst} // of infinity it is NaN
 }
 
-// floorDiv is floor(x / k), exact: the remainder is taken off first.
+// floorDiv is floor(x / k), exact for whole k whose multiples around x are doubles:
+// below one, x is at least half a unit in the last place of the quotient away.
 func (l *lowerer) floorDiv(x val, k float64) val {
-	whole := val{v: l.g.Op("Sub", x.v, l.floorMod(x, k).v), null: x.null, konst: x.konst}
-	return l.map2k("Div", whole, k)
+	return l.map1("Floor", l.map2k("Div", x, k))
 }
 
 func (l *lowerer) days(us val) val { return l.floorDiv(us, 86400e6) }
@@ -457,8 +490,8 @@ func (l *lowerer) days(us val) val { return l.floorDiv(us, 86400e6) }
 // civil gives year, month and day of microseconds since 1970, by Howard
 // Hinnant's days_from_civil inverse (chrono-Compatible Low-Level Date Algorithms).
 func (l *lowerer) civil(us val) (y, m, d val) {
-	sub := func(a, b val) val { return val{v: l.g.Op("Sub", a.v, b.v), null: a.null, konst: a.konst} }
-	add := func(a, b val) val { return val{v: l.g.Op("Add", a.v, b.v), null: a.null, konst: a.konst} }
+	sub := func(a, b val) val { return val{v: l.g.Op("Sub", a.v, b.v), nan: a.nan, konst: a.konst} }
+	add := func(a, b val) val { return val{v: l.g.Op("Add", a.v, b.v), nan: a.nan, konst: a.konst} }
 	z := l.addK(l.days(us), 719468)
 	era := l.floorDiv(z, 146097)
 	doe := l.floorMod(z, 146097)
@@ -467,7 +500,7 @@ func (l *lowerer) civil(us val) (y, m, d val) {
 	mp := l.floorDiv(l.addK(l.map2k("Mul", doy, 5), 2), 153)
 	d = l.addK(sub(doy, l.floorDiv(l.addK(l.map2k("Mul", mp, 153), 2), 5)), 1)
 	early := l.g.Op("Less", mp.v, l.num(10))
-	m = val{v: l.g.Op("Where", early, l.addK(mp, 3).v, l.addK(mp, -9).v), null: us.null, konst: us.konst}
+	m = val{v: l.g.Op("Where", early, l.addK(mp, 3).v, l.addK(mp, -9).v), nan: mp.nan, konst: us.konst}
 	leap := l.g.Cast(l.g.Op("LessOrEqual", m.v, l.num(2)), onnx.Double)
 	y = add(add(yoe, l.map2k("Mul", era, 400)), val{v: leap})
 	return y, m, d

@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -303,6 +304,66 @@ func TestSQLAndONNXAgree(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestCalendarAgrees takes instants of all times, most of them next to the start of
+// an hour, a day, a month or a year.
+func TestCalendarAgrees(t *testing.T) {
+	db := openDB(t)
+	var all []*expr.Node
+	for _, f := range []string{"hour", "minute", "dayofweek", "year", "month", "day", "epoch"} {
+		n, err := expr.Parse(f + "(t)")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if errs := expr.Check(n, scope, nil); len(errs) > 0 {
+			t.Fatal(errs[0].What)
+		}
+		all = append(all, n)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		rows := make([]row, 32)
+		for i := range rows {
+			at := time.Date(rapid.IntRange(-4000, 9999).Draw(rt, "year"), time.Month(rapid.IntRange(1, 12).Draw(rt, "month")), rapid.IntRange(1, 31).Draw(rt, "day"), rapid.IntRange(0, 23).Draw(rt, "hour"), rapid.IntRange(0, 59).Draw(rt, "minute"), 0, 0, time.UTC)
+			us := at.UnixMicro() + rapid.SampledFrom([]int64{-1, 0, 1, 59_999_999, 3_599_999_999}).Draw(rt, "off")
+			rows[i] = row{nums: map[string]float64{"t": float64(int64(float64(us)))}} // as far as doubles tell them apart
+		}
+		for _, n := range all {
+			a, b := evalSQL(t, db, n, rows), evalONNX(t, n, rows)
+			for k := range rows {
+				if !same(a[k], b[k]) {
+					rt.Fatalf("%s of %v\nSQL  %v\nONNX %v", n, int64(rows[k].nums["t"]), a[k], b[k])
+				}
+			}
+		}
+	})
+}
+
+// TestNullsOfOperatorsThatMightHideThem: those that IEEE 754 gives a number for NaN.
+func TestNullsOfOperatorsThatMightHideThem(t *testing.T) {
+	db := openDB(t)
+	nan := math.NaN()
+	rows := []row{}
+	for _, a := range []float64{nan, 0, 1, -1, 2} {
+		for _, b := range []float64{nan, 0, 1, 2} {
+			rows = append(rows, row{nums: map[string]float64{"a": a, "b": b}})
+		}
+	}
+	for _, src := range []string{"pow(a, b)", "pow(1, a)", "pow(a, 0)", "sign(a)", "round(a)", "a // b", "greatest(a, b)", "least(a, b)", "nullif(a, b)", "a <> b", "NOT (a <> b)", "coalesce(a, b)", "if(a > b, a, b)", "CAST(a > b AS int)", "CAST(a AS bool)"} {
+		n, err := expr.Parse(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if errs := expr.Check(n, scope, nil); len(errs) > 0 {
+			t.Fatal(errs[0].What)
+		}
+		x, y := evalSQL(t, db, n, rows), evalONNX(t, n, rows)
+		for k := range rows {
+			if !same(x[k], y[k]) {
+				t.Errorf("%s of %v: SQL %v, ONNX %v", n, rows[k].nums, x[k], y[k])
+			}
+		}
+	}
 }
 
 // TestPrintRoundTrip: the canonical text parses to the same canonical text.

@@ -243,23 +243,31 @@ func (f *fitter) graph() (*onnx.Graph, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var blocks []onnx.Value
+	var blocks, numbers []onnx.Value
 	var cols []string
+	narrow := func() { // numbers side by side become floats together
+		if len(numbers) > 0 {
+			blocks = append(blocks, g.Cast(g.Concat(numbers...), onnx.Float))
+			numbers = nil
+		}
+	}
 	for i, in := range f.a.Inputs {
 		x, flow, names, err := f.encode(g, values[in.Feature], i, len(in.Encoders))
 		if err != nil {
 			return nil, nil, err
 		}
 		if flow == kind.Block {
+			narrow()
+			blocks = append(blocks, x)
 			for _, n := range names {
 				cols = append(cols, in.Feature+"="+n)
 			}
-		} else {
-			x = g.Cast(x, onnx.Float)
-			cols = append(cols, in.Feature)
+			continue
 		}
-		blocks = append(blocks, x)
+		numbers = append(numbers, x)
+		cols = append(cols, in.Feature)
 	}
+	narrow()
 	g.Output("X", g.Concat(blocks...), onnx.Float, -1, int64(len(cols)))
 	return g, cols, nil
 }
