@@ -141,7 +141,7 @@ func (g *generator) dial(i int) error {
 	err = errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 1})) // bounds connect
 	if err == nil {
-		err = unix.Connect(fd, &g.to)
+		err = connect(fd, &g.to)
 	}
 	if err == nil {
 		err = unix.SetNonblock(fd, true)
@@ -154,6 +154,17 @@ func (g *generator) dial(i int) error {
 	}
 	g.conns[i].fd, g.conns[i].broken = fd, false
 	return nil
+}
+
+// connect is connect(2), which goes on when a signal interrupts it.
+func connect(fd int, to unix.Sockaddr) error {
+	err := unix.Connect(fd, to)
+	for errors.Is(err, unix.EINTR) || errors.Is(err, unix.EALREADY) {
+		if err = unix.Connect(fd, to); errors.Is(err, unix.EISCONN) {
+			return nil
+		}
+	}
+	return err
 }
 
 func (g *generator) close(i int) {

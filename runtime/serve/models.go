@@ -424,6 +424,27 @@ func (d *direct) Stats() (st api.Stats) {
 	return st
 }
 
+// Busy asks the version that serves.
+func (d *direct) Busy(protocol string) (err error) {
+	d.with(func(h *handle) { err = d.s.busy(h, protocol, "") })
+	return err
+}
+
+// busy is the error that a call of a version would get now, and tells of it.
+func (s *Server) busy(h *handle, protocol, variant string) error {
+	left := time.Duration(math.MaxInt64)
+	if d := s.svc.Deadline.Std(); d > 0 {
+		left = d
+	}
+	err := h.Busy(left)
+	if err == nil {
+		return nil
+	}
+	s.metrics.shed.WithLabelValues("queue").Inc()
+	s.metrics.observe(s.svc.Name, api.Answer{Model: h.Name(), Version: h.Version(), Variant: variant}, protocol, err, 0)
+	return err
+}
+
 // Infer runs the model.
 func (d *direct) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 	return d.s.answered(ctx, c, "", func(ctx context.Context) (api.Answer, kept, error) {

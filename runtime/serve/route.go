@@ -150,6 +150,21 @@ func (r *route) sticky(c api.Call) string {
 	return ""
 }
 
+// Busy asks the one model that there is. With several branches or steps it is not
+// known yet which would answer, and a fallback answers whoever is refused.
+func (r *route) Busy(protocol string) (err error) {
+	if len(r.steps) > 0 || len(r.branches) != 1 || r.s.svc.Fallback != nil {
+		return nil
+	}
+	b := r.branches[0]
+	h, free, err := b.slot.use()
+	if err != nil {
+		return nil //nolint:nilerr // the call tells it
+	}
+	defer free()
+	return r.s.busy(h, protocol, b.Name)
+}
+
 // Infer answers a call by the service's rules.
 func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 	b := r.pick(c)

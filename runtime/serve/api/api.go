@@ -52,6 +52,9 @@ type Model interface {
 	Signature() *bundle.Signature
 	Limits() Limits
 	Stats() Stats
+	// Busy is the *Error, of kind Unavailable, that a call would get now, or nil: what
+	// it brings need not be read then.
+	Busy(protocol string) error
 	// Infer answers a call. Values are in the order of Inputs and Outputs. After
 	// ctx is done the run is ended and the error is an *Error of kind Timeout or
 	// Cancelled. Every error is an *Error.

@@ -49,6 +49,7 @@ func (m *models) Outputs() []ort.Info                     { return m.session.Out
 func (m *models) Signature() *bundle.Signature            { return m.sig }
 func (m *models) Limits() api.Limits                      { return api.Limits{} }
 func (m *models) Stats() api.Stats                        { return api.Stats{} }
+func (m *models) Busy(string) error                       { return nil }
 func (m *models) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 	m.mu.Lock()
 	m.calls[c.ID] = c

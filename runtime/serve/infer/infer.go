@@ -4,7 +4,7 @@
 // There is no polling and no delay of its own: a worker that is free takes what
 // waits, up to the most rows of a batch; while all are at work, what arrives
 // gathers. Only a declared delay makes a worker wait for more. A caller who finds
-// nothing waiting and a place free runs a quick model himself: waking a worker would
+// nothing waiting and few at work runs a quick model himself: waking a worker would
 // cost as much as the run.
 package infer
 
@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,10 @@ type Options struct {
 	Queue int
 	// Workers is how many runs there are at once; 0: one a core.
 	Workers int
-	// Gate bounds the runs of several models together; nil: no bound.
+	// Quick is how long a run may take for its caller to run it himself; 0: half a
+	// millisecond; negative: none is.
+	Quick time.Duration
+	// Gate bounds the workers' runs of several models together; nil: no bound.
 	Gate Gate
 	ort.Options
 	// OnRun is told of each run; it has to be quick.
@@ -48,11 +52,14 @@ func NewGate(n int) Gate { return make(Gate, max(n, 1)) }
 // chunk is the most rows of a run: more are no faster, and others would wait.
 const chunk = 1024
 
-// A run is quick where the last ones took less than quick, and it has at most
-// quickRows rows: then nobody needs to be able to leave it.
+// A run is quick where the last ones were, and it has at most quickRows rows: then
+// nobody needs to be able to leave it.
 const (
 	quick     = 500 * time.Microsecond
 	quickRows = 64
+	// Callers may have so many quick runs for each worker: they are over before it
+	// matters that they share its core.
+	quickShare = 2
 )
 
 // Model is a loaded model. It is safe for concurrent use.
@@ -65,7 +72,7 @@ type Model struct {
 	wake    *sync.Cond
 	queue   []*call // in the order of arrival
 	rows    int     // in queue
-	running int     // runs at once, at most Workers
+	running int     // runs at once
 	closed  bool
 	timer   *time.Timer // wakes a worker when the oldest has waited MaxDelay
 	stats   api.Stats
@@ -106,6 +113,9 @@ func Load(model []byte, o Options) (*Model, error) {
 	}
 	if o.Queue <= 0 {
 		o.Queue = 1024
+	}
+	if o.Quick == 0 {
+		o.Quick = quick
 	}
 	m := &Model{session: s, o: o}
 	m.wake = sync.NewCond(&m.mu)
@@ -350,7 +360,7 @@ func (m *Model) one(ctx context.Context, in []ort.Value, rows int) ([]ort.Value,
 // quick reports whether a run of some rows is over before anyone could leave it.
 func (m *Model) quick(rows int) bool {
 	took := time.Duration(m.perRun.Load())
-	return m.batch && rows <= quickRows && took > 0 && took < quick
+	return m.batch && rows <= quickRows && took > 0 && took < m.o.Quick
 }
 
 // begin takes a place for a call that its caller can run himself.
@@ -360,15 +370,8 @@ func (m *Model) begin(c *call) bool {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed || len(m.queue) > 0 || m.running >= m.o.Workers {
+	if m.closed || len(m.queue) > 0 || m.running >= quickShare*m.o.Workers {
 		return false
-	}
-	if m.o.Gate != nil {
-		select {
-		case m.o.Gate <- struct{}{}:
-		default:
-			return false
-		}
 	}
 	m.running++
 	m.workers.Add(1)
@@ -377,9 +380,6 @@ func (m *Model) begin(c *call) bool {
 
 // end gives a place back.
 func (m *Model) end() {
-	if m.o.Gate != nil {
-		<-m.o.Gate
-	}
 	m.mu.Lock()
 	m.running--
 	if len(m.queue) > 0 {
@@ -420,23 +420,47 @@ func (m *Model) enqueue(c *call) error {
 	if m.closed {
 		return api.Errorf(api.Unavailable, "the model is being unloaded")
 	}
-	if m.rows > 0 {
-		runs := len(m.queue)
-		if m.batch {
-			runs = min(runs, 1+m.rows/min(m.o.MaxRows, chunk))
-		}
-		wait := time.Duration(int64(runs) * m.perRun.Load() / int64(m.o.Workers))
-		if m.rows+c.rows > m.o.Queue {
-			return &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("overloaded: %d rows are waiting", m.rows), RetryAfter: max(wait, time.Second)}
-		}
-		if by, ok := c.ctx.Deadline(); ok && c.arrived.Add(wait).After(by) {
-			return &api.Error{Kind: api.Unavailable, Text: "overloaded: the deadline would pass while waiting", RetryAfter: max(wait, time.Second)}
-		}
+	left := time.Duration(math.MaxInt64)
+	if by, ok := c.ctx.Deadline(); ok {
+		left = by.Sub(c.arrived)
+	}
+	if err := m.full(c.rows, left); err != nil {
+		return err
 	}
 	m.queue = append(m.queue, c)
 	m.rows += c.rows
 	m.wake.Signal()
 	return nil
+}
+
+// full refuses some rows more, which may wait for as long as left.
+func (m *Model) full(rows int, left time.Duration) *api.Error {
+	if m.rows == 0 {
+		return nil
+	}
+	runs := len(m.queue)
+	if m.batch {
+		runs = min(runs, 1+m.rows/min(m.o.MaxRows, chunk))
+	}
+	wait := time.Duration(int64(runs) * m.perRun.Load() / int64(m.o.Workers))
+	switch {
+	case m.rows+rows > m.o.Queue:
+		return &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("overloaded: %d rows are waiting", m.rows), RetryAfter: max(wait, time.Second)}
+	case wait > left:
+		return &api.Error{Kind: api.Unavailable, Text: "overloaded: the deadline would pass while waiting", RetryAfter: max(wait, time.Second)}
+	}
+	return nil
+}
+
+// Busy is the error that a call like those that wait would get now if it had as long
+// as left, or nil.
+func (m *Model) Busy(left time.Duration) *api.Error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.queue) == 0 {
+		return nil
+	}
+	return m.full(m.rows/len(m.queue), left)
 }
 
 // leave takes a call whose caller is gone out of the queue.
@@ -463,6 +487,9 @@ func (m *Model) work() {
 			m.o.Gate <- struct{}{}
 		}
 		m.run(batch)
+		if m.o.Gate != nil {
+			<-m.o.Gate
+		}
 		m.end()
 	}
 }

@@ -125,7 +125,7 @@ func held(t *testing.T, model []byte, o infer.Options) (m *infer.Model, free fun
 	t.Helper()
 	busy, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	o.Workers = 1
+	o.Workers, o.Quick = 1, -1
 	o.OnRun = func(int, int, time.Duration) {
 		once.Do(func() {
 			close(busy)
@@ -217,6 +217,58 @@ func TestModelThatRunsTooLong(t *testing.T) {
 	}
 	if _, err := ask[float32](t.Context(), m, 1); err != nil {
 		t.Error(err)
+	}
+}
+
+// A caller runs a quick model himself while few do, with the one worker at work.
+func TestQuickRunsAreTheCallersOwn(t *testing.T) {
+	busy, release := make(chan struct{}, 8), make(chan struct{})
+	m := load(t, double(), infer.Options{MaxRows: 8, Workers: 1, Quick: time.Hour, OnRun: func(int, int, time.Duration) {
+		busy <- struct{}{}
+		<-release
+	}})
+	answers := make(chan error, 3)
+	for i := range 2 { // the first tells how quick it is
+		go func() {
+			_, err := ask(t.Context(), m, float64(i))
+			answers <- err
+		}()
+		<-busy
+	}
+	third := start(m, 1, 3.0) // there is no place for more
+	close(release)
+	for _, done := range []<-chan error{answers, answers, third} {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if s := m.Stats(); s.Executions != 3 || s.Inferences != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Who would be refused learns it before anything is read, and not when there is room.
+func TestBusy(t *testing.T) {
+	m, free := held(t, double(), infer.Options{MaxRows: 8, Queue: 3})
+	if err := m.Busy(time.Minute); err != nil {
+		t.Errorf("nothing waits: %v", err)
+	}
+	first := start(m, 2, 1.0, 2.0)
+	if err := m.Busy(time.Minute); err == nil || err.Kind != api.Unavailable || err.RetryAfter < time.Second {
+		t.Errorf("two of three rows wait, and one like them comes: %v", err)
+	}
+	if err := m.Busy(-1); err == nil {
+		t.Error("no time is left")
+	}
+	second := start(m, 3, 1.0)
+	free()
+	for _, done := range []<-chan error{first, second} {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := m.Busy(time.Minute); err != nil {
+		t.Errorf("all is answered: %v", err)
 	}
 }
 

@@ -223,6 +223,9 @@ func (s *httpServer) inferHTTP(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := m.Busy("http"); err != nil {
+		return err
+	}
 	shape := s.shape(m)
 	req, err := s.request(w, r, shape)
 	if err != nil {

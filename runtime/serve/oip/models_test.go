@@ -62,6 +62,7 @@ func (m *fakeModel) Inputs() []ort.Info           { return m.inputs }
 func (m *fakeModel) Outputs() []ort.Info          { return m.outputs }
 func (m *fakeModel) Signature() *bundle.Signature { return nil }
 func (m *fakeModel) Limits() api.Limits           { return m.limits }
+func (m *fakeModel) Busy(string) error            { return nil }
 
 func (m *fakeModel) Stats() api.Stats {
 	m.mu.Lock()

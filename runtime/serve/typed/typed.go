@@ -212,6 +212,10 @@ func (a *API) predict(w http.ResponseWriter, r *http.Request) {
 		a.failed(w, id, err)
 		return
 	}
+	if err := m.Busy("typed"); err != nil {
+		a.failed(w, id, api.From(err))
+		return
+	}
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		a.fail(w, id, http.StatusUnsupportedMediaType, "the body is compressed; send it as it is")
 		return

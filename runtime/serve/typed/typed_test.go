@@ -54,6 +54,7 @@ func (m *model) Outputs() []ort.Info          { return nil }
 func (m *model) Signature() *bundle.Signature { return m.sig }
 func (m *model) Limits() api.Limits           { return api.Limits{} }
 func (m *model) Stats() api.Stats             { return api.Stats{} }
+func (m *model) Busy(string) error            { return nil }
 
 func (m *model) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 	m.mu.Lock()
