@@ -14,7 +14,9 @@ import (
 // Close frees the model. No call may be under way.
 func (s *Session) Close() error {
 	s.slots.close()
-	return s.session.Destroy()
+	err := s.session.Destroy()
+	trim()
+	return err
 }
 
 // Run executes a model that takes and gives tensors. Inputs are in the order of

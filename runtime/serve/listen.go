@@ -280,18 +280,6 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 	})
 }
 
-// rpcError is an error of the guard's as gRPC has it.
-func rpcError(err *api.Error) error {
-	code := codes.Unavailable
-	switch err.Kind {
-	case api.Unauthorized:
-		code = codes.Unauthenticated
-	case api.Overloaded:
-		code = codes.ResourceExhausted
-	}
-	return status.Error(code, err.Text)
-}
-
 // admitted lets a gRPC caller in by its metadata.
 func (g *guard) admitted(ctx context.Context, md metadata.MD) *api.Error {
 	first := func(name string) string {
@@ -325,7 +313,7 @@ func (p *paid) RecvMsg(m any) error {
 	}
 	md, _ := metadata.FromIncomingContext(p.Context())
 	if err := p.g.admitted(p.Context(), md); err != nil {
-		return rpcError(err)
+		return err.GRPCStatus().Err()
 	}
 	return nil
 }
@@ -351,10 +339,10 @@ func (s *Server) grpcServer(g *guard, secure *tls.Config) *grpc.Server {
 				return ctx, nil
 			}
 			if err := g.admitted(ctx, info.Header); err != nil {
-				return ctx, rpcError(err)
+				return ctx, err.GRPCStatus().Err()
 			}
 			if err := s.enter(); err != nil {
-				return ctx, rpcError(err)
+				return ctx, err.GRPCStatus().Err()
 			}
 			context.AfterFunc(ctx, s.leave)
 			return ctx, nil

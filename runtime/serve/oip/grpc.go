@@ -8,15 +8,11 @@ import (
 	"slices"
 	"sync"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/gzip" // registers the compressor
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"mlc.dev/mlc/runtime/serve/api"
@@ -210,22 +206,7 @@ func rpc(err error) error {
 	if err == nil {
 		return nil
 	}
-	e := api.From(err)
-	code, ok := map[api.Kind]codes.Code{
-		api.BadRequest: codes.InvalidArgument, api.Invalid: codes.InvalidArgument, api.Unauthorized: codes.Unauthenticated, api.NotFound: codes.NotFound,
-		api.TooLarge: codes.ResourceExhausted, api.Overloaded: codes.ResourceExhausted, api.Cancelled: codes.Canceled,
-		api.Unsupported: codes.Unimplemented, api.Unavailable: codes.Unavailable, api.Timeout: codes.DeadlineExceeded,
-	}[e.Kind]
-	if !ok {
-		code = codes.Internal
-	}
-	st := status.New(code, e.Text)
-	if e.RetryAfter > 0 {
-		if with, err := st.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)}); err == nil {
-			st = with
-		}
-	}
-	return st.Err()
+	return api.From(err).GRPCStatus().Err()
 }
 
 // health is grpc.health.v1: of the server for "" and the name of the service, else

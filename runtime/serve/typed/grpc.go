@@ -12,8 +12,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/protoadapt"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"mlc.dev/mlc/runtime/serve/api"
@@ -109,27 +107,12 @@ func (a *API) answerProto(ctx context.Context, msg []byte, id *string, header fu
 	return slices.Clone(c.out), ans.Version, nil
 }
 
-// codesOf are gRPC's for the kinds of errors.
-var codesOf = map[api.Kind]codes.Code{
-	api.BadRequest: codes.InvalidArgument, api.Invalid: codes.InvalidArgument, api.Unauthorized: codes.Unauthenticated, api.NotFound: codes.NotFound,
-	api.TooLarge: codes.ResourceExhausted, api.Overloaded: codes.ResourceExhausted, api.Cancelled: codes.Canceled, api.Internal: codes.Internal,
-	api.Unsupported: codes.Unimplemented, api.Unavailable: codes.Unavailable, api.Timeout: codes.DeadlineExceeded,
-}
-
 // status is err as gRPC tells it; what caused an internal one is logged.
 func (a *API) status(id string, err *api.Error) error {
-	code, ok := codesOf[err.Kind]
-	if !ok {
-		code = codes.Unknown
-	}
 	if err.Kind == api.Internal {
 		a.o.Log.Error("no answer", "id", id, "model", a.model, "error", err.Text, "cause", err.Err)
 	}
-	s := status.New(code, err.Text)
-	if err.RetryAfter > 0 {
-		return detailed(s, &errdetails.RetryInfo{RetryDelay: durationpb.New(err.RetryAfter)})
-	}
-	return s.Err()
+	return err.GRPCStatus().Err()
 }
 
 // status is the faults as gRPC tells them: google.rpc.BadRequest in the details.
@@ -153,13 +136,9 @@ func (f *faults) status() error {
 	if n := len(f.told) + f.more - len(bad.FieldViolations); n > 0 {
 		text += fmt.Sprintf(" (%d of them are not told)", n)
 	}
-	return detailed(status.New(codes.InvalidArgument, text), bad)
-}
-
-// detailed is s with a detail, or without it if that cannot be written.
-func detailed(s *status.Status, detail protoadapt.MessageV1) error {
-	if d, err := s.WithDetails(detail); err == nil {
-		s = d
+	s := status.New(codes.InvalidArgument, text)
+	if with, err := s.WithDetails(bad); err == nil {
+		s = with
 	}
 	return s.Err()
 }
