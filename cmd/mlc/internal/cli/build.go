@@ -111,6 +111,10 @@ func (a *app) image(ctx context.Context, s *runtime.System, name string) (img oc
 	}
 	v, err := s.State.Resolve(name)
 	if err != nil {
+		// It may be a service that a mistake hides.
+		if _, specErr := a.compile(ctx); specErr != nil {
+			return img, nil, "", specErr
+		}
 		return img, nil, "", err
 	}
 	if err := s.Store.Verify(ctx, v.Bundle, s.FileDigest); err != nil {
