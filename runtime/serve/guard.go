@@ -28,6 +28,13 @@ type guard struct {
 // clients is the most callers of a generation.
 const clients = 10_000
 
+// Who calls without valid credentials may do so at this rate, by address: nobody
+// tries keys, and those who have one are not held up.
+const (
+	guesses     = 10 // a second
+	guessesOnce = 100
+)
+
 func newGuard(svc *service.Service, secret func(string) (string, error)) (*guard, error) {
 	g := &guard{perClient: rate.Limit(svc.Limits.PerClient), now: map[string]*rate.Limiter{}}
 	if svc.Auth == nil {
@@ -67,6 +74,9 @@ func (g *guard) admit(authorization, apiKey, remote string) (err *api.Error) {
 			ok = among(g.keys, sum)
 		}
 		if !ok {
+			if err := allow(g.limiter("guess "+remote, guesses, guessesOnce), "calls without valid credentials"); err != nil {
+				return err
+			}
 			return api.Errorf(api.Unauthorized, "a valid token or key is needed")
 		}
 		client = string(sum[:])
@@ -74,14 +84,18 @@ func (g *guard) admit(authorization, apiKey, remote string) (err *api.Error) {
 	if g.perClient <= 0 {
 		return nil
 	}
-	l := g.limiter(client)
+	return allow(g.limiter(client, g.perClient, max(int(g.perClient), 1)), "requests")
+}
+
+// allow counts one of something, or refuses it.
+func allow(l *rate.Limiter, what string) *api.Error {
 	if l.Allow() {
 		return nil
 	}
 	r := l.Reserve()
 	wait := r.Delay()
 	r.Cancel()
-	return &api.Error{Kind: api.Overloaded, Text: fmt.Sprintf("more than %v requests a second", float64(g.perClient)), RetryAfter: max(wait, time.Second)}
+	return &api.Error{Kind: api.Overloaded, Text: fmt.Sprintf("more than %v %s a second", float64(l.Limit()), what), RetryAfter: max(wait, time.Second)}
 }
 
 // among compares with all, in a time that tells nothing of them.
@@ -93,7 +107,8 @@ func among(known [][sha256.Size]byte, sum [sha256.Size]byte) bool {
 	return found == 1
 }
 
-func (g *guard) limiter(client string) *rate.Limiter {
+// limiter is that of a client, made with a rate and a burst when it is new.
+func (g *guard) limiter(client string, every rate.Limit, burst int) *rate.Limiter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if l, ok := g.now[client]; ok {
@@ -101,7 +116,7 @@ func (g *guard) limiter(client string) *rate.Limiter {
 	}
 	l, ok := g.old[client]
 	if !ok {
-		l = rate.NewLimiter(g.perClient, max(int(g.perClient), 1))
+		l = rate.NewLimiter(every, burst)
 	}
 	if len(g.now) >= clients {
 		g.old, g.now = g.now, map[string]*rate.Limiter{}

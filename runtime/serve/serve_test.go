@@ -597,6 +597,30 @@ func TestAuth(t *testing.T) {
 	}
 }
 
+// Who tries keys is soon refused for that; who has one is not, from the same address.
+func TestGuessing(t *testing.T) {
+	svc := one()
+	svc.Auth = &service.Auth{APIKey: []string{"env:B"}}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
+	refused := false
+	for i := range 2000 {
+		a := r.predict(row, "X-API-Key", fmt.Sprint("guess ", i))
+		if a.Status == 429 && a.Header.Get("Retry-After") != "" {
+			refused = true
+			break
+		}
+		if a.Status != 401 {
+			t.Fatalf("%+v", a)
+		}
+	}
+	if !refused {
+		t.Error("2000 keys could be tried")
+	}
+	if a := r.predict(row, "X-API-Key", "secret of env:B"); a.Status != 200 {
+		t.Errorf("%+v", a)
+	}
+}
+
 func TestRateOfAClient(t *testing.T) {
 	svc := one()
 	svc.Limits.PerClient = .001
