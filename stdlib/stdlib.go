@@ -15,6 +15,7 @@ import (
 	containermetric "mlc.dev/mlc/stdlib/metric/container"
 	containersource "mlc.dev/mlc/stdlib/source/container"
 	"mlc.dev/mlc/stdlib/source/file"
+	"mlc.dev/mlc/stdlib/split/column"
 	containersplit "mlc.dev/mlc/stdlib/split/container"
 	"mlc.dev/mlc/stdlib/split/files"
 	"mlc.dev/mlc/stdlib/split/random"
@@ -45,6 +46,7 @@ func Kinds() kind.Kinds {
 			standardize.Encoder{},
 		),
 		Splits: kind.Of[kind.Split](
+			column.Split{},
 			containersplit.Split{},
 			files.Split{},
 			random.Split{},
@@ -61,13 +63,27 @@ func Kinds() kind.Kinds {
 		),
 		Metrics: kind.Of[kind.Metric](
 			metric.Accuracy{},
+			metric.BalancedAccuracy{},
+			metric.Brier{},
+			metric.ECE{},
+			metric.ExplainedVariance{},
 			metric.F1{},
+			metric.Lift10{},
 			metric.LogLoss{},
 			metric.MAE{},
+			metric.MAPE{},
+			metric.MCC{},
+			metric.MaxError{},
+			metric.MedAE{},
 			metric.PRAUC{},
+			metric.Precision{},
 			metric.R2{},
 			metric.RMSE{},
+			metric.RMSLE{},
 			metric.ROCAUC{},
+			metric.Recall{},
+			metric.SMAPE{},
+			metric.Top3Accuracy{},
 		),
 		CustomMetrics: kind.Of[kind.CustomMetric](
 			containermetric.Metric{},

@@ -829,6 +829,12 @@ func (r *resolver) model(name string, v *spec.Value) {
 		if k, found := r.kinds.Splits.Get(text(sp.Get("kind"))); found {
 			m.Split = ir.Split{Kind: k, Path: sp.Path}
 			m.Split.Args, m.Split.Container = r.contained(sp, k, fields(sp))
+			if c, by := k.(kind.ByColumn); by && ok && p.Label.Source != nil && sp.Get("column") != nil {
+				name := c.Column(m.Split.Args)
+				if m.Split.Column = p.Label.Source.Column(name); m.Split.Column == nil && !r.unsure(p.Label.Source, name) {
+					r.noColumn(r.spec.At(sp.Path+".column"), p.Label.Source, name)
+				}
+			}
 			if ok && !r.spec.Broken(sp.Path) {
 				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: r.timed(p), HasEntity: p.Entity != nil}))
 			}

@@ -237,6 +237,8 @@ type Split struct {
 	Kind kind.Split
 	Args json.RawMessage // without what leaves the result as it is
 	Path string
+	// Column is that of a kind.ByColumn.
+	Column *Column
 	Container
 }
 

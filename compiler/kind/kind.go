@@ -352,6 +352,8 @@ type SplitJob struct {
 	Label  []float64
 	File   []int32
 	Files  []string
+	// Column is that of a ByColumn, as texts; types.NullString is a missing value.
+	Column []string
 	Task   Task
 	// Rows is the dataset, a Parquet file: the columns _row_id (from 0, the index
 	// into the slices), _label, _at, _group and the features.
@@ -366,6 +368,13 @@ type Split interface {
 	Check(args json.RawMessage, info SplitInfo) []Fault
 	// Assign returns the part of every row, in their order.
 	Assign(ctx context.Context, job SplitJob) ([]Part, error)
+}
+
+// ByColumn is a split that looks at a column of the label's source, which need not
+// be a feature. Its argument column names it.
+type ByColumn interface {
+	// Column is the column's name.
+	Column(args json.RawMessage) string
 }
 
 // Direction tells which values of a metric are better.

@@ -204,6 +204,9 @@ func (fs *features) add(f *ir.Feature) {
 // feature can have its name.
 const ruleFeature = "_baseline.rule"
 
+// SplitColumn is the dataset's column by which a kind.ByColumn divides.
+const SplitColumn = "_split"
+
 func (l *lowerer) model(s *ir.System, m *ir.Model) {
 	first := len(l.plan.Steps)
 	p := m.Problem
@@ -334,6 +337,9 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 			sql = "CAST(" + sql + " AS DOUBLE)"
 		}
 		a.Features = append(a.Features, Projection{ruleFeature, t, sql})
+	}
+	if c := m.Split.Column; c != nil {
+		a.Features = append(a.Features, Projection{SplitColumn, types.String, "CAST(l." + expr.QuoteName(c.Name) + " AS VARCHAR)"})
 	}
 	joins := map[string]int{}
 	var groups []string // paths of the joins' declarations

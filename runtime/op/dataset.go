@@ -351,7 +351,15 @@ func datasetSplit(ctx context.Context, s *Stage) error {
 	}
 	job := kind.SplitJob{Args: a.Args, Seed: a.Seed, Window: a.Window, Files: a.Files, Task: kind.Task{Kind: a.Task}, Rows: s.In("dataset", "rows.parquet")}
 	var ids []int64
-	err = table.Read(ctx, job.Rows, map[string]table.Form{colRow: table.Ints, colLabel: table.Floats, colAt: table.Ints, colGroup: table.Texts, colFile: table.Ints}, func(b table.Batch) error {
+	columns := map[string]table.Form{colRow: table.Ints, colLabel: table.Floats, colAt: table.Ints, colGroup: table.Texts, colFile: table.Ints}
+	_, byColumn := k.(kind.ByColumn)
+	if byColumn {
+		columns[lower.SplitColumn] = table.Texts
+	}
+	err = table.Read(ctx, job.Rows, columns, func(b table.Batch) error {
+		if byColumn {
+			job.Column = append(job.Column, b.Texts(lower.SplitColumn)...)
+		}
 		ids = append(ids, b.Ints(colRow)...)
 		job.Label = append(job.Label, b.Floats(colLabel)...)
 		job.Group = append(job.Group, b.Texts(colGroup)...)

@@ -173,7 +173,7 @@ func modelEvaluate(ctx context.Context, s *Stage) error {
 				if of == kind.Valid {
 					continue // only the test rows decide
 				}
-				return fault(fmt.Sprintf("metrics[%d]", i), diag.BadLabel, "", "test on more rows", "metric %s of the %d %s rows: %v", mn, len(y), name, err)
+				return fault(fmt.Sprintf("metrics[%d]", i), diag.BadLabel, "", "judge by another metric, or test on other rows", "metric %s of the %d %s rows: %v", mn, len(y), name, err)
 			}
 			scores.Metrics[name][mn] = v
 		}

@@ -1,8 +1,8 @@
 package metric
 
 import (
-	"errors"
 	"math"
+	"slices"
 
 	"mlc.dev/mlc/compiler/kind"
 )
@@ -22,9 +22,9 @@ func (RMSE) Tasks() []string { return []string{kind.Regression} }
 // Better is down.
 func (RMSE) Better() kind.Direction { return kind.Down }
 
-// Compute never fails on rows.
+// Compute fails beyond the doubles only.
 func (RMSE) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
-	return math.Sqrt(squares(y, func(i int) float64 { return float64(p[i]) }) / float64(len(y))), nil
+	return finite(math.Sqrt(squares(y, func(i int) float64 { return float64(p[i]) }) / float64(len(y))))
 }
 
 func squares(y []float64, p func(int) float64) float64 {
@@ -36,28 +36,13 @@ func squares(y []float64, p func(int) float64) float64 {
 	return sum
 }
 
-// MAE is the mean absolute error, in the label's unit.
-type MAE struct{}
-
-// Name is "mae".
-func (MAE) Name() string { return "mae" }
-
-// Version of the implementation.
-func (MAE) Version() int { return 1 }
-
-// Tasks is regression.
-func (MAE) Tasks() []string { return []string{kind.Regression} }
-
-// Better is down.
-func (MAE) Better() kind.Direction { return kind.Down }
-
-// Compute never fails on rows.
-func (MAE) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
-	sum := 0.0
-	for i, t := range y {
-		sum += math.Abs(t - float64(p[i]))
+// spread is the sum of squared distances from the mean.
+func spread(x []float64) float64 {
+	mean := 0.0
+	for i, t := range x {
+		mean += (t - mean) / float64(i+1)
 	}
-	return sum / float64(len(y)), nil
+	return squares(x, func(int) float64 { return mean })
 }
 
 // R2 is the coefficient of determination: 1 - residual / total sum of squares.
@@ -77,13 +62,118 @@ func (R2) Better() kind.Direction { return kind.Up }
 
 // Compute fails where every label is the same.
 func (R2) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
-	mean := 0.0
-	for i, t := range y {
-		mean += (t - mean) / float64(i+1)
-	}
-	total := squares(y, func(int) float64 { return mean })
+	total := spread(y)
 	if total == 0 {
-		return 0, errors.New("every label is the same, so it is not defined")
+		return 0, errSameLabels
 	}
-	return 1 - squares(y, func(i int) float64 { return float64(p[i]) })/total, nil
+	return finite(1 - squares(y, func(i int) float64 { return float64(p[i]) })/total)
+}
+
+// ExplainedVariance is 1 - the variance of the errors / that of the labels, as
+// explained_variance_score of scikit-learn. It is R2 but for a constant error,
+// which it forgives.
+type ExplainedVariance struct{}
+
+// Name is "explained_variance".
+func (ExplainedVariance) Name() string { return "explained_variance" }
+
+// Version of the implementation.
+func (ExplainedVariance) Version() int { return 1 }
+
+// Tasks is regression.
+func (ExplainedVariance) Tasks() []string { return []string{kind.Regression} }
+
+// Better is up.
+func (ExplainedVariance) Better() kind.Direction { return kind.Up }
+
+// Compute fails where every label is the same.
+func (ExplainedVariance) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
+	total := spread(y)
+	if total == 0 {
+		return 0, errSameLabels
+	}
+	errs := make([]float64, len(y))
+	for i, t := range y {
+		errs[i] = t - float64(p[i])
+	}
+	return finite(1 - spread(errs)/total)
+}
+
+// off is how far the prediction of row i is from its label.
+func off(y []float64, p []float32, i int) float64 { return math.Abs(y[i] - float64(p[i])) }
+
+// MAE is the mean absolute error, in the label's unit.
+type MAE struct{}
+
+// Name is "mae".
+func (MAE) Name() string { return "mae" }
+
+// Version of the implementation.
+func (MAE) Version() int { return 1 }
+
+// Tasks is regression.
+func (MAE) Tasks() []string { return []string{kind.Regression} }
+
+// Better is down.
+func (MAE) Better() kind.Direction { return kind.Down }
+
+// Compute fails beyond the doubles only.
+func (MAE) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
+	return mean(len(y), func(i int) float64 { return off(y, p, i) })
+}
+
+// MedAE is the median absolute error, in the label's unit (MdAE in Hyndman and
+// Koehler 2006, "Another look at measures of forecast accuracy"); of an even
+// number of rows, the mean of the two in the middle.
+type MedAE struct{}
+
+// Name is "medae".
+func (MedAE) Name() string { return "medae" }
+
+// Version of the implementation.
+func (MedAE) Version() int { return 1 }
+
+// Tasks is regression.
+func (MedAE) Tasks() []string { return []string{kind.Regression} }
+
+// Better is down.
+func (MedAE) Better() kind.Direction { return kind.Down }
+
+// Compute fails beyond the doubles only.
+func (MedAE) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
+	n := len(y)
+	if n == 0 {
+		return 0, errNotFinite
+	}
+	errs := make([]float64, n)
+	for i := range y {
+		errs[i] = off(y, p, i)
+	}
+	slices.Sort(errs)
+	return finite((errs[(n-1)/2] + errs[n/2]) / 2)
+}
+
+// MaxError is the greatest absolute error, in the label's unit, as max_error of
+// scikit-learn.
+type MaxError struct{}
+
+// Name is "max_error".
+func (MaxError) Name() string { return "max_error" }
+
+// Version of the implementation.
+func (MaxError) Version() int { return 1 }
+
+// Tasks is regression.
+func (MaxError) Tasks() []string { return []string{kind.Regression} }
+
+// Better is down.
+func (MaxError) Better() kind.Direction { return kind.Down }
+
+// Compute never fails on rows.
+func (MaxError) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
+	worst := math.Inf(-1)
+	for i := range y {
+		worst = max(worst, off(y, p, i))
+	}
+	return finite(worst)
 }
