@@ -235,8 +235,8 @@ func (s *Stage) judged(ctx context.Context, out string) error {
 		return err
 	}
 	defer db.Close()
-	return db.WriteParquet(ctx, fmt.Sprintf("SELECT d.* EXCLUDE (%s, %s), p.* EXCLUDE (%s, label) FROM %s AS d JOIN %s AS p USING (%s) ORDER BY %s",
-		colGroup, colFile, colRow, s.rows("dataset"), expr.ReadParquet(s.In("predictions", "predictions.parquet")), colRow, colRow), out)
+	return db.WriteParquet(ctx, fmt.Sprintf("SELECT COLUMNS(c -> c IN ('%s', '%s', '%s') OR NOT starts_with(c, '_') AND c <> 'label') FROM %s AS d JOIN %s AS p USING (%s) ORDER BY %s",
+		colRow, colLabel, colAt, s.rows("dataset"), expr.ReadParquet(s.In("predictions", "predictions.parquet")), colRow, colRow), out)
 }
 
 // fusedInputs reads a stage's transform and model and loads them as one.
