@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/mlc/internal/draft"
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/ir"
 	"mlc.dev/mlc/compiler/spec"
@@ -22,35 +23,55 @@ import (
 
 func (a *app) initCmd() *cobra.Command {
 	var vendor bool
+	var data, label string
 	c := &cobra.Command{
 		Use:   "init [FOLDER]",
 		Short: "Begin a spec, or make a folder ready for cue and editors",
+		Long:  "Makes a folder ready for cue and editors, and begins a spec where there is none: a\nstarter, or with --from a draft that is ready to vet, from what a table holds.",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir := a.dir
 			if len(args) == 1 {
 				dir = args[0]
 			}
-			return a.init(c.Context(), dir, vendor)
+			if label != "" && data == "" {
+				return fmt.Errorf("--label %s: it names a column of the table that --from names", label)
+			}
+			return a.init(c.Context(), draft.Ask{Dir: dir, Path: data, Label: label}, vendor)
 		},
 	}
+	c.Flags().StringVar(&data, "from", "", "draft the spec from a `table`: CSV, TSV, JSON lines or Parquet")
+	c.Flags().StringVar(&label, "label", "", "the `column` to predict; the last one by default")
 	c.Flags().BoolVar(&vendor, "vendor", false, "copy the schema into cue.mod/pkg, for machines without mlc")
 	return c
 }
 
-// init writes what is missing: the CUE module, a starter spec where there is no
-// .cue file, .gitignore; and puts the schema where the user's cue finds it.
-func (a *app) init(ctx context.Context, dir string, vendor bool) error {
+// init writes what is missing: the CUE module, a spec where there is no .cue file
+// (a starter, or a draft where the ask has a path), .gitignore; and puts the schema
+// where the user's cue finds it.
+func (a *app) init(ctx context.Context, ask draft.Ask, vendor bool) error {
 	files := schema.Assemble(stdlib.Kinds().Schemas())
+	dir := ask.Dir
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
-	name := strings.Trim(regexp.MustCompile(`[^A-Za-z0-9]+`).ReplaceAllString(filepath.Base(abs), "_"), "_")
-	if name == "" || name[0] >= '0' && name[0] <= '9' {
-		name = "system_" + name
+	name := draft.Ident(filepath.Base(abs), "system_")
+	found, err := filepath.Glob(filepath.Join(dir, "*.cue"))
+	if err != nil {
+		return err
 	}
-	name = strings.ToLower(name)
+	text := fmt.Appendf(nil, starter, name, name)
+	if ask.Path != "" {
+		// First of all: a mistake leaves nothing behind.
+		if len(found) > 0 {
+			return diag.Diagnostic{Severity: diag.Error, Code: diag.BadArgs, What: fmt.Sprintf("there is a spec already: %s", filepath.Base(found[0])), Why: "a folder holds one, and none is overwritten", Mend: "draft into a folder of its own: mlc init FOLDER --from " + ask.Path}
+		}
+		ask.Name = name
+		if text, err = draft.Draft(ctx, ask); err != nil {
+			return err
+		}
+	}
 	changed := false
 	wrote := func(path string, b []byte) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -101,8 +122,8 @@ func (a *app) init(ctx context.Context, dir string, vendor bool) error {
 	} else if err := spec.SeedCache(ctx, files); err != nil {
 		return fmt.Errorf("CUE's cache: %w", err)
 	}
-	if found, _ := filepath.Glob(filepath.Join(dir, "*.cue")); len(found) == 0 {
-		text, list := spec.Format(name+".cue", fmt.Appendf(nil, starter, name, name))
+	if len(found) == 0 {
+		text, list := spec.Format(name+".cue", text)
 		if err := list.Err(); err != nil {
 			return err
 		}
