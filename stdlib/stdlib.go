@@ -4,12 +4,17 @@ package stdlib
 
 import (
 	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/stdlib/encoder/clip"
+	"mlc.dev/mlc/stdlib/encoder/frequency"
 	"mlc.dev/mlc/stdlib/encoder/impute"
 	"mlc.dev/mlc/stdlib/encoder/log1p"
+	"mlc.dev/mlc/stdlib/encoder/minmax"
 	"mlc.dev/mlc/stdlib/encoder/onehot"
 	"mlc.dev/mlc/stdlib/encoder/ordinal"
 	"mlc.dev/mlc/stdlib/encoder/passthrough"
+	"mlc.dev/mlc/stdlib/encoder/power"
 	"mlc.dev/mlc/stdlib/encoder/quantilebins"
+	"mlc.dev/mlc/stdlib/encoder/robust"
 	"mlc.dev/mlc/stdlib/encoder/standardize"
 	"mlc.dev/mlc/stdlib/metric"
 	containermetric "mlc.dev/mlc/stdlib/metric/container"
@@ -37,12 +42,17 @@ func Kinds() kind.Kinds {
 			file.Source{},
 		),
 		Encoders: kind.Of[kind.Encoder](
+			clip.Encoder{},
+			frequency.Encoder{},
 			impute.Encoder{},
 			log1p.Encoder{},
+			minmax.Encoder{},
 			onehot.Encoder{},
 			ordinal.Encoder{},
 			passthrough.Encoder{},
+			power.Encoder{},
 			quantilebins.Encoder{},
+			robust.Encoder{},
 			standardize.Encoder{},
 		),
 		Splits: kind.Of[kind.Split](

@@ -943,7 +943,7 @@ func (r *resolver) input(m *ir.Model, f *ir.Feature, v *spec.Value) {
 		}
 	}
 	if flow == kind.Texts {
-		r.add(enc.Path, diag.EncoderType, "feature %q is still a string after its encoders", f.Name).Because("a model takes numbers", "end with one_hot or ordinal")
+		r.add(enc.Path, diag.EncoderType, "feature %q is still a string after its encoders", f.Name).Because("a model takes numbers", "end with one_hot, ordinal or frequency")
 	}
 }
 

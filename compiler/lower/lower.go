@@ -17,7 +17,7 @@ import (
 // Versions of the operations. One rises whenever the same arguments and inputs
 // can give other bytes.
 var versions = map[string]int{
-	OpSnapshot: 1, OpValidate: 1, OpDataset: 1, OpSplit: 1, OpFit: 2, OpTrain: 1, OpEvaluate: 1, OpMeasure: 1, OpGate: 1, OpPackage: 1, OpRegister: 1,
+	OpSnapshot: 1, OpValidate: 1, OpDataset: 1, OpSplit: 1, OpFit: 2, OpTrain: 2, OpEvaluate: 2, OpMeasure: 1, OpGate: 1, OpPackage: 1, OpRegister: 1,
 }
 
 // The operations.

@@ -34,7 +34,7 @@ func genExpr(t *rapid.T, want types.Type, depth int) string {
 	switch want {
 	case types.Float:
 		if leaf {
-			return pick(t, "num", "a", "b", "i", "a", "b", "i", "0", "1", "2.5", "-3", "1e300", "0.1", "NULL")
+			return pick(t, "num", "a", "b", "i", "a", "b", "i", "0", "1", "2.5", "-3", "1e300", "0.1", "1.00000005", "1e-46", "NULL")
 		}
 		switch pick(t, "op", "+", "-", "*", "/", "//", "%", "neg", "f1", "case", "coalesce", "nullif", "greatest", "cal", "castb", "if", "sqrt", "casti") {
 		case "neg":

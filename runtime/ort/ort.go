@@ -112,6 +112,10 @@ func OpenWith(model []byte, o Options) (*Session, error) {
 		func() error { return opts.SetCpuMemArena(false) },                              // its lock stops sessions from scaling
 		func() error { return opts.SetLogSeverityLevel(onnxruntime.LoggingLevelFatal) }, // errors are returned
 		func() error { return opts.AddSessionConfigEntry("session.intra_op.allow_spinning", "0") },
+		// It takes x * 1.00000005 in doubles for x: it looks at constants as floats.
+		func() error {
+			return opts.AddSessionConfigEntry("optimization.disable_specified_optimizers", "NoopElimination")
+		},
 	} {
 		if err := set(); err != nil {
 			return nil, err

@@ -442,13 +442,6 @@ func (f *fixture) overload(n int) []string {
 	return []string{what, fmt.Sprintf("goodput %.0f%%, p99 %s", 100*share, slow.Round(100*time.Microsecond)), "capacity, 100 ms", fmt.Sprintf("%.2f", share), "≥ 0.9, ≤ 100 ms, all others shed", verdict(ok)}
 }
 
-func without(m map[int]int, codes ...int) map[int]int {
-	for _, c := range codes {
-		delete(m, c)
-	}
-	return m
-}
-
 // flat compares resident memory after a tenth of a million requests with that
 // after a million.
 func (f *fixture) flat() []string {

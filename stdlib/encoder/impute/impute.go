@@ -37,6 +37,8 @@ func (Encoder) Schema() schema.Kind {
 type args struct {
 	With  string `json:"with"`
 	Value any    `json:"value"`
+	// Indicator has no default in the schema, so that specs without it keep their keys.
+	Indicator bool `json:"indicator"`
 }
 
 type params struct {
@@ -45,10 +47,14 @@ type params struct {
 }
 
 // Accepts numbers and texts, and gives the same; means are of numbers only, and
-// a constant has to be of the feature's own type.
+// a constant has to be of the feature's own type. With an indicator it accepts
+// numbers only, and gives a block.
 func (Encoder) Accepts(in kind.Flow, raw json.RawMessage) (kind.Flow, bool) {
 	a := kind.DecodeArgs[args](raw)
 	switch {
+	case a.Indicator:
+		_, text := a.Value.(string)
+		return kind.Block, in == kind.Numbers && !text && (a.With != "constant" || a.Value != nil)
 	case a.With == "constant":
 		_, text := a.Value.(string)
 		return in, a.Value != nil && (in == kind.Texts) == text && in != kind.Block
@@ -129,11 +135,17 @@ func mode(texts []string) string {
 	return best
 }
 
-// Lower adds Where(missing, value, x).
-func (Encoder) Lower(g *onnx.Graph, in kind.Flow, x onnx.Value, _, raw json.RawMessage) (onnx.Value, []string, error) {
+// Lower adds Where(missing, value, x), and the indicator beside it: the columns
+// value and missing.
+func (Encoder) Lower(g *onnx.Graph, in kind.Flow, x onnx.Value, rawArgs, raw json.RawMessage) (onnx.Value, []string, error) {
 	p := kind.DecodeArgs[params](raw)
 	if in == kind.Texts {
 		return g.Op("Where", g.Op("Equal", x, g.Scalar(types.NullString)), g.Scalar(*p.Text), x), nil, nil
 	}
-	return g.Op("Where", g.Op("IsNaN", x), g.Scalar(*p.Number), x), nil, nil
+	missing := g.Op("IsNaN", x)
+	y := g.Op("Where", missing, g.Scalar(*p.Number), x)
+	if kind.DecodeArgs[args](rawArgs).Indicator {
+		return g.Concat(g.Cast(y, onnx.Float), g.Cast(missing, onnx.Float)), []string{"value", "missing"}, nil
+	}
+	return y, nil, nil
 }
