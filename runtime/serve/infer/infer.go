@@ -519,7 +519,7 @@ func (m *Model) take() []*call {
 		}
 		if wait := m.o.MaxDelay - time.Since(first.arrived); m.o.MaxDelay > 0 && wait > 0 && first.bucket != "" && rows < most && !m.closed {
 			if m.timer == nil {
-				m.timer = time.AfterFunc(wait, m.wake.Broadcast)
+				m.timer = time.AfterFunc(wait, m.wakeAll)
 			} else {
 				m.timer.Reset(wait)
 			}
@@ -546,6 +546,14 @@ func (m *Model) take() []*call {
 		}
 		return batch
 	}
+}
+
+// wakeAll wakes every worker. With the lock it does not come before the worker that
+// set the timer waits: nobody would hear it.
+func (m *Model) wakeAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wake.Broadcast()
 }
 
 // run runs a batch and gives each call its rows. A mistake of ours fails the calls
