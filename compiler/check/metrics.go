@@ -23,9 +23,7 @@ func (r *resolver) metrics(p *ir.Problem, v *spec.Value) {
 	if gates == nil {
 		return
 	}
-	fields := append([]*spec.Field(nil), gates.Fields...)
-	slices.SortFunc(fields, func(a, b *spec.Field) int { return strings.Compare(a.Name, b.Name) })
-	for _, f := range fields {
+	for _, f := range byName(gates) {
 		m, ok := r.metric(p, f.Name, r.spec.Label(f.Value.Path))
 		g := ir.Gate{Metric: m, Path: f.Value.Path, Min: get[*float64](f.Value.Get("min")), Max: get[*float64](f.Value.Get("max")), OverBaseline: get[*float64](f.Value.Get("over_baseline"))}
 		if g.Min == nil && g.Max == nil && g.OverBaseline == nil && !r.spec.Broken(f.Value.Path) {
@@ -40,14 +38,19 @@ func (r *resolver) metrics(p *ir.Problem, v *spec.Value) {
 	}
 }
 
+// byName are a value's fields in the order of their names.
+func byName(v *spec.Value) []*spec.Field {
+	out := append([]*spec.Field(nil), v.Fields...)
+	slices.SortFunc(out, func(a, b *spec.Field) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
 // customMetrics resolves the metrics that a problem brings along.
 func (r *resolver) customMetrics(p *ir.Problem, v *spec.Value) {
 	if v == nil {
 		return
 	}
-	fs := append([]*spec.Field(nil), v.Fields...)
-	slices.SortFunc(fs, func(a, b *spec.Field) int { return strings.Compare(a.Name, b.Name) })
-	for _, f := range fs {
+	for _, f := range byName(v) {
 		k, ok := r.kinds.CustomMetrics.Get(text(f.Value.Get("kind")))
 		if !ok {
 			continue

@@ -445,13 +445,10 @@ func lowerNullif(l *lowerer, n *Node, args []val) val {
 	eq := l.compare(OpEq, args[0], args[1])
 	out := args[0]
 	out.konst = args[0].konst && args[1].konst
-	switch n.Type {
-	case types.Bool, types.String:
-		out.null = l.or(out.null, eq.v)
-	default:
+	if n.Type != types.Bool && n.Type != types.String {
 		return l.unless(eq.v, out)
 	}
-	if n.Type == types.Bool {
+	if out.null = l.or(out.null, eq.v); n.Type == types.Bool {
 		out.v = l.andNotNull(out.v, out.null)
 	}
 	return out

@@ -30,31 +30,49 @@ const watch = 200 * time.Millisecond
 // lastLines is how much of what the command wrote a failure repeats.
 const lastLines = 12
 
-// Folders makes the folders in and out of a command's contract.
-func Folders(w kind.Work) (in, out string, err error) {
-	in, out = filepath.Join(w.Dir, "in"), filepath.Join(w.Dir, "out")
+// Kind is what the kinds of the name "container" have in common.
+type Kind struct{}
+
+// Name is "container".
+func (Kind) Name() string { return "container" }
+
+// Command is what the arguments say of the container.
+func (Kind) Command(args json.RawMessage) kind.Command { return kind.DecodeArgs[kind.Command](args) }
+
+// Args are the arguments of such a kind that are not about the container.
+type Args struct {
+	Command []string        `json:"command"`
+	Params  json.RawMessage `json:"params"`
+}
+
+// Call runs a command of the user's: in MLC_IN it finds schema.json and files, by
+// name the paths that they are at, and what it leaves is in the folder out. A
+// failure of the command is a kind.Faults about the field command or
+// resources.memory.
+func Call(ctx context.Context, w kind.Work, command []string, schema any, files map[string]string) (out string, err error) {
+	in, out := filepath.Join(w.Dir, "in"), filepath.Join(w.Dir, "out")
 	for _, dir := range []string{in, out} {
 		if err := os.MkdirAll(dir, 0o777); err != nil {
-			return "", "", err
+			return "", err
 		}
 	}
-	return in, out, nil
-}
-
-// Describe writes schema.json, which tells the command what it finds in the folder
-// in.
-func Describe(in string, schema any) error {
 	b, err := json.MarshalIndent(schema, "", "  ")
 	if err != nil {
-		return err
+		return "", err
 	}
-	return os.WriteFile(filepath.Join(in, "schema.json"), b, 0o644)
+	if err := os.WriteFile(filepath.Join(in, "schema.json"), b, 0o644); err != nil {
+		return "", err
+	}
+	for name, path := range files {
+		if err := os.Symlink(path, filepath.Join(in, name)); err != nil {
+			return "", err
+		}
+	}
+	return out, run(ctx, w, command, in, out)
 }
 
-// Run runs a command to its end, with MLC_IN and MLC_OUT, in the folder of its
-// code. A failure of it is a kind.Faults about the field command or
-// resources.memory.
-func Run(ctx context.Context, w kind.Work, args []string, in, out string) error {
+// run runs a command to its end, with MLC_IN and MLC_OUT, in the folder of its code.
+func run(ctx context.Context, w kind.Work, args []string, in, out string) error {
 	cmd := exec.Command(args[0], args[1:]...)
 	if cmd.Dir = w.Code; w.Code == "" {
 		cmd.Dir = w.Dir

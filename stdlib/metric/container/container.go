@@ -21,12 +21,9 @@ import (
 var source string
 
 // Metric is the kind "container".
-type Metric struct{}
+type Metric struct{ container.Kind }
 
 var _ kind.Commanded = Metric{}
-
-// Name is "container".
-func (Metric) Name() string { return "container" }
 
 // Version of the contract with the command.
 func (Metric) Version() int { return 1 }
@@ -35,9 +32,6 @@ func (Metric) Version() int { return 1 }
 func (Metric) Schema() schema.Kind {
 	return schema.Kind{Family: "metric", Name: "container", Def: "#ContainerMetric", Source: source}
 }
-
-// Command is what the arguments say of the container.
-func (Metric) Command(args json.RawMessage) kind.Command { return kind.DecodeArgs[kind.Command](args) }
 
 // Better is what the argument says.
 func (Metric) Better(args json.RawMessage) kind.Direction {
@@ -57,21 +51,10 @@ type predictions struct {
 
 // Measure runs the command and reads the value that it left.
 func (Metric) Measure(ctx context.Context, job kind.MeasureJob) (float64, error) {
-	a := kind.DecodeArgs[struct {
-		Command []string        `json:"command"`
-		Params  json.RawMessage `json:"params"`
-	}](job.Args)
-	in, out, err := container.Folders(job.Work)
+	a := kind.DecodeArgs[container.Args](job.Args)
+	s := predictions{Format: "mlc.predictions.v1", Task: job.Task.Kind, Classes: job.Task.Classes, Params: a.Params}
+	out, err := container.Call(ctx, job.Work, a.Command, s, map[string]string{"rows.parquet": job.Rows})
 	if err != nil {
-		return 0, err
-	}
-	if err := container.Describe(in, predictions{Format: "mlc.predictions.v1", Task: job.Task.Kind, Classes: job.Task.Classes, Params: a.Params}); err != nil {
-		return 0, err
-	}
-	if err := os.Symlink(job.Rows, filepath.Join(in, "rows.parquet")); err != nil {
-		return 0, err
-	}
-	if err := container.Run(ctx, job.Work, a.Command, in, out); err != nil {
 		return 0, err
 	}
 	b, err := os.ReadFile(filepath.Join(out, "metric.json"))

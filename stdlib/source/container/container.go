@@ -7,10 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/expr"
@@ -25,15 +23,12 @@ import (
 var source string
 
 // Source is the kind "container".
-type Source struct{}
+type Source struct{ container.Kind }
 
 var (
 	_ kind.Commanded = Source{}
 	_ kind.Derived   = Source{}
 )
-
-// Name is "container".
-func (Source) Name() string { return "container" }
 
 // Version of the contract with the command, and of what reads its rows.
 func (Source) Version() int { return 1<<8 + file.Source{}.Version() }
@@ -54,9 +49,6 @@ func (Source) Names(context.Context, json.RawMessage, string, kind.Engine) ([]st
 // Ordered is false.
 func (Source) Ordered(json.RawMessage) bool { return false }
 
-// Command is what the arguments say of the container.
-func (Source) Command(args json.RawMessage) kind.Command { return kind.DecodeArgs[kind.Command](args) }
-
 // Reads names the sources that it is made of.
 func (Source) Reads(args json.RawMessage) []string {
 	return kind.DecodeArgs[struct {
@@ -76,14 +68,8 @@ var outputs = []string{"rows.parquet", "rows.csv", "rows.jsonl"}
 // Snapshot runs the command and reads the rows that it left.
 func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.SnapshotReport, error) {
 	var none kind.SnapshotReport
-	a := kind.DecodeArgs[struct {
-		Command []string        `json:"command"`
-		Params  json.RawMessage `json:"params"`
-	}](job.Args)
-	in, out, err := container.Folders(job.Work)
-	if err != nil {
-		return none, err
-	}
+	a := kind.DecodeArgs[container.Args](job.Args)
+	files := map[string]string{}
 	s := struct {
 		Format  string              `json:"format"`
 		Columns []column            `json:"columns"`
@@ -93,18 +79,15 @@ func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.Snapshot
 	for _, c := range job.Columns {
 		s.Columns = append(s.Columns, column{c.Name, c.Type})
 	}
-	for _, name := range slices.Sorted(maps.Keys(job.Reads)) {
-		if s.Reads[name], _, err = job.Engine.Columns(ctx, "SELECT * FROM "+expr.ReadParquet(job.Reads[name])); err != nil {
+	for name, path := range job.Reads {
+		var err error
+		if s.Reads[name], _, err = job.Engine.Columns(ctx, "SELECT * FROM "+expr.ReadParquet(path)); err != nil {
 			return none, err
 		}
-		if err := os.Symlink(job.Reads[name], filepath.Join(in, name+".parquet")); err != nil {
-			return none, err
-		}
+		files[name+".parquet"] = path
 	}
-	if err := container.Describe(in, s); err != nil {
-		return none, err
-	}
-	if err := container.Run(ctx, job.Work, a.Command, in, out); err != nil {
+	out, err := container.Call(ctx, job.Work, a.Command, s, files)
+	if err != nil {
 		return none, err
 	}
 	for _, name := range outputs {

@@ -14,7 +14,7 @@ import (
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/schema"
-	"mlc.dev/mlc/stdlib/split/shares"
+	"mlc.dev/mlc/stdlib/split/leak"
 )
 
 //go:embed column.cue
@@ -101,7 +101,7 @@ func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	return out, shares.Apart(job, out, "column")
+	return out, leak.Check(job, out, "column")
 }
 
 // some shows the first of some values.

@@ -19,19 +19,16 @@ import (
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/schema"
 	"mlc.dev/mlc/stdlib/container"
-	"mlc.dev/mlc/stdlib/split/shares"
+	"mlc.dev/mlc/stdlib/split/leak"
 )
 
 //go:embed container.cue
 var source string
 
 // Split is the kind "container".
-type Split struct{}
+type Split struct{ container.Kind }
 
 var _ kind.Commanded = Split{}
-
-// Name is "container".
-func (Split) Name() string { return "container" }
 
 // Version of the contract with the command.
 func (Split) Version() int { return 1 }
@@ -44,9 +41,6 @@ func (Split) Schema() schema.Kind {
 // Check has nothing to add to what the compiler checks of every command: what the
 // split is like shows when it has run.
 func (Split) Check(json.RawMessage, kind.SplitInfo) []kind.Fault { return nil }
-
-// Command is what the arguments say of the container.
-func (Split) Command(args json.RawMessage) kind.Command { return kind.DecodeArgs[kind.Command](args) }
 
 // rows is schema.json: what the command finds in MLC_IN.
 type rows struct {
@@ -63,29 +57,17 @@ type rows struct {
 // Assign runs the command, reads the parts that it left, and proves that they do
 // not leak.
 func (Split) Assign(ctx context.Context, job kind.SplitJob) ([]kind.Part, error) {
-	a := kind.DecodeArgs[struct {
-		Command []string        `json:"command"`
-		Params  json.RawMessage `json:"params"`
-	}](job.Args)
-	in, out, err := container.Folders(job.Work)
+	a := kind.DecodeArgs[container.Args](job.Args)
+	s := rows{Format: "mlc.split.v1", Task: job.Task.Kind, Classes: job.Task.Classes, Rows: len(job.Label), Timed: len(job.Time) > 0, Window: job.Window, Seed: job.Seed, Params: a.Params}
+	out, err := container.Call(ctx, job.Work, a.Command, s, map[string]string{"rows.parquet": job.Rows})
 	if err != nil {
-		return nil, err
-	}
-	err = container.Describe(in, rows{Format: "mlc.split.v1", Task: job.Task.Kind, Classes: job.Task.Classes, Rows: len(job.Label), Timed: len(job.Time) > 0, Window: job.Window, Seed: job.Seed, Params: a.Params})
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Symlink(job.Rows, filepath.Join(in, "rows.parquet")); err != nil {
-		return nil, err
-	}
-	if err := container.Run(ctx, job.Work, a.Command, in, out); err != nil {
 		return nil, err
 	}
 	parts, err := read(ctx, job.Engine, out, len(job.Label))
 	if err != nil {
 		return nil, err
 	}
-	return parts, shares.Apart(job, parts, "command")
+	return parts, leak.Check(job, parts, "command")
 }
 
 // outputs are the files of which the command leaves one, and how each is read.

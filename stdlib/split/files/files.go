@@ -11,6 +11,7 @@ import (
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/schema"
+	"mlc.dev/mlc/stdlib/split/leak"
 	"mlc.dev/mlc/stdlib/split/shares"
 )
 
@@ -69,5 +70,5 @@ func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 			out[i] = kind.Valid
 		}
 	}
-	return out, shares.Apart(job, out, "test")
+	return out, leak.Check(job, out, "test")
 }

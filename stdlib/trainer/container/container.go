@@ -27,12 +27,9 @@ import (
 var source string
 
 // Trainer is the kind "container".
-type Trainer struct{}
+type Trainer struct{ container.Kind }
 
 var _ kind.Commanded = Trainer{}
-
-// Name is "container".
-func (Trainer) Name() string { return "container" }
 
 // Version of the contract with the command.
 func (Trainer) Version() int { return 1 }
@@ -44,9 +41,6 @@ func (Trainer) Schema() schema.Kind {
 
 // Check has nothing to add to what the compiler checks of every command.
 func (Trainer) Check(json.RawMessage, string) []kind.Fault { return nil }
-
-// Command is what the arguments say of the container.
-func (Trainer) Command(args json.RawMessage) kind.Command { return kind.DecodeArgs[kind.Command](args) }
 
 // Defaults are those of linear: most libraries take no missing values and no texts.
 func (Trainer) Defaults(t types.Type) []json.RawMessage { return linear.Trainer{}.Defaults(t) }
@@ -73,25 +67,18 @@ type tables struct {
 // signature, and its predictions where the command made some itself.
 func (Trainer) Train(ctx context.Context, job kind.TrainJob) (kind.TrainResult, error) {
 	var none kind.TrainResult
-	a := kind.DecodeArgs[struct {
-		Command []string        `json:"command"`
-		Params  json.RawMessage `json:"params"`
-	}](job.Args)
-	in, out, err := container.Folders(job.Work)
-	if err != nil {
-		return none, err
-	}
+	a := kind.DecodeArgs[container.Args](job.Args)
 	s := tables{Format: "mlc.tables.v1", Task: job.Task.Kind, Classes: job.Task.Classes, Features: job.Names, Label: labelColumn, Seed: job.Seed, Params: a.Params,
 		Rows: map[string]int{"train": job.Train.X.Rows, "validation": job.Valid.X.Rows}}
-	if err := container.Describe(in, s); err != nil {
-		return none, err
-	}
-	for name, e := range map[string]kind.Examples{"train": job.Train, "validation": job.Valid} {
-		if err := write(filepath.Join(in, name+".parquet"), job.Names, e); err != nil {
+	files := map[string]string{}
+	for name, e := range map[string]kind.Examples{"train.parquet": job.Train, "validation.parquet": job.Valid} {
+		files[name] = filepath.Join(job.Work.Dir, name)
+		if err := write(files[name], job.Names, e); err != nil {
 			return none, err
 		}
 	}
-	if err := container.Run(ctx, job.Work, a.Command, in, out); err != nil {
+	out, err := container.Call(ctx, job.Work, a.Command, s, files)
+	if err != nil {
 		return none, err
 	}
 	raw, err := os.ReadFile(filepath.Join(out, "model.onnx"))
