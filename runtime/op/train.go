@@ -219,9 +219,6 @@ func modelMeasure(ctx context.Context, s *Stage) error {
 		return err
 	}
 	test := kind.PartNames[kind.Test]
-	if scores.Metrics[test] == nil {
-		scores.Metrics[test] = map[string]float64{}
-	}
 	scores.Metrics[test][a.Metric] = v
 	s.Report["metrics"] = map[string]map[string]float64{test: {a.Metric: v}}
 	return s.writeJSON(s.Out("metrics", "metrics.json"), scores)
