@@ -1,11 +1,12 @@
 """MLServer with a runtime of one's own: POST /v2/models/model/infer, tensors of shape [N, 1].
 
-A worker of its inference pool a core, as its documentation has it; gRPC listens on
-the next port and metrics on the one after.
+A worker of its inference pool a core, as its documentation has it; gRPC and metrics,
+which nobody asks, listen on any free ports.
 """
 
 import asyncio
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -39,10 +40,19 @@ class Peer(MLModel):
         return InferenceResponse(model_name=self.name, outputs=encoded)
 
 
+def free_ports() -> tuple[int, int]:
+    """Two ports that are free at the moment."""
+    with socket.socket() as a, socket.socket() as b:
+        a.bind(("127.0.0.1", 0))
+        b.bind(("127.0.0.1", 0))
+        return a.getsockname()[1], b.getsockname()[1]
+
+
 async def main() -> None:
     a = arguments()
     scratch = tempfile.mkdtemp()
-    settings = Settings(host="127.0.0.1", http_port=a.port, grpc_port=a.port + 1, metrics_port=a.port + 2, parallel_workers=a.workers, debug=False, environments_dir=scratch, metrics_dir=scratch)
+    grpc, metrics = free_ports()
+    settings = Settings(host="127.0.0.1", http_port=a.port, grpc_port=grpc, metrics_port=metrics, parallel_workers=a.workers, debug=False, environments_dir=scratch, metrics_dir=scratch)
     server = MLServer(settings)
     from serve_mlserver import Peer  # by its name, so that workers find it
 
