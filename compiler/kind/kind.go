@@ -177,23 +177,61 @@ type SnapshotReport struct {
 
 // Task is what a model learns.
 type Task struct {
-	Kind    string   `json:"kind"` // binary, multiclass, regression
+	Kind string `json:"kind"`
+	// Classes are the classes (binary: false and true), or a multilabel's labels.
 	Classes []string `json:"classes,omitempty"`
+	// Quantiles are those that a quantile task predicts, rising, between 0 and 1.
+	Quantiles []float64 `json:"quantiles,omitempty"`
+	// Threshold is the least probability (anomaly: score) that is decided as true; 0
+	// stands for 0.5.
+	Threshold float64 `json:"threshold,omitempty"`
 }
 
-// The task kinds.
+// The task kinds: whether; which one of the classes; which of the labels, each on
+// its own; how much; the quantiles of how much; how many (a mean of whole numbers
+// from 0); and how unusual, where labels judge and never teach.
 const (
 	Binary     = "binary"
 	Multiclass = "multiclass"
+	Multilabel = "multilabel"
 	Regression = "regression"
+	Quantile   = "quantile"
+	Count      = "count"
+	Anomaly    = "anomaly"
 )
 
 // Width is the number of values in a prediction.
 func (t Task) Width() int {
-	if t.Kind == Multiclass {
+	switch t.Kind {
+	case Multiclass, Multilabel:
+		return len(t.Classes)
+	case Quantile:
+		return len(t.Quantiles)
+	}
+	return 1
+}
+
+// Targets is the number of values in a row's label: one for each label of a
+// multilabel task, else 1.
+func (t Task) Targets() int {
+	if t.Kind == Multilabel {
 		return len(t.Classes)
 	}
 	return 1
+}
+
+// Numeric reports whether a label is a number that is measured or counted.
+func (t Task) Numeric() bool { return IsNumeric(t.Kind) }
+
+// IsNumeric is Task.Numeric by the task's kind.
+func IsNumeric(task string) bool { return task == Regression || task == Quantile || task == Count }
+
+// Cut is Threshold, or 0.5 without one.
+func (t Task) Cut() float64 {
+	if t.Threshold == 0 {
+		return 0.5
+	}
+	return t.Threshold
 }
 
 // Matrix is dense, row-major float32. NaN is a missing value.
@@ -205,8 +243,9 @@ type Matrix struct {
 // Row returns row i; it shares memory with m.
 func (m Matrix) Row(i int) []float32 { return m.Data[i*m.Cols : (i+1)*m.Cols] }
 
-// Examples are feature rows with their labels: 0 or 1 (binary), a class index
-// (multiclass), or the value (regression).
+// Examples are feature rows with their labels, Task.Targets() each: 0 or 1 (binary,
+// anomaly, and each label of a multilabel), a class index (multiclass), or the value
+// (regression, quantile, count).
 type Examples struct {
 	X Matrix
 	Y []float64
@@ -279,7 +318,8 @@ type Filed interface {
 // TrainResult is a trained model.
 type TrainResult struct {
 	// Model is ONNX: input X, float [N, cols]; output Y, float [N, Task.Width()]:
-	// the probability of true, of each class, or the value.
+	// the probability of true, of each class or of each label, the value, the value of
+	// each quantile (never falling), the mean count, or the score from 0 (usual) to 1.
 	Model []byte
 	// Predict is the trainer's own prediction, in Go, of shape rows × Task.Width().
 	// Packaging proves that Model gives the same.
@@ -299,10 +339,13 @@ const (
 	Block   Flow = "block"
 )
 
-// Values are the training rows of one feature, in one of the two forms.
+// Values are the training rows of one feature, in one of the two forms. A Supervised
+// encoder gets their labels too, as in Examples.
 type Values struct {
 	Numbers []float64
 	Texts   []string
+	Labels  []float64
+	Task    Task
 }
 
 // Encoder turns a feature into numbers, in one way for training and serving:
@@ -318,6 +361,13 @@ type Encoder interface {
 	// Lower adds the encoder to a graph. names labels the columns of a Block, and
 	// is empty for Numbers and Texts.
 	Lower(g *onnx.Graph, in Flow, x onnx.Value, args, params json.RawMessage) (y onnx.Value, names []string, err error)
+}
+
+// Supervised is an encoder that learns from the labels. A row that trains is encoded
+// by what was learned of other rows (out of fold), so that no row sees its own label.
+type Supervised interface {
+	// Supervised tells the tasks that it fits.
+	Supervised() []string
 }
 
 // Part says what a row is for.
@@ -401,8 +451,8 @@ type Metric interface {
 	Tasks() []string
 	// Better tells the good direction.
 	Better() Direction
-	// Compute judges predictions p, of shape len(y) × task.Width(), against y as in
-	// Examples. It fails where the metric is not defined, e.g. on one class only.
+	// Compute judges predictions p, of Task.Width() a row, against y, of
+	// Task.Targets() a row, as in Examples and TrainResult. It fails where the metric is not defined, e.g. on one class only.
 	Compute(task Task, y []float64, p []float32) (float64, error)
 }
 
