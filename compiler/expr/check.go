@@ -2,6 +2,7 @@ package expr
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -102,6 +103,9 @@ func (c *checker) typeOf(n *Node, args []types.Type) types.Type {
 		}
 		return types.Bool
 	case OpAdd, OpSub, OpMul, OpMod:
+		if n.ofTimestamps() {
+			return c.checkSince(n)
+		}
 		return c.numeric(n, args)
 	case OpDiv:
 		if c.numeric(n, args) == types.Invalid {
@@ -144,7 +148,7 @@ func (c *checker) typeOf(n *Node, args []types.Type) types.Type {
 	case OpCall:
 		f, ok := functions[n.Name]
 		if !ok {
-			all := make([]string, 0, len(functions))
+			all := []string{"date_part", "extract"} // the parser's
 			for name := range functions {
 				all = append(all, name)
 			}
@@ -208,24 +212,11 @@ func (n *Node) name() string {
 // unify finds the one type of nodes that meet: numbers widen, NULL agrees with
 // all, and a string literal beside a timestamp is read as an instant.
 func (c *checker) unify(n *Node, nodes []*Node) (types.Type, bool) {
+	if !c.instants(nodes) {
+		return types.Invalid, false
+	}
 	out := types.Null
 	var of *Node
-	for _, a := range nodes {
-		if a.Type == types.Timestamp {
-			for _, b := range nodes {
-				if b.Op != OpString {
-					continue
-				}
-				us, err := types.ParseTimestamp(b.Str)
-				if err != nil {
-					c.fail(b, "%s", err)
-					return types.Invalid, false
-				}
-				b.Op, b.Num, b.Type = OpInstant, float64(us), types.Timestamp
-			}
-			break
-		}
-	}
 	for _, a := range nodes {
 		switch {
 		case out == types.Null:
@@ -239,4 +230,24 @@ func (c *checker) unify(n *Node, nodes []*Node) (types.Type, bool) {
 		}
 	}
 	return out, true
+}
+
+// instants reads the string literals of nodes as instants where one of nodes is a
+// timestamp.
+func (c *checker) instants(nodes []*Node) bool {
+	if !slices.ContainsFunc(nodes, func(a *Node) bool { return a.Type == types.Timestamp }) {
+		return true
+	}
+	for _, b := range nodes {
+		if b.Op != OpString {
+			continue
+		}
+		us, err := types.ParseTimestamp(b.Str)
+		if err != nil {
+			c.fail(b, "%s", err)
+			return false
+		}
+		b.Op, b.Num, b.Type = OpInstant, float64(us), types.Timestamp
+	}
+	return true
 }

@@ -8,6 +8,7 @@
 // Integers are doubles that hold whole numbers (exact up to 2^53). There is no
 // NaN: an operation whose IEEE result would be NaN, a division by zero, and a
 // function outside its domain all give NULL. Logic is three-valued (Kleene).
+// The difference of two timestamps is a number of seconds.
 package expr
 
 import (

@@ -10,7 +10,7 @@ import (
 
 // function is a scalar function of the language: how many arguments it takes
 // (max < 0: any number), its typing, its SQL, and its ONNX lowering. A nil
-// lower means that it runs in batch only.
+// lower means that it runs in batch only; batchOnly says why.
 type function struct {
 	min, max int
 	check    func(*checker, *Node) types.Type
@@ -37,30 +37,45 @@ var functions = map[string]function{
 	"ceil":       unary("ceil", whole, func(l *lowerer, x val) val { return l.map1("Ceil", x) }),
 	"sign":       unary("sign", whole, lowerSign),
 	"exp":        unary("exp", real, func(l *lowerer, x val) val { return l.map1("Exp", x) }),
-	"round":      {1, 1, numericTo(whole), call("round"), lower1(lowerRound)},
+	"round":      {1, 2, checkRound, roundSQL, lowerRoundTo},
+	"mod":        {2, 2, numericTo(keep), modSQL, lowerMod},
 	"sqrt":       domain("sqrt", "Sqrt", "GreaterOrEqual", ">="),
 	"ln":         domain("ln", "Log", "Greater", ">"),
+	"log2":       logarithm("log2", 2),
+	"log10":      logarithm("log10", 10),
 	"pow":        {2, 2, numericTo(real), noNaNCall("pow"), lowerPow},
 	"greatest":   {1, -1, orderedNumbers, call("greatest"), func(l *lowerer, n *Node, a []val) val { return l.extreme("Max", a) }},
 	"least":      {1, -1, orderedNumbers, call("least"), func(l *lowerer, n *Node, a []val) val { return l.extreme("Min", a) }},
 	"coalesce":   {1, -1, sameType, call("coalesce"), lowerCoalesce},
 	"nullif":     {2, 2, sameType, call("nullif"), lowerNullif},
 	"if":         {3, 3, checkIf, caseIf, func(l *lowerer, n *Node, a []val) val { return l.choose(n.Type, l.isTrue(a[0]), a[1], a[2]) }},
-	"hour":       calendar("hour", func(l *lowerer, us val) val { return l.floorDiv(l.floorMod(us, 86400e6), 3600e6) }),
+	"second":     calendar("second", func(l *lowerer, us val) val { return l.floorDiv(l.floorMod(us, 60e6), 1e6) }),
 	"minute":     calendar("minute", func(l *lowerer, us val) val { return l.floorDiv(l.floorMod(us, 3600e6), 60e6) }),
-	"dayofweek":  calendar("dayofweek", func(l *lowerer, us val) val { return l.floorMod(l.addK(l.days(us), 4), 7) }),
-	"year":       calendar("year", func(l *lowerer, us val) val { y, _, _ := l.civil(us); return y }),
-	"month":      calendar("month", func(l *lowerer, us val) val { _, m, _ := l.civil(us); return m }),
+	"hour":       calendar("hour", func(l *lowerer, us val) val { return l.floorDiv(l.floorMod(us, 86400e6), 3600e6) }),
 	"day":        calendar("day", func(l *lowerer, us val) val { _, _, d := l.civil(us); return d }),
+	"dayofweek":  calendar("dayofweek", func(l *lowerer, us val) val { return l.floorMod(l.addK(l.days(us), 4), 7) }),
+	"isodow":     calendar("isodow", func(l *lowerer, us val) val { return l.isodow(l.days(us)) }),
+	"dayofyear":  calendar("dayofyear", lowerDayOfYear),
+	"week":       calendar("week", func(l *lowerer, us val) val { _, w := l.isoWeek(us); return w }),
+	"isoyear":    calendar("isoyear", func(l *lowerer, us val) val { y, _ := l.isoWeek(us); return y }),
+	"month":      calendar("month", func(l *lowerer, us val) val { _, m, _ := l.civil(us); return m }),
+	"quarter":    calendar("quarter", func(l *lowerer, us val) val { _, m, _ := l.civil(us); return l.quarter(m) }),
+	"year":       calendar("year", func(l *lowerer, us val) val { y, _, _ := l.civil(us); return y }),
 	"epoch":      {1, 1, timestampTo(types.Float), epochSQL, func(l *lowerer, n *Node, a []val) val { return l.map2k("Div", a[0], 1e6) }},
-	"lower":      text("lower", types.String),
-	"upper":      text("upper", types.String),
-	"trim":       text("trim", types.String),
-	"length":     text("length", types.Int),
-	"contains":   {2, 2, stringsTo(types.Bool), call("contains"), nil},
-	"replace":    {3, 3, stringsTo(types.String), call("replace"), nil},
-	"split_part": {3, 3, checkSubstr, integerArgs("split_part"), nil},
-	"substr":     {2, 3, checkSubstr, integerArgs("substr"), nil},
+	"date_diff":  {3, 3, timestampsOf(types.Int), dateDiffSQL, lowerDateDiff},
+	"date_trunc": {2, 2, timestampsOf(types.Timestamp), dateTruncSQL, lowerDateTrunc},
+
+	"lower":       text("lower", types.String),
+	"upper":       text("upper", types.String),
+	"trim":        text("trim", types.String),
+	"length":      text("length", types.Int),
+	"concat":      {1, -1, stringsTo(types.String), textCall("concat"), lowerConcat},
+	"contains":    {2, 2, stringsTo(types.Bool), textCall("contains"), lowerMatch(anything, anything)},
+	"starts_with": {2, 2, stringsTo(types.Bool), textCall("starts_with"), lowerMatch("", anything)},
+	"ends_with":   {2, 2, stringsTo(types.Bool), textCall("ends_with"), lowerMatch(anything, "")},
+	"split_part":  {3, 3, checkSubstr, integerArgs("split_part"), lowerSplitPart},
+	"replace":     {3, 3, stringsTo(types.String), textCall("replace"), nil},
+	"substr":      {2, 3, checkSubstr, integerArgs("substr"), nil},
 }
 
 // FunctionNames returns the functions and whether each runs online.
@@ -117,6 +132,92 @@ func domain(name, op, cmp, sqlCmp string) function {
 		})}
 }
 
+// logarithm divides natural logarithms, which would miss the whole ones by a bit:
+// where the power of the nearest whole number is the argument, that is the result.
+func logarithm(name string, base float64) function {
+	f := domain(name, "Log", "Greater", ">")
+	ln := f.lower
+	f.lower = func(l *lowerer, n *Node, a []val) val {
+		out := l.map2k("Div", ln(l, n, a), math.Log(base))
+		near := l.g.Op("Round", out.v)
+		exact := l.g.Op("Equal", l.g.Op("Pow", l.num(base), near), a[0].v)
+		out.v = l.g.Op("Where", exact, near, out.v)
+		return out
+	}
+	return f
+}
+
+func modSQL(_ *Node, a []string) string { return noNaN("(" + a[0] + " % " + nonZero(a[1]) + ")") }
+
+func lowerMod(l *lowerer, n *Node, a []val) val {
+	return l.arith("Mod", a[0], l.nonZero(n.Args[1], a[1]))
+}
+
+// literal is the number that a node spells, sign included.
+func literal(n *Node) (float64, bool) {
+	if n.Op == OpNeg {
+		x, ok := literal(n.Args[0])
+		return -x, ok
+	}
+	return n.Num, n.Op == OpNumber
+}
+
+// maxDigits bounds the digits of round: doubles have no more.
+const maxDigits = 15
+
+func checkRound(c *checker, n *Node) types.Type {
+	if c.numeric(n, []types.Type{n.Args[0].Type}) == types.Invalid {
+		return types.Invalid
+	}
+	if len(n.Args) == 1 {
+		return types.Int
+	}
+	d, ok := literal(n.Args[1])
+	if !ok || n.Args[1].Type != types.Int || math.Abs(d) > maxDigits {
+		return c.fail(n.Args[1], "the digits of round must be a whole number from -%d to %d, written out", maxDigits, maxDigits)
+	}
+	if d > 0 {
+		return types.Float
+	}
+	return types.Int
+}
+
+// digits are those that round keeps after the point (before it: negative), and
+// their power of ten, which is exact.
+func digits(n *Node) (d, power float64) {
+	if len(n.Args) == 2 {
+		d, _ = literal(n.Args[1])
+	}
+	return d, math.Pow10(int(math.Abs(d)))
+}
+
+// roundSQL is DuckDB's round, but for negative digits, where DuckDB's makes 0 of
+// what is infinite.
+func roundSQL(n *Node, a []string) string {
+	switch d, power := digits(n); {
+	case d > 0:
+		return fmt.Sprintf("round(%s, %d)", a[0], int(d))
+	case d < 0:
+		return fmt.Sprintf("(round(%s / %.0f::DOUBLE) * %.0f::DOUBLE)", a[0], power, power)
+	}
+	return "round(" + a[0] + ")"
+}
+
+// lowerRoundTo keeps a number whose product with the power overflows: it has no
+// digits after the point. DuckDB does the same.
+func lowerRoundTo(l *lowerer, n *Node, a []val) val {
+	x := a[0]
+	switch d, power := digits(n); {
+	case d > 0:
+		r := l.map2k("Div", lowerRound(l, l.map2k("Mul", x, power)), power)
+		r.v = l.g.Op("Where", l.g.Op("IsInf", r.v), x.v, r.v)
+		return r
+	case d < 0:
+		return l.map2k("Mul", lowerRound(l, l.map2k("Div", x, power)), power)
+	}
+	return lowerRound(l, x)
+}
+
 func orderedNumbers(c *checker, n *Node) types.Type {
 	t, ok := c.unify(n, n.Args)
 	if !ok {
@@ -149,70 +250,4 @@ func checkIf(c *checker, n *Node) types.Type {
 
 func caseIf(_ *Node, a []string) string {
 	return "CASE WHEN " + a[0] + " THEN " + a[1] + " ELSE " + a[2] + " END"
-}
-
-func timestampTo(t types.Type) func(*checker, *Node) types.Type {
-	return func(c *checker, n *Node) types.Type {
-		if at := n.Args[0].Type; at != types.Timestamp && at != types.Null {
-			return c.fail(n.Args[0], "%s needs a timestamp, this is a %s", n.Name, at)
-		}
-		return t
-	}
-}
-
-func calendar(name string, lower func(*lowerer, val) val) function {
-	return function{1, 1, timestampTo(types.Int), func(_ *Node, a []string) string {
-		return "CAST(" + name + "(CAST(" + a[0] + " AS TIMESTAMP)) AS DOUBLE)"
-	}, lower1(lower)}
-}
-
-func epochSQL(_ *Node, a []string) string {
-	return "(CAST(epoch_us(CAST(" + a[0] + " AS TIMESTAMP)) AS DOUBLE) / 1e6)"
-}
-
-func stringsTo(t types.Type) func(*checker, *Node) types.Type {
-	return func(c *checker, n *Node) types.Type {
-		for _, a := range n.Args {
-			if a.Type != types.String && a.Type != types.Null {
-				return c.fail(a, "%s needs strings, this is a %s", n.Name, a.Type)
-			}
-		}
-		return t
-	}
-}
-
-func text(name string, t types.Type) function {
-	sql := call(name)
-	if t.Numeric() {
-		sql = func(n *Node, a []string) string { return "CAST(" + call(name)(n, a) + " AS DOUBLE)" }
-	}
-	return function{1, 1, stringsTo(t), sql, nil}
-}
-
-// checkSubstr types functions that take a string, then strings or whole numbers.
-func checkSubstr(c *checker, n *Node) types.Type {
-	for i, a := range n.Args {
-		wantInt := i > 0 && (n.Name == "substr" || i == 2)
-		switch {
-		case a.Type == types.Null:
-		case wantInt && a.Type != types.Int:
-			return c.fail(a, "%s needs a whole number here, this is a %s", n.Name, a.Type)
-		case !wantInt && a.Type != types.String:
-			return c.fail(a, "%s needs a string here, this is a %s", n.Name, a.Type)
-		}
-	}
-	return types.String
-}
-
-func integerArgs(name string) func(*Node, []string) string {
-	return func(n *Node, args []string) string {
-		out := make([]string, len(args))
-		for i, a := range args {
-			out[i] = a
-			if n.Args[i].Type == types.Int {
-				out[i] = "TRY_CAST(" + a + " AS BIGINT)"
-			}
-		}
-		return call(name)(n, out)
-	}
 }

@@ -3,26 +3,26 @@ package expr
 import (
 	"fmt"
 	"math"
-	"regexp"
-	"strings"
 
 	"mlc.dev/mlc/compiler/onnx"
 	"mlc.dev/mlc/compiler/types"
 )
 
 // Online reports whether a checked expression can be lowered to ONNX; where it
-// cannot, it returns the node that stands in the way.
+// cannot, it returns the node that stands in the way, and Why says what it lacks.
 func Online(n *Node) (bool, *Node) {
 	var bad *Node
 	n.Walk(func(c *Node) {
-		if bad == nil && !online(c) {
+		if bad == nil && Why(c) != "" {
 			bad = c
 		}
 	})
 	return bad == nil, bad
 }
 
-func online(n *Node) bool {
+// Why tells why one node of a checked expression has no ONNX form, its arguments
+// left aside; it is empty for a node that has one.
+func Why(n *Node) string {
 	argType := func() types.Type {
 		t := types.Null
 		for _, a := range n.Args {
@@ -34,14 +34,20 @@ func online(n *Node) bool {
 	}
 	switch n.Op {
 	case OpCall:
-		return functions[n.Name].lower != nil
+		if !inModel(n) {
+			return batchOnly[n.Name]
+		}
 	case OpLt, OpLe, OpGt, OpGe, OpBetween:
-		return argType() != types.String
+		if argType() == types.String {
+			return "ONNX tells whether strings are equal, but does not order them"
+		}
 	case OpCast:
 		from := n.Args[0].Type
-		return from == n.Cast || from == types.Null || from != types.String && n.Cast != types.String
+		if from != n.Cast && from != types.Null && (from == types.String || n.Cast == types.String) {
+			return "ONNX reads and writes numbers and instants as text in other ways than SQL does"
+		}
 	}
-	return true
+	return ""
 }
 
 // val is a lowered value. v holds doubles (numbers and timestamps), booleans or
@@ -171,7 +177,11 @@ func (l *lowerer) lower(n *Node) val {
 	case OpAdd:
 		return l.arith("Add", args[0], args[1])
 	case OpSub:
-		return l.arith("Sub", args[0], args[1])
+		out := l.arith("Sub", args[0], args[1])
+		if n.ofTimestamps() {
+			out = l.map2k("Div", out, 1e6)
+		}
+		return out
 	case OpMul:
 		return l.arith("Mul", args[0], args[1])
 	case OpDiv:
@@ -193,8 +203,7 @@ func (l *lowerer) lower(n *Node) val {
 		}
 		return out
 	case OpLike:
-		m := g.OpA("RegexFullMatch", onnx.Attrs{"pattern": likePattern(n.Args[1].Str)}, args[0].v)
-		return val{v: l.andNotNull(m, args[0].null), null: args[0].null, konst: args[0].konst}
+		return l.match(likePattern(n.Args[1].Str), args[0])
 	case OpCase:
 		var out val
 		i := len(args)
@@ -236,6 +245,9 @@ func (l *lowerer) nullOf(n *Node, i int) val {
 	if n.Op == OpCase || n.Op == OpCall && n.Type != types.Null {
 		if n.Op == OpCase || n.Name == "if" || n.Name == "coalesce" || n.Name == "nullif" {
 			return l.null(n.Type)
+		}
+		if takesText[n.Name] {
+			return l.null(types.String)
 		}
 		return l.null(types.Float)
 	}
@@ -468,54 +480,4 @@ func (l *lowerer) cast(n *Node, x val) val {
 		return l.map1("Round", x)
 	}
 	return x // int to float
-}
-
-// floorMod is x mod k in [0, k), exact for whole x and k: the sum is less than 2k.
-func (l *lowerer) floorMod(x val, k float64) val {
-	up := l.g.Op("Add", l.fmod(x.v, l.num(k)), l.num(k))
-	return val{v: l.fmod(up, l.num(k)), nan: true, konst: x.konst} // of infinity it is NaN
-}
-
-// floorDiv is floor(x / k), exact for whole k whose multiples around x are doubles:
-// below one, x is at least half a unit in the last place of the quotient away.
-func (l *lowerer) floorDiv(x val, k float64) val {
-	return l.map1("Floor", l.map2k("Div", x, k))
-}
-
-func (l *lowerer) days(us val) val { return l.floorDiv(us, 86400e6) }
-
-// civil gives year, month and day of microseconds since 1970, by Howard
-// Hinnant's days_from_civil inverse (chrono-Compatible Low-Level Date Algorithms).
-func (l *lowerer) civil(us val) (y, m, d val) {
-	sub := func(a, b val) val { return val{v: l.g.Op("Sub", a.v, b.v), nan: a.nan, konst: a.konst} }
-	add := func(a, b val) val { return val{v: l.g.Op("Add", a.v, b.v), nan: a.nan, konst: a.konst} }
-	z := l.addK(l.days(us), 719468)
-	era := l.floorDiv(z, 146097)
-	doe := l.floorMod(z, 146097)
-	yoe := l.floorDiv(sub(add(sub(doe, l.floorDiv(doe, 1460)), l.floorDiv(doe, 36524)), l.floorDiv(doe, 146096)), 365)
-	doy := sub(doe, sub(add(l.map2k("Mul", yoe, 365), l.floorDiv(yoe, 4)), l.floorDiv(yoe, 100)))
-	mp := l.floorDiv(l.addK(l.map2k("Mul", doy, 5), 2), 153)
-	d = l.addK(sub(doy, l.floorDiv(l.addK(l.map2k("Mul", mp, 153), 2), 5)), 1)
-	early := l.g.Op("Less", mp.v, l.num(10))
-	m = val{v: l.g.Op("Where", early, l.addK(mp, 3).v, l.addK(mp, -9).v), nan: mp.nan, konst: us.konst}
-	leap := l.g.Cast(l.g.Op("LessOrEqual", m.v, l.num(2)), onnx.Double)
-	y = add(add(yoe, l.map2k("Mul", era, 400)), val{v: leap})
-	return y, m, d
-}
-
-// likePattern is the RE2 form of a LIKE pattern.
-func likePattern(p string) string {
-	var b strings.Builder
-	b.WriteString("(?s)")
-	for _, r := range p {
-		switch r {
-		case '%':
-			b.WriteString(".*")
-		case '_':
-			b.WriteString(".")
-		default:
-			b.WriteString(regexp.QuoteMeta(string(r)))
-		}
-	}
-	return b.String()
 }

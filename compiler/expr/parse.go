@@ -2,7 +2,9 @@ package expr
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -10,8 +12,12 @@ import (
 	"mlc.dev/mlc/compiler/types"
 )
 
-// maxDepth bounds nesting, so that no input exhausts the stack.
-const maxDepth = 200
+// maxDepth bounds nesting, so that no input exhausts the stack, and maxNodes what
+// an expression grows to when the subject of each CASE is written into its conditions.
+const (
+	maxDepth = 400
+	maxNodes = 1 << 17
+)
 
 // Parse reads one SQL scalar expression. The error, when there is one, is an
 // *Error with Kind Syntax.
@@ -31,8 +37,30 @@ func Parse(src string) (n *Node, err error) {
 	if p.tok.kind != tEOF {
 		p.fail("unexpected %s after the expression", p.tok)
 	}
+	p.bound(n, 1)
 	return n, nil
 }
+
+// bound holds the tree, not its text, to the limits: what one text of it passes, its
+// canonical text passes too, which may have a parenthesis more a level.
+func (p *parser) bound(n *Node, depth int) {
+	p.tok.start, p.tok.end = n.Start, n.End
+	if depth > maxDepth {
+		p.tooDeep()
+	}
+	if p.nodes++; p.nodes > maxNodes {
+		p.fail("the expression has more than %d parts", maxNodes)
+	}
+	for i, a := range n.Args {
+		if c := chain[n.Op]; i == 0 && c > 0 && chain[a.Op] == c {
+			p.bound(a, depth)
+		} else {
+			p.bound(a, depth+1)
+		}
+	}
+}
+
+func (p *parser) tooDeep() { p.fail("the expression is nested more than %d levels deep", maxDepth) }
 
 type tokenKind int
 
@@ -65,6 +93,7 @@ type parser struct {
 	tok     token
 	prevEnd int
 	depth   int
+	nodes   int
 }
 
 func (p *parser) fail(format string, args ...any) {
@@ -225,8 +254,8 @@ func (p *parser) node(op Op, start int, args ...*Node) *Node {
 
 // expr parses everything that binds at least as tightly as min.
 func (p *parser) expr(min int) *Node {
-	if p.depth++; p.depth > maxDepth {
-		p.fail("the expression is nested more than %d levels deep", maxDepth)
+	if p.depth++; p.depth > 2*maxDepth+2 {
+		p.tooDeep()
 	}
 	defer func() { p.depth-- }()
 	left := p.prefix(min)
@@ -387,6 +416,9 @@ func (p *parser) name() *Node {
 	if !quoted && p.is("(") {
 		p.next()
 		n := &Node{Op: OpCall, Start: start, Name: strings.ToLower(name)}
+		if n.Name == "extract" {
+			return p.extract(n)
+		}
 		if !p.accept(")") {
 			n.Args = append(n.Args, p.expr(0))
 			for p.accept(",") {
@@ -395,6 +427,9 @@ func (p *parser) name() *Node {
 			p.expect(")", "to close the call")
 		}
 		n.End = p.prevEnd
+		if n.Name == "date_part" {
+			p.datePart(n)
+		}
 		return n
 	}
 	for p.is(".") {
@@ -408,4 +443,43 @@ func (p *parser) name() *Node {
 	n := p.node(OpColumn, start)
 	n.Name = name
 	return n
+}
+
+// extract reads EXTRACT(part FROM t) behind its parenthesis, as a call of the
+// function of that part.
+func (p *parser) extract(n *Node) *Node {
+	if p.tok.kind != tWord && p.tok.kind != tString {
+		p.fail("expected a part of a date after EXTRACT, found %s", p.tok)
+	}
+	n.Name = p.partFunction()
+	p.next()
+	p.expect("FROM", "after the part of EXTRACT")
+	n.Args = []*Node{p.expr(0)}
+	p.expect(")", "to close EXTRACT")
+	n.End = p.prevEnd
+	return n
+}
+
+// datePart makes date_part('part', t) a call of the function of that part.
+func (p *parser) datePart(n *Node) {
+	at := n
+	if len(n.Args) > 0 {
+		at = n.Args[0]
+	}
+	next := p.tok
+	p.tok = token{kind: tString, text: at.Str, start: at.Start, end: at.End}
+	if len(n.Args) != 2 || at.Op != OpString {
+		p.fail("date_part takes the name of a part in single quotes and a timestamp, like date_part('hour', t)")
+	}
+	n.Name, n.Args = p.partFunction(), n.Args[1:]
+	p.tok = next
+}
+
+// partFunction is the function of the part of a date that the token names.
+func (p *parser) partFunction() string {
+	f, ok := dateParts[strings.ToLower(p.tok.text)]
+	if !ok {
+		p.fail("no part %s of a date; there are %s", p.tok, strings.Join(slices.Sorted(maps.Keys(dateParts)), ", "))
+	}
+	return f
 }

@@ -126,6 +126,9 @@ func (n *Node) SQL(column func(*Node) string) string {
 	case OpCase:
 		return n.printCase(args)
 	case OpAdd, OpSub, OpMul:
+		if n.ofTimestamps() {
+			return sinceSQL(args)
+		}
 		return noNaN("(" + args[0] + " " + string(n.Op) + " " + args[1] + ")")
 	case OpDiv, OpMod:
 		return noNaN("(" + args[0] + " " + string(n.Op) + " " + nonZero(args[1]) + ")")

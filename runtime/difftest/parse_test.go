@@ -97,7 +97,7 @@ func norm(s string) string { return strings.ReplaceAll(s, `"`, "") }
 // FuzzParse: no text makes the parser or the checker panic, errors lie inside
 // the text, and what parses prints to something that parses to the same.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"a + 1", "a IN (1, 'x')", "CASE a WHEN 1 THEN 'x' END", "((((", "'", "a.\"b c\".d", "NOT NOT p", "a BETWEEN 1 AND 2 AND p", "- - 1", "1e999", "\xff", "if(p, a, b)"} {
+	for _, s := range []string{"a + 1", "a IN (1, 'x')", "CASE a WHEN 1 THEN 'x' END", "((((", "'", "a.\"b c\".d", "NOT NOT p", "a BETWEEN 1 AND 2 AND p", "- - 1", "1e999", "\xff", "if(p, a, b)", "EXTRACT(dow FROM t)", "extract('", "date_part('hour', t)", "date_part(", "round(a, -2)", "t - '2000-01-01'", "date_diff('day', t, w)", "split_part(s, ',', 1)"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, src string) {
@@ -115,7 +115,9 @@ func FuzzParse(f *testing.F) {
 		}
 		if len(expr.Check(n, scope, nil)) == 0 && n.Type != types.Invalid {
 			_ = n.SQL(func(c *expr.Node) string { return expr.QuoteName(c.Name) })
-			expr.Online(n)
+			if ok, bad := expr.Online(n); ok != (bad == nil) || !ok && expr.Why(bad) == "" {
+				t.Fatalf("%q: no reason why it is not online", src)
+			}
 		}
 	})
 }
