@@ -1,6 +1,6 @@
 // Package gbdt trains gradient-boosted decision trees: histograms, leaf-wise
-// growth, learned directions for missing values (Chen & Guestrin 2016, Ke et
-// al. 2017).
+// growth, learned directions for missing values, splits of categories (Chen &
+// Guestrin 2016, Ke et al. 2017).
 package gbdt
 
 import (
@@ -8,11 +8,14 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"path"
+	"slices"
+	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/kind"
-	"mlc.dev/mlc/compiler/onnx"
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/schema"
 )
@@ -27,7 +30,7 @@ type Trainer struct{}
 func (Trainer) Name() string { return "gbdt" }
 
 // Version of the implementation.
-func (Trainer) Version() int { return 1 }
+func (Trainer) Version() int { return 2 }
 
 // Schema is #GBDT.
 func (Trainer) Schema() schema.Kind {
@@ -35,19 +38,62 @@ func (Trainer) Schema() schema.Kind {
 }
 
 type args struct {
-	Rounds        int     `json:"rounds"`
-	LearningRate  float64 `json:"learning_rate"`
-	MaxLeaves     int     `json:"max_leaves"`
-	MaxDepth      int     `json:"max_depth"`
-	MinRows       int     `json:"min_rows"`
-	L2            float64 `json:"l2"`
-	MinGain       float64 `json:"min_gain"`
-	Bins          int     `json:"bins"`
-	EarlyStopping int     `json:"early_stopping"`
+	Rounds        int            `json:"rounds"`
+	LearningRate  float64        `json:"learning_rate"`
+	MaxLeaves     int            `json:"max_leaves"`
+	MaxDepth      int            `json:"max_depth"`
+	MinRows       int            `json:"min_rows"`
+	L2            float64        `json:"l2"`
+	MinGain       float64        `json:"min_gain"`
+	Bins          int            `json:"bins"`
+	EarlyStopping int            `json:"early_stopping"`
+	Categorical   []string       `json:"categorical"`
+	CatSmooth     float64        `json:"cat_smooth"`
+	CatL2         float64        `json:"cat_l2"`
+	Monotone      map[string]int `json:"monotone"`
+	RowSample     float64        `json:"row_sample"`
+	ColumnSample  float64        `json:"column_sample"`
+	ClassWeight   classWeight    `json:"class_weight"`
 }
 
-// Check has nothing that the schema does not.
-func (Trainer) Check(json.RawMessage, string) []kind.Fault { return nil }
+// classWeight is "balanced" or a number by class.
+type classWeight struct {
+	balanced bool
+	by       map[string]float64
+}
+
+// UnmarshalJSON reads either form.
+func (c *classWeight) UnmarshalJSON(b []byte) error {
+	if string(b) == `"balanced"` {
+		c.balanced = true
+		return nil
+	}
+	return json.Unmarshal(b, &c.by)
+}
+
+func (c classWeight) given() bool { return c.balanced || len(c.by) > 0 }
+
+// Check refuses a task without labels to learn from, class weights and directions
+// where they have no meaning, and patterns that are none.
+func (Trainer) Check(raw json.RawMessage, task string) []kind.Fault {
+	if task == kind.Anomaly {
+		return []kind.Fault{{Code: diag.BadArgs, What: "a gbdt model does not fit an anomaly problem", Why: "it learns from labels, which only judge there", Mend: `use {kind: "isolation_forest"}, or make the problem binary`}}
+	}
+	a := kind.DecodeArgs[args](raw)
+	var out []kind.Fault
+	if a.ClassWeight.given() && task != "" && task != kind.Binary && task != kind.Multiclass {
+		out = append(out, kind.Fault{Field: "class_weight", Code: diag.BadArgs, What: "class_weight has no meaning in a " + task + " problem", Why: "it weighs a row by the one class that it has", Mend: "leave it out"})
+	}
+	if len(a.Monotone) > 0 && task == kind.Multiclass {
+		out = append(out, kind.Fault{Field: "monotone", Code: diag.BadArgs, What: "monotone has no meaning in a multiclass problem", Why: "what makes one class likelier makes others less so", Mend: "leave it out"})
+	}
+	for i, p := range a.Categorical {
+		if _, err := path.Match(p, ""); err != nil {
+			out = append(out, kind.Fault{Field: fmt.Sprintf("categorical[%d]", i), Code: diag.BadArgs, What: fmt.Sprintf("%q is no pattern", p), Why: err.Error(), Mend: `name a column, or write * for any part of a name, as in "customer.*"`})
+		}
+	}
+	return out
+}
 
 // Defaults takes numbers as they are and numbers texts by frequency: trees need
 // no scaling, and missing values are theirs to learn.
@@ -61,11 +107,21 @@ func (Trainer) Defaults(t types.Type) []json.RawMessage {
 // Features is true.
 func (Trainer) Features() bool { return true }
 
-// Train boosts trees until rounds are done or the validation rows stop gaining.
+// Train boosts trees until rounds are done or the validation rows stop gaining. It
+// fails where an argument names a column or a class that there is not, and where no
+// split is worth making.
 func (Trainer) Train(ctx context.Context, job kind.TrainJob) (kind.TrainResult, error) {
 	a := kind.DecodeArgs[args](job.Args)
-	b := &booster{args: a, task: job.Task, cols: job.Train.X.Cols, k: job.Task.Width(), threads: max(job.Threads, 1)}
-	b.base = baseScore(job.Task, job.Train.Y)
+	b := &booster{args: a, task: job.Task, cols: job.Train.X.Cols, k: job.Task.Width(), threads: max(job.Threads, 1), seed: job.Seed}
+	var faults kind.Faults
+	b.categorical, b.monotone, faults = a.columns(job.Names)
+	b.bounded = len(a.Monotone) > 0
+	weights, wrong := a.ClassWeight.classes(job.Task, job.Train.Y)
+	if faults = append(faults, wrong...); len(faults) > 0 {
+		return kind.TrainResult{}, faults
+	}
+	b.weights = weights
+	b.base = b.baseScore(job.Train.Y)
 	b.bin(job.Train.X)
 	best, losses, err := b.boost(ctx, job)
 	if err != nil {
@@ -101,140 +157,78 @@ func (Trainer) Train(ctx context.Context, job kind.TrainJob) (kind.TrainResult, 
 	return kind.TrainResult{Model: b.export(), Predict: b.predict, Report: report}, nil
 }
 
-// baseScore is the score before any tree: log odds, log shares, or the mean.
-func baseScore(task kind.Task, y []float64) []float64 {
-	out := make([]float64, task.Width())
-	n := float64(len(y))
-	switch task.Kind {
-	case kind.Multiclass:
-		for _, c := range y {
-			out[int(c)]++
-		}
-		for c := range out {
-			out[c] = math.Log(math.Max(out[c], 0.5) / n)
-		}
-	default:
-		mean := 0.0
-		for i, v := range y {
-			mean += (v - mean) / float64(i+1)
-		}
-		out[0] = mean
-		if task.Kind == kind.Binary {
-			mean = math.Min(math.Max(mean, 0.5/n), 1-0.5/n)
-			out[0] = math.Log(mean / (1 - mean))
-		}
+// columns finds the features that categorical and monotone name.
+func (a args) columns(names []string) (categorical []bool, monotone []int, faults kind.Faults) {
+	categorical, monotone = make([]bool, len(names)), make([]int, len(names))
+	unknown := func(field, name string) {
+		faults = append(faults, kind.Fault{Field: field, Code: diag.NoColumn, What: fmt.Sprintf("the features make no column %q%s", name, diag.Suggest(name, names)),
+			Why: "they make " + list(names), Mend: "mend the name"})
 	}
-	for i := range out {
-		out[i] = float64(float32(out[i])) // what the exported model holds
-	}
-	return out
-}
-
-// node is a split (feature >= 0) or a leaf.
-type node struct {
-	feature     int
-	threshold   float32 // x <= threshold goes left
-	bin         uint8   // the same in bins
-	missingLeft bool
-	left, right int
-	value       float32
-	gain        float64
-}
-
-type tree struct{ nodes []node }
-
-func (t *tree) leaf(row []float32) float32 {
-	n := &t.nodes[0]
-	for n.feature >= 0 {
-		x := row[n.feature]
-		if x <= n.threshold || x != x && n.missingLeft {
-			n = &t.nodes[n.left]
-		} else {
-			n = &t.nodes[n.right]
-		}
-	}
-	return n.value
-}
-
-// predict is the model in Go. Trees are summed in order in doubles.
-func (b *booster) predict(m kind.Matrix) []float32 {
-	out := make([]float32, 0, m.Rows*b.k)
-	score := make([]float64, b.k)
-	for i := range m.Rows {
-		copy(score, b.base)
-		row := m.Row(i)
-		for t := range b.trees {
-			score[t%b.k] += float64(b.trees[t].leaf(row))
-		}
-		link(b.task, score)
-		for _, s := range score {
-			out = append(out, float32(s))
-		}
-	}
-	return out
-}
-
-// link turns scores into predictions in place.
-func link(task kind.Task, score []float64) {
-	switch task.Kind {
-	case kind.Binary:
-		score[0] = 1 / (1 + math.Exp(-score[0]))
-	case kind.Multiclass:
-		top, sum := score[0], 0.0
-		for _, s := range score {
-			top = math.Max(top, s)
-		}
-		for c, s := range score {
-			score[c] = math.Exp(s - top)
-			sum += score[c]
-		}
-		for c := range score {
-			score[c] /= sum
-		}
-	}
-}
-
-// export writes a TreeEnsembleRegressor with a target for each output.
-func (b *booster) export() []byte {
-	var treeIDs, nodeIDs, features, trues, falses, missing, leafTrees, leafNodes, leafTargets []int64
-	var values, weights []float32
-	var modes []string
-	for t, tr := range b.trees {
-		for i, n := range tr.nodes {
-			treeIDs, nodeIDs = append(treeIDs, int64(t)), append(nodeIDs, int64(i))
-			if n.feature < 0 {
-				modes, features, values = append(modes, "LEAF"), append(features, 0), append(values, 0)
-				trues, falses, missing = append(trues, 0), append(falses, 0), append(missing, 0)
-				leafTrees, leafNodes, leafTargets = append(leafTrees, int64(t)), append(leafNodes, int64(i)), append(leafTargets, int64(t%b.k))
-				weights = append(weights, n.value)
-				continue
+	for i, p := range a.Categorical {
+		found := false
+		for f, name := range names {
+			if ok, _ := path.Match(p, name); ok || p == name {
+				categorical[f], found = true, true
 			}
-			track := int64(0)
-			if n.missingLeft {
-				track = 1
-			}
-			modes, features, values = append(modes, "BRANCH_LEQ"), append(features, int64(n.feature)), append(values, n.threshold)
-			trues, falses, missing = append(trues, int64(n.left)), append(falses, int64(n.right)), append(missing, track)
+		}
+		if !found {
+			unknown(fmt.Sprintf("categorical[%d]", i), p)
 		}
 	}
-	base := make([]float32, b.k)
-	for i, v := range b.base {
-		base[i] = float32(v)
+	for _, name := range slices.Sorted(maps.Keys(a.Monotone)) {
+		f := slices.Index(names, name)
+		switch {
+		case f < 0:
+			unknown("monotone."+name, name)
+		case categorical[f]:
+			faults = append(faults, kind.Fault{Field: "monotone." + name, Code: diag.BadArgs, What: fmt.Sprintf("column %q is both categorical and monotone", name), Why: "categories have no order", Mend: "drop one of the two"})
+		default:
+			monotone[f] = a.Monotone[name]
+		}
 	}
-	g := onnx.New("gbdt")
-	x := g.Input("X", onnx.Float, -1, int64(b.cols))
-	y := g.ML("TreeEnsembleRegressor", onnx.Attrs{
-		"n_targets": b.k, "base_values": base, "aggregate_function": "SUM", "post_transform": "NONE",
-		"nodes_treeids": treeIDs, "nodes_nodeids": nodeIDs, "nodes_featureids": features, "nodes_modes": modes, "nodes_values": values,
-		"nodes_truenodeids": trues, "nodes_falsenodeids": falses, "nodes_missing_value_tracks_true": missing,
-		"target_treeids": leafTrees, "target_nodeids": leafNodes, "target_ids": leafTargets, "target_weights": weights,
-	}, x)
-	switch b.task.Kind {
-	case kind.Binary:
-		y = g.Op("Sigmoid", y)
-	case kind.Multiclass:
-		y = g.OpA("Softmax", onnx.Attrs{"axis": 1}, y)
+	return categorical, monotone, faults
+}
+
+// list names the first of many columns.
+func list(names []string) string {
+	const most = 20
+	if n := len(names) - most; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n)
 	}
-	g.Output("Y", y, onnx.Float, -1, int64(b.k))
-	return g.Marshal()
+	return strings.Join(names, ", ")
+}
+
+// classes is the weight of each class; nil without any.
+func (c classWeight) classes(task kind.Task, y []float64) ([]float64, kind.Faults) {
+	if !c.given() {
+		return nil, nil
+	}
+	names := task.Classes
+	if task.Kind == kind.Binary {
+		names = []string{"false", "true"}
+	}
+	out := make([]float64, len(names))
+	if c.balanced {
+		for _, v := range y {
+			out[int(v)]++
+		}
+		for k, n := range out {
+			out[k] = float64(len(y)) / (float64(len(out)) * math.Max(n, 1))
+		}
+		return out, nil
+	}
+	var faults kind.Faults
+	for _, name := range slices.Sorted(maps.Keys(c.by)) {
+		if !slices.Contains(names, name) {
+			faults = append(faults, kind.Fault{Field: "class_weight", Code: diag.BadArgs, What: fmt.Sprintf("class_weight names %q, which is no class%s", name, diag.Suggest(name, names)),
+				Why: "the classes are " + strings.Join(names, ", "), Mend: "mend the name"})
+		}
+	}
+	for k, name := range names {
+		out[k] = 1
+		if v, ok := c.by[name]; ok {
+			out[k] = v
+		}
+	}
+	return out, faults
 }
