@@ -1,10 +1,11 @@
-// Package prior predicts what the training labels are on average.
+// Package prior predicts what the training labels are on average, for every task.
 package prior
 
 import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"slices"
 
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/onnx"
@@ -43,7 +44,7 @@ func (Trainer) Defaults(t types.Type) []json.RawMessage {
 // Features is false: every row gets the same.
 func (Trainer) Features() bool { return false }
 
-// Train averages the labels.
+// Train averages the labels; see Average.
 func (Trainer) Train(_ context.Context, job kind.TrainJob) (kind.TrainResult, error) {
 	y := Average(job.Task, job.Train.Y)
 	g := onnx.New("prior")
@@ -59,21 +60,47 @@ func (Trainer) Train(_ context.Context, job kind.TrainJob) (kind.TrainResult, er
 	return kind.TrainResult{Model: g.Marshal(), Predict: predict, Report: map[string]any{"prediction": y}}, nil
 }
 
-// Average is the mean label, or each class's share.
+// Average is what to predict without features, Task.Width() values: the mean label
+// (regression, count), the share of true, of each class or of each label, or the
+// labels' quantiles. For an anomaly task it is 0.5, whatever the labels, which it
+// must not learn from.
 func Average(task kind.Task, labels []float64) []float32 {
-	sums := make([]float64, task.Width())
-	for _, y := range labels {
+	out := make([]float32, task.Width())
+	switch task.Kind {
+	case kind.Anomaly:
+		out[0] = 0.5
+		return out
+	case kind.Quantile:
+		sorted := slices.Sorted(slices.Values(labels))
+		for k, q := range task.Quantiles {
+			out[k] = float32(Quantile(sorted, q))
+			if k > 0 {
+				out[k] = max(out[k], out[k-1]) // interpolation may err in the last bit
+			}
+		}
+		return out
+	}
+	sums := make([]float64, len(out))
+	for i, y := range labels {
 		if task.Kind == kind.Multiclass {
 			sums[int(y)]++
 		} else {
-			sums[0] += y
+			sums[i%len(sums)] += y
 		}
 	}
-	out := make([]float32, len(sums))
-	for i, s := range sums {
-		out[i] = float32(s / float64(len(labels)))
+	n := float64(len(labels) / task.Targets())
+	for k, s := range sums {
+		out[k] = float32(s / n)
 	}
 	return out
+}
+
+// Quantile is the quantile q of sorted values, at least one, between the two nearest
+// by linear interpolation (type 7 of Hyndman & Fan 1996, numpy's default).
+func Quantile(sorted []float64, q float64) float64 {
+	at := q * float64(len(sorted)-1)
+	i := min(int(at), len(sorted)-1)
+	return sorted[i] + (at-float64(i))*(sorted[min(i+1, len(sorted)-1)]-sorted[i])
 }
 
 // Constant repeats y for every row of x.

@@ -10,6 +10,7 @@ import (
 	"math"
 	"sort"
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/onnx"
 	"mlc.dev/mlc/compiler/types"
@@ -34,8 +35,15 @@ func (Trainer) Schema() schema.Kind {
 	return schema.Kind{Family: "trainer", Name: "rule", Def: "#Rule", Source: source, Baseline: true}
 }
 
-// Check leaves the expression to the compiler, which knows the columns.
-func (Trainer) Check(json.RawMessage, string) []kind.Fault { return nil }
+// Check refuses tasks that one expression cannot answer. It leaves the expression to
+// the compiler, which knows the columns.
+func (Trainer) Check(_ json.RawMessage, task string) []kind.Fault {
+	switch task {
+	case kind.Quantile, kind.Multilabel:
+		return []kind.Fault{{Code: diag.BadArgs, What: "a rule predicts nothing of a " + task + " problem", Why: "it is one expression, and such a problem asks for several values", Mend: `use {kind: "prior"}`}}
+	}
+	return nil
+}
 
 // Defaults numbers texts and takes the rest as it is.
 func (Trainer) Defaults(t types.Type) []json.RawMessage { return prior.Trainer{}.Defaults(t) }
@@ -47,8 +55,9 @@ func (Trainer) Features() bool { return true }
 const maxValues = 1000
 
 // Train counts, for each answer of the rule, what the labels were. A class that
-// an answer never met keeps a share by Laplace's rule. Regression takes the
-// answer itself, and the mean label where there is none.
+// an answer never met keeps a share by Laplace's rule. Regression and count take the
+// answer itself (count: at least 0), and the mean label where there is none. An
+// anomaly task takes a condition's truth, 0 where there is none.
 func (Trainer) Train(_ context.Context, job kind.TrainJob) (kind.TrainResult, error) {
 	x := job.Train.X
 	if x.Cols != 1 {
@@ -57,18 +66,9 @@ func (Trainer) Train(_ context.Context, job kind.TrainJob) (kind.TrainResult, er
 	average := prior.Average(job.Task, job.Train.Y)
 	g := onnx.New("rule")
 	in := g.Input("X", onnx.Float, -1, 1)
-	if job.Task.Kind == kind.Regression {
-		g.Output("Y", g.Op("Where", g.Op("IsNaN", in), g.Scalar(average[0]), in), onnx.Float, -1, 1)
-		predict := func(m kind.Matrix) []float32 {
-			out := append([]float32(nil), m.Data...)
-			for i, v := range out {
-				if v != v {
-					out[i] = average[0]
-				}
-			}
-			return out
-		}
-		return kind.TrainResult{Model: g.Marshal(), Predict: predict, Report: map[string]any{"missing": average[0]}}, nil
+	switch job.Task.Kind {
+	case kind.Regression, kind.Count, kind.Anomaly:
+		return answer(g, in, job.Task, average[0]), nil
 	}
 	w := job.Task.Width()
 	counts := map[float32][]float64{}
@@ -124,4 +124,28 @@ func (Trainer) Train(_ context.Context, job kind.TrainJob) (kind.TrainResult, er
 		return out
 	}
 	return kind.TrainResult{Model: g.Marshal(), Predict: predict, Report: map[string]any{"answers": len(values)}}, nil
+}
+
+// answer is the model whose prediction is the rule's answer itself.
+func answer(g *onnx.Graph, in onnx.Value, task kind.Task, missing float32) kind.TrainResult {
+	if task.Kind == kind.Anomaly {
+		missing = 0
+	}
+	y := g.Op("Where", g.Op("IsNaN", in), g.Scalar(missing), in)
+	if task.Kind == kind.Count {
+		y = g.Op("Max", y, g.Scalar(float32(0)))
+	}
+	g.Output("Y", y, onnx.Float, -1, 1)
+	predict := func(m kind.Matrix) []float32 {
+		out := append([]float32(nil), m.Data...)
+		for i, v := range out {
+			if v != v {
+				out[i] = missing
+			} else if task.Kind == kind.Count {
+				out[i] = max(v, 0)
+			}
+		}
+		return out
+	}
+	return kind.TrainResult{Model: g.Marshal(), Predict: predict, Report: map[string]any{"missing": missing}}
 }
