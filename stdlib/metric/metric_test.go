@@ -16,6 +16,11 @@ var (
 	three      = kind.Task{Kind: kind.Multiclass, Classes: []string{"a", "b", "c"}}
 	regression = kind.Task{Kind: kind.Regression}
 	five       = kind.Task{Kind: kind.Multiclass, Classes: []string{"a", "b", "c", "d", "e"}}
+	seven      = kind.Task{Kind: kind.Multiclass, Classes: []string{"a", "b", "c", "d", "e", "f", "g"}}
+	labels     = kind.Task{Kind: kind.Multilabel, Classes: []string{"a", "b", "c"}}
+	quantiles  = kind.Task{Kind: kind.Quantile, Quantiles: []float64{0.125, 0.5, 0.9}}
+	counts     = kind.Task{Kind: kind.Count}
+	anomaly    = kind.Task{Kind: kind.Anomaly}
 )
 
 // Rows whose numbers float32 holds exactly.
@@ -40,8 +45,64 @@ var (
 		0.0625, 0.203125, 0.625, 0.09375, 0.015625,
 		0.125, 0.265625, 0.15625, 0.390625, 0.0625,
 	}
+	ySeven = []float64{3, 6, 0, 2, 5, 0, 1, 4, 2, 4}
+	pSeven = []float32{
+		0.03125, 0.125, 0.046875, 0.078125, 0.5, 0.203125, 0.015625,
+		0.015625, 0.03125, 0.078125, 0.5, 0.125, 0.046875, 0.203125,
+		0.5, 0.046875, 0.078125, 0.03125, 0.015625, 0.203125, 0.125,
+		0.046875, 0.03125, 0.125, 0.078125, 0.015625, 0.5, 0.203125,
+		0.078125, 0.203125, 0.125, 0.046875, 0.015625, 0.5, 0.03125,
+		0.015625, 0.03125, 0.046875, 0.5, 0.125, 0.078125, 0.203125,
+		0.203125, 0.046875, 0.015625, 0.03125, 0.5, 0.078125, 0.125,
+		0.03125, 0.015625, 0.078125, 0.046875, 0.125, 0.203125, 0.5,
+		0.5, 0.203125, 0.046875, 0.125, 0.03125, 0.078125, 0.015625,
+		0.03125, 0.015625, 0.203125, 0.046875, 0.078125, 0.5, 0.125,
+	}
 	yValue = []float64{3, 0.5, 2, 7, 12.5, 0.25, 40}
 	pValue = []float32{2.5, 1, 2, 8, 10, 0.75, 45.5}
+	// The labels of yValue, in quantiles.
+	pQuantile = []float32{
+		1, 2.5, 4,
+		0.25, 1, 2,
+		2, 2, 2.5,
+		4, 8, 10,
+		6, 10, 12,
+		0.5, 0.75, 3,
+		20, 45.5, 60,
+	}
+	yCount  = []float64{0, 1, 3, 0, 7, 2, 15}
+	pCount  = []float32{0.5, 1.25, 2, 0.125, 8, 3, 11}
+	yLabels = []float64{
+		1, 0, 1,
+		0, 0, 1,
+		1, 1, 0,
+		0, 0, 0,
+		1, 0, 1,
+		0, 1, 0,
+		1, 1, 1,
+		0, 0, 1,
+	}
+	// The same without a row that has b.
+	yRare = []float64{
+		1, 0, 1,
+		0, 0, 1,
+		1, 0, 0,
+		0, 0, 0,
+		1, 0, 1,
+		0, 0, 0,
+		1, 0, 1,
+		0, 0, 1,
+	}
+	pLabels = []float32{
+		0.75, 0.25, 0.5,
+		0.125, 0.375, 0.875,
+		0.625, 0.4375, 0.25,
+		0.25, 0.5, 0.125,
+		0.4375, 0.0625, 0.9375,
+		0.5, 0.8125, 0.25,
+		0.875, 0.5625, 0.375,
+		0.25, 0.25, 0.625,
+	}
 )
 
 // rows are predictions, their labels, and the value that they give.
@@ -81,9 +142,21 @@ func near(t *rapid.T, what string, a, b float64) {
 // draw makes rows of a task: probabilities and values with many ties.
 func draw(t *rapid.T, task kind.Task, least int) ([]float64, []float32) {
 	n, w := rapid.IntRange(least, 40).Draw(t, "n"), task.Width()
-	y, p := make([]float64, n), make([]float32, n*w)
+	y, p := make([]float64, n*task.Targets()), make([]float32, n*w)
 	for i := range n {
 		switch {
+		case task.Kind == kind.Multilabel:
+			for c := i * w; c < (i+1)*w; c++ {
+				y[c], p[c] = float64(rapid.IntRange(0, 1).Draw(t, "y")), float32(rapid.IntRange(0, 16).Draw(t, "p"))/16
+			}
+		case task.Kind == kind.Quantile:
+			y[i] = float64(rapid.IntRange(-40, 40).Draw(t, "y")) / 4
+			for c := i * w; c < (i+1)*w; c++ {
+				p[c] = float32(rapid.IntRange(-40, 40).Draw(t, "p")) / 4
+			}
+			slices.Sort(p[i*w : (i+1)*w])
+		case task.Kind == kind.Count:
+			y[i], p[i] = float64(rapid.IntRange(0, 9).Draw(t, "y")), float32(rapid.IntRange(0, 40).Draw(t, "p"))/4
 		case task.Kind == kind.Regression:
 			y[i], p[i] = float64(rapid.IntRange(-40, 40).Draw(t, "y"))/4, float32(rapid.IntRange(-40, 40).Draw(t, "p"))/4
 		case w == 1:
@@ -128,6 +201,13 @@ var bounds = []struct {
 	{metric.MAPE{}, 0, math.MaxFloat64},
 	{metric.SMAPE{}, 0, 2},
 	{metric.RMSLE{}, 0, math.MaxFloat64},
+	{metric.Top5Accuracy{}, 0, 1},
+	{metric.ExactMatch{}, 0, 1},
+	{metric.HammingLoss{}, 0, 1},
+	{metric.MicroF1{}, 0, 1},
+	{metric.Pinball{}, 0, math.MaxFloat64},
+	{metric.CoverageError{}, 0, 1},
+	{metric.PoissonDeviance{}, 0, math.MaxFloat64},
 }
 
 // TestBoundsAndOrder: a value lies in its bounds, and the order of the rows does
@@ -135,7 +215,7 @@ var bounds = []struct {
 func TestBoundsAndOrder(t *testing.T) {
 	const rounding = 1e-12
 	for _, b := range bounds {
-		for _, task := range []kind.Task{binary, three, five, regression} {
+		for _, task := range []kind.Task{binary, three, five, seven, regression, labels, quantiles, counts, anomaly} {
 			if !slices.Contains(b.m.Tasks(), task.Kind) {
 				continue
 			}
@@ -145,10 +225,10 @@ func TestBoundsAndOrder(t *testing.T) {
 				if err == nil && !(v >= b.lo-rounding && v <= b.hi+rounding) {
 					t.Fatalf("%v is outside %v to %v", v, b.lo, b.hi)
 				}
-				w := task.Width()
+				w, targets := task.Width(), task.Targets()
 				y2, p2 := make([]float64, len(y)), make([]float32, len(p))
-				for i, from := range rapid.Permutation(indices(len(y))).Draw(t, "order") {
-					y2[i] = y[from]
+				for i, from := range rapid.Permutation(indices(len(y)/targets)).Draw(t, "order") {
+					copy(y2[i*targets:(i+1)*targets], y[from*targets:])
 					copy(p2[i*w:(i+1)*w], p[from*w:])
 				}
 				v2, err2 := b.m.Compute(task, y2, p2)
@@ -185,11 +265,23 @@ func TestNotDefined(t *testing.T) {
 		{metric.MCC{}, binary, []float64{0, 0}, []float32{0.2, 0.7}, oneClass},
 		{metric.MCC{}, three, []float64{2}, []float32{0, 0, 1}, oneClass},
 		{metric.Lift10{}, binary, []float64{0, 0}, []float32{0.2, 0.7}, oneClass},
+		{metric.Recall{}, anomaly, []float64{0, 0}, []float32{0.2, 0.7}, oneClass},
+		{metric.ROCAUC{}, anomaly, []float64{1, 1}, []float32{0.2, 0.7}, oneClass},
+		{metric.PRAUC{}, anomaly, []float64{0, 0}, []float32{0.2, 0.7}, oneClass},
+		{metric.ROCAUC{}, three, []float64{2, 0}, []float32{0, 0, 1, 1, 0, 0}, `"b" or not: ` + oneClass},
+		{metric.ROCAUC{}, labels, yRare, pLabels, `"b" or not: ` + oneClass},
+		{metric.PRAUC{}, labels, yRare, pLabels, `"b" or not: ` + oneClass},
 		{metric.R2{}, regression, []float64{2, 2}, []float32{2, 3}, same},
 		{metric.ExplainedVariance{}, regression, []float64{2, 2}, []float32{2, 3}, same},
 		{metric.MAPE{}, regression, []float64{2, 0}, []float32{2, 0}, "a label is 0, so it is not defined; smape is"},
 		{metric.RMSLE{}, regression, []float64{2, -0.5}, []float32{2, 0}, "a label is below 0, so it is not defined"},
 		{metric.RMSLE{}, regression, []float64{2, 0.5}, []float32{2, -0.5}, "a prediction is below 0, so it is not defined"},
+		{metric.PoissonDeviance{}, counts, []float64{2, -1}, []float32{2, 1}, "a label is below 0, so it is not defined"},
+		{metric.PoissonDeviance{}, counts, []float64{2, 1}, []float32{2, -1}, "a prediction is below 0, so it is not defined"},
+		{metric.PoissonDeviance{}, counts, []float64{2, 1}, []float32{2, 0}, "a prediction is 0 where the label is not, so it is not defined"},
+		{metric.Pinball{}, quantiles, []float64{math.MaxFloat64, math.MaxFloat64}, []float32{0, 0, 0, 0, 0, 0}, "its value is no finite number"},
+		{metric.CoverageError{}, quantiles, nil, nil, "its value is no finite number"},
+		{metric.ExactMatch{}, labels, nil, nil, "its value is no finite number"},
 		{metric.RMSE{}, regression, []float64{1e200, 1}, []float32{0, 0}, "its value is no finite number"},
 		{metric.R2{}, regression, []float64{1e200, 1}, []float32{0, 0}, "its value is no finite number"},
 		{metric.ExplainedVariance{}, regression, []float64{1e200, 1}, []float32{0, 0}, "its value is no finite number"},

@@ -6,8 +6,8 @@ import (
 	"mlc.dev/mlc/compiler/kind"
 )
 
-// LogLoss is the mean negative log-likelihood, in nats. Probabilities are kept
-// 1e-15 away from 0 and 1.
+// LogLoss is the mean negative log-likelihood, in nats; of a multilabel, the mean
+// over labels of each one's. Probabilities are kept 1e-15 away from 0 and 1.
 type LogLoss struct{}
 
 // Name is "log_loss".
@@ -16,15 +16,15 @@ func (LogLoss) Name() string { return "log_loss" }
 // Version of the implementation.
 func (LogLoss) Version() int { return 1 }
 
-// Tasks are binary and multiclass.
-func (LogLoss) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
+// Tasks are binary, multiclass and multilabel.
+func (LogLoss) Tasks() []string { return []string{kind.Binary, kind.Multiclass, kind.Multilabel} }
 
 // Better is down.
 func (LogLoss) Better() kind.Direction { return kind.Down }
 
 // Compute never fails on rows.
 func (LogLoss) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
-	w := task.Width()
+	w := task.Width() / task.Targets() // 1 where each label has a probability
 	return mean(len(y), func(i int) float64 {
 		q := float64(p[i*w])
 		if w > 1 {
@@ -39,7 +39,8 @@ func (LogLoss) Compute(task kind.Task, y []float64, p []float32) (float64, error
 // Brier is the mean squared error of the probability (Brier 1950, "Verification
 // of forecasts expressed in terms of probability"). For classes it is Brier's own
 // sum of the squared errors over them, from 0 to 2; for binary it is that of true
-// alone, from 0 to 1, which is half the sum over true and false.
+// alone, from 0 to 1, which is half the sum over true and false; for a multilabel
+// the mean over labels of each one's, from 0 to 1.
 type Brier struct{}
 
 // Name is "brier".
@@ -48,15 +49,15 @@ func (Brier) Name() string { return "brier" }
 // Version of the implementation.
 func (Brier) Version() int { return 1 }
 
-// Tasks are binary and multiclass.
-func (Brier) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
+// Tasks are binary, multiclass and multilabel.
+func (Brier) Tasks() []string { return []string{kind.Binary, kind.Multiclass, kind.Multilabel} }
 
 // Better is down.
 func (Brier) Better() kind.Direction { return kind.Down }
 
 // Compute never fails on rows.
 func (Brier) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
-	w := task.Width()
+	w := task.Width() / task.Targets() // 1 where each label has a probability
 	return mean(len(y), func(i int) float64 {
 		if w == 1 {
 			d := float64(p[i]) - y[i]

@@ -10,11 +10,14 @@ import (
 )
 
 // TestProbability compares with scikit-learn 1.9.1 (brier_score_loss; the error
-// of calibration_curve with 15 bins, weighted by the rows of each).
+// of calibration_curve with 15 bins, weighted by the rows of each; log_loss and
+// brier_score_loss of each label, in the mean).
 func TestProbability(t *testing.T) {
 	for _, r := range []rows{
 		{metric.Brier{}, binary, yBinary, pBinary, 0.1517578125},
 		{metric.ECE{}, binary, yBinary, pBinary, 0.215625},
+		{metric.LogLoss{}, labels, yLabels, pLabels, 0.3993174774339671},
+		{metric.Brier{}, labels, yLabels, pLabels, 0.1220703125},
 		{metric.Brier{}, five, yFive, pFive, 0.7388916015625},
 		{metric.ECE{}, five, yFive, pFive, 0.3776041666666667},
 		// The first and the last bin hold 0 and 1.

@@ -16,8 +16,8 @@ func (RMSE) Name() string { return "rmse" }
 // Version of the implementation.
 func (RMSE) Version() int { return 1 }
 
-// Tasks is regression.
-func (RMSE) Tasks() []string { return []string{kind.Regression} }
+// Tasks are regression and count.
+func (RMSE) Tasks() []string { return []string{kind.Regression, kind.Count} }
 
 // Better is down.
 func (RMSE) Better() kind.Direction { return kind.Down }
@@ -54,8 +54,8 @@ func (R2) Name() string { return "r2" }
 // Version of the implementation.
 func (R2) Version() int { return 1 }
 
-// Tasks is regression.
-func (R2) Tasks() []string { return []string{kind.Regression} }
+// Tasks are regression and count.
+func (R2) Tasks() []string { return []string{kind.Regression, kind.Count} }
 
 // Better is up.
 func (R2) Better() kind.Direction { return kind.Up }
@@ -80,8 +80,8 @@ func (ExplainedVariance) Name() string { return "explained_variance" }
 // Version of the implementation.
 func (ExplainedVariance) Version() int { return 1 }
 
-// Tasks is regression.
-func (ExplainedVariance) Tasks() []string { return []string{kind.Regression} }
+// Tasks are regression and count.
+func (ExplainedVariance) Tasks() []string { return []string{kind.Regression, kind.Count} }
 
 // Better is up.
 func (ExplainedVariance) Better() kind.Direction { return kind.Up }
@@ -111,8 +111,8 @@ func (MAE) Name() string { return "mae" }
 // Version of the implementation.
 func (MAE) Version() int { return 1 }
 
-// Tasks is regression.
-func (MAE) Tasks() []string { return []string{kind.Regression} }
+// Tasks are regression and count.
+func (MAE) Tasks() []string { return []string{kind.Regression, kind.Count} }
 
 // Better is down.
 func (MAE) Better() kind.Direction { return kind.Down }
@@ -133,8 +133,8 @@ func (MedAE) Name() string { return "medae" }
 // Version of the implementation.
 func (MedAE) Version() int { return 1 }
 
-// Tasks is regression.
-func (MedAE) Tasks() []string { return []string{kind.Regression} }
+// Tasks are regression and count.
+func (MedAE) Tasks() []string { return []string{kind.Regression, kind.Count} }
 
 // Better is down.
 func (MedAE) Better() kind.Direction { return kind.Down }
@@ -163,8 +163,8 @@ func (MaxError) Name() string { return "max_error" }
 // Version of the implementation.
 func (MaxError) Version() int { return 1 }
 
-// Tasks is regression.
-func (MaxError) Tasks() []string { return []string{kind.Regression} }
+// Tasks are regression and count.
+func (MaxError) Tasks() []string { return []string{kind.Regression, kind.Count} }
 
 // Better is down.
 func (MaxError) Better() kind.Direction { return kind.Down }

@@ -12,7 +12,8 @@ import (
 
 // TestRegression compares with scikit-learn 1.9.1
 // (mean_absolute_percentage_error, median_absolute_error, max_error,
-// root_mean_squared_log_error, explained_variance_score, r2_score), and smape,
+// root_mean_squared_log_error, explained_variance_score, r2_score,
+// root_mean_squared_error, mean_absolute_error, mean_poisson_deviance), and smape,
 // which it has not, with numpy.
 func TestRegression(t *testing.T) {
 	for _, r := range []rows{
@@ -25,6 +26,18 @@ func TestRegression(t *testing.T) {
 		{metric.RMSLE{}, regression, yValue, pValue, 0.20194221411363195},
 		{metric.ExplainedVariance{}, regression, yValue, pValue, 0.9707874120302749},
 		{metric.R2{}, regression, yValue, pValue, 0.9683972911963883},
+		{metric.RMSE{}, counts, yCount, pCount, 1.6616740698120418},
+		{metric.R2{}, counts, yCount, pCount, 0.8901811079545454},
+		{metric.ExplainedVariance{}, counts, yCount, pCount, 0.893846387987013},
+		{metric.MAE{}, counts, yCount, pCount, 1.125},
+		{metric.MedAE{}, counts, yCount, pCount, 1},
+		{metric.MaxError{}, counts, yCount, pCount, 4},
+		{metric.MAPE{}, counts, []float64{1, 3, 7, 2, 15}, []float32{1.25, 2, 8, 3, 11}, 0.29857142857142854},
+		{metric.SMAPE{}, counts, yCount, pCount, 0.7804639804639805},
+		{metric.RMSLE{}, counts, yCount, pCount, 0.254755739817272},
+		{metric.PoissonDeviance{}, counts, yCount, pCount, 0.5071216379942539},
+		// The limit, where scikit-learn fails.
+		{metric.PoissonDeviance{}, counts, []float64{0, 2}, []float32{0, 2}, 0},
 	} {
 		r.check(t)
 	}
@@ -107,5 +120,27 @@ func TestExplainedVarianceForgivesBias(t *testing.T) {
 		got := value(t, metric.ExplainedVariance{}, regression, y, p)
 		near(t, "with a bias", got, value(t, metric.ExplainedVariance{}, regression, y, p2))
 		near(t, "r2", got, value(t, metric.R2{}, regression, y, p)+sum*sum/n/(syy-sy*sy/n))
+	})
+}
+
+// TestPoissonDevianceIsProper: of all constant predictions, the mean is the best, and
+// it is 0 for a perfect one.
+func TestPoissonDevianceIsProper(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		y, p := draw(t, counts, 1)
+		sum, exact := 0.0, make([]float32, len(y))
+		for i, v := range y {
+			sum += v
+			exact[i] = float32(v)
+		}
+		near(t, "a perfect model", value(t, metric.PoissonDeviance{}, counts, y, exact), 0)
+		other := rapid.Float32Range(0.25, 20).Draw(t, "other")
+		mean := make([]float32, len(y))
+		for i := range y {
+			mean[i], p[i] = float32(sum)/float32(len(y)), other
+		}
+		if a, b := value(t, metric.PoissonDeviance{}, counts, y, mean), value(t, metric.PoissonDeviance{}, counts, y, p); a > b+1e-5 {
+			t.Fatalf("%v for the mean, %v for %v", a, b, other)
+		}
 	})
 }

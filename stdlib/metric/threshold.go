@@ -7,14 +7,12 @@ import (
 	"mlc.dev/mlc/compiler/kind"
 )
 
-// decide returns the predicted class of row i: the likeliest, or true from 0.5.
+// decide returns the predicted class of row i: the likeliest, or true from the
+// task's threshold on.
 func decide(task kind.Task, p []float32, i int) int {
 	w := task.Width()
 	if w == 1 {
-		if p[i] >= 0.5 {
-			return 1
-		}
-		return 0
+		return decideLabel(task, p[i])
 	}
 	best := 0
 	for c := 1; c < w; c++ {
@@ -25,13 +23,31 @@ func decide(task kind.Task, p []float32, i int) int {
 	return best
 }
 
-// count is what the confusion matrix tells of one class: the rows on the
-// diagonal, those predicted to be of the class, and those that are.
+// decideLabel is 1 for a score from the task's threshold on, else 0.
+func decideLabel(task kind.Task, score float32) int {
+	if score >= float32(task.Cut()) {
+		return 1
+	}
+	return 0
+}
+
+// count is what the confusion matrix tells of one class or label: the rows on the
+// diagonal, those predicted to be of it, and those that are.
 type count struct{ hit, said, is float64 }
 
-// confusion counts the rows of every class; false and true are 0 and 1. It
-// keeps sums of the matrix alone, because a task may have 10000 classes.
+// confusion counts the rows of every class or label; false and true are 0 and 1.
+// It keeps sums of the matrix alone, because a task may have 10000 classes.
 func confusion(task kind.Task, y []float64, p []float32) []count {
+	if task.Kind == kind.Multilabel {
+		w := task.Width()
+		out := make([]count, w)
+		for i, t := range y {
+			said := float64(decideLabel(task, p[i]))
+			c := &out[i%w]
+			c.hit, c.said, c.is = c.hit+said*t, c.said+said, c.is+t
+		}
+		return out
+	}
 	out := make([]count, max(task.Width(), 2))
 	for i := range y {
 		said, is := decide(task, p, i), int(y[i])
@@ -44,10 +60,13 @@ func confusion(task kind.Task, y []float64, p []float32) []count {
 	return out
 }
 
-// macro returns f of true or, for classes, the mean of f over them all.
+// decided reports whether a row is decided to be true or false.
+func decided(task kind.Task) bool { return task.Width() == 1 && task.Kind != kind.Multilabel }
+
+// macro returns f of true or, for classes and labels, the mean of f over them all.
 func macro(task kind.Task, y []float64, p []float32, f func(count) float64) float64 {
 	classes := confusion(task, y, p)
-	if task.Width() == 1 {
+	if decided(task) {
 		classes = classes[1:]
 	}
 	sum := 0.0
@@ -65,7 +84,8 @@ func ratio(a, b float64) float64 {
 	return a / b
 }
 
-// Accuracy is the share of rows whose likeliest class is right.
+// Accuracy is the share of rows whose likeliest class, or decision at the task's
+// threshold, is right.
 type Accuracy struct{}
 
 // Name is "accuracy".
@@ -74,8 +94,8 @@ func (Accuracy) Name() string { return "accuracy" }
 // Version of the implementation.
 func (Accuracy) Version() int { return 1 }
 
-// Tasks are binary and multiclass.
-func (Accuracy) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
+// Tasks are binary, multiclass and anomaly.
+func (Accuracy) Tasks() []string { return []string{kind.Binary, kind.Multiclass, kind.Anomaly} }
 
 // Better is up.
 func (Accuracy) Better() kind.Direction { return kind.Up }
@@ -88,7 +108,8 @@ func (Accuracy) Compute(task kind.Task, y []float64, p []float32) (float64, erro
 // BalancedAccuracy is the mean, over the classes that have rows, of the share of
 // a class's rows that are predicted to be of it (Brodersen et al. 2010, "The
 // balanced accuracy and its posterior distribution"; for classes as in
-// scikit-learn). Chance gives one over the number of classes.
+// scikit-learn). Chance gives one over the number of classes. True is decided from
+// the task's threshold on.
 type BalancedAccuracy struct{}
 
 // Name is "balanced_accuracy".
@@ -97,8 +118,8 @@ func (BalancedAccuracy) Name() string { return "balanced_accuracy" }
 // Version of the implementation.
 func (BalancedAccuracy) Version() int { return 1 }
 
-// Tasks are binary and multiclass.
-func (BalancedAccuracy) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
+// Tasks are binary, multiclass and anomaly.
+func (BalancedAccuracy) Tasks() []string { return []string{kind.Binary, kind.Multiclass, kind.Anomaly} }
 
 // Better is up.
 func (BalancedAccuracy) Better() kind.Direction { return kind.Up }
@@ -118,9 +139,10 @@ func (BalancedAccuracy) Compute(task kind.Task, y []float64, p []float32) (float
 	return sum / n, nil
 }
 
-// Precision is the share of the rows predicted true, from 0.5, that are true: tp
-// / (tp + fp) (van Rijsbergen 1979, "Information Retrieval"). For classes it is
-// the mean over them (macro). It is 0 where nothing is predicted true.
+// Precision is the share of the rows predicted true, from the task's threshold on,
+// that are true: tp / (tp + fp) (van Rijsbergen 1979, "Information Retrieval"). For
+// classes and labels it is the mean over them (macro). It is 0 where nothing is
+// predicted true.
 type Precision struct{}
 
 // Name is "precision".
@@ -129,8 +151,10 @@ func (Precision) Name() string { return "precision" }
 // Version of the implementation.
 func (Precision) Version() int { return 1 }
 
-// Tasks are binary and multiclass.
-func (Precision) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
+// Tasks are binary, multiclass, multilabel and anomaly.
+func (Precision) Tasks() []string {
+	return []string{kind.Binary, kind.Multiclass, kind.Multilabel, kind.Anomaly}
+}
 
 // Better is up.
 func (Precision) Better() kind.Direction { return kind.Up }
@@ -140,10 +164,10 @@ func (Precision) Compute(task kind.Task, y []float64, p []float32) (float64, err
 	return macro(task, y, p, func(c count) float64 { return ratio(c.hit, c.said) }), nil
 }
 
-// Recall is the share of the true rows that are predicted true, from 0.5: tp /
-// (tp + fn) (van Rijsbergen 1979, "Information Retrieval"). For classes it is the
-// mean over them (macro), in which a class without rows counts 0 as it does in
-// F1; BalancedAccuracy leaves it out.
+// Recall is the share of the true rows that are predicted true, from the task's
+// threshold on: tp / (tp + fn) (van Rijsbergen 1979, "Information Retrieval"). For
+// classes and labels it is the mean over them (macro), in which one without rows
+// counts 0 as it does in F1; BalancedAccuracy leaves it out.
 type Recall struct{}
 
 // Name is "recall".
@@ -152,22 +176,24 @@ func (Recall) Name() string { return "recall" }
 // Version of the implementation.
 func (Recall) Version() int { return 1 }
 
-// Tasks are binary and multiclass.
-func (Recall) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
+// Tasks are binary, multiclass, multilabel and anomaly.
+func (Recall) Tasks() []string {
+	return []string{kind.Binary, kind.Multiclass, kind.Multilabel, kind.Anomaly}
+}
 
 // Better is up.
 func (Recall) Better() kind.Direction { return kind.Up }
 
-// Compute fails where the task is binary and no row is true.
+// Compute fails where the task is binary or anomaly and no row is true.
 func (Recall) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
-	if task.Width() == 1 && !slices.Contains(y, 1) {
+	if decided(task) && !slices.Contains(y, 1) {
 		return 0, errOneClass
 	}
 	return macro(task, y, p, func(c count) float64 { return ratio(c.hit, c.is) }), nil
 }
 
-// F1 is the harmonic mean of precision and recall at 0.5; for classes, the mean
-// over them (macro). It is 0 where nothing is found.
+// F1 is the harmonic mean of precision and recall at the task's threshold; for
+// classes and labels, the mean over them (macro). It is 0 where nothing is found.
 type F1 struct{}
 
 // Name is "f1".
@@ -176,8 +202,10 @@ func (F1) Name() string { return "f1" }
 // Version of the implementation.
 func (F1) Version() int { return 1 }
 
-// Tasks are binary and multiclass.
-func (F1) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
+// Tasks are binary, multiclass, multilabel and anomaly.
+func (F1) Tasks() []string {
+	return []string{kind.Binary, kind.Multiclass, kind.Multilabel, kind.Anomaly}
+}
 
 // Better is up.
 func (F1) Better() kind.Direction { return kind.Up }
@@ -194,7 +222,8 @@ func (F1) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
 //
 //	(h n - Σ s_c t_c) / √((n² - Σ s_c²) (n² - Σ t_c²))
 //
-// It is 0, as in scikit-learn, where every row is predicted to be of one class.
+// It is 0, as in scikit-learn, where every row is predicted to be of one class. True
+// is decided from the task's threshold on.
 type MCC struct{}
 
 // Name is "mcc".
@@ -203,8 +232,8 @@ func (MCC) Name() string { return "mcc" }
 // Version of the implementation.
 func (MCC) Version() int { return 1 }
 
-// Tasks are binary and multiclass.
-func (MCC) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
+// Tasks are binary, multiclass and anomaly.
+func (MCC) Tasks() []string { return []string{kind.Binary, kind.Multiclass, kind.Anomaly} }
 
 // Better is up.
 func (MCC) Better() kind.Direction { return kind.Up }

@@ -25,6 +25,11 @@ func TestThreshold(t *testing.T) {
 		{metric.Recall{}, five, yFive, pFive, 0.4},
 		{metric.F1{}, five, yFive, pFive, 0.3142857142857143},
 		{metric.MCC{}, five, yFive, pFive, 0.196338867901776},
+		{metric.Precision{}, labels, yLabels, pLabels, 0.8055555555555555},
+		{metric.Recall{}, labels, yLabels, pLabels, 0.7388888888888889},
+		{metric.F1{}, labels, yLabels, pLabels, 0.7685185185185185},
+		{metric.Recall{}, labels, yRare, pLabels, 0.5166666666666667},
+		{metric.F1{}, labels, yRare, pLabels, 0.5462962962962963},
 		// Class b has no rows: the one leaves it out, the other counts it 0.
 		{metric.BalancedAccuracy{}, three, []float64{0, 2}, []float32{1, 0, 0, 0, 0, 1}, 1},
 		{metric.Recall{}, three, []float64{0, 2}, []float32{1, 0, 0, 0, 0, 1}, 2.0 / 3},
@@ -34,6 +39,58 @@ func TestThreshold(t *testing.T) {
 	} {
 		r.check(t)
 	}
+}
+
+// at is a task that decides from a threshold on.
+func at(task kind.Task, threshold float64) kind.Task {
+	task.Threshold = threshold
+	return task
+}
+
+// TestCut compares with scikit-learn 1.9.1 for decisions from thresholds on that the
+// task has; 0.4375 and 0.625 are scores that occur. Without one it is 0.5.
+func TestCut(t *testing.T) {
+	for _, task := range []kind.Task{binary, anomaly} {
+		for _, r := range []rows{
+			{metric.Accuracy{}, at(task, 0.4375), yBinary, pBinary, 0.8},
+			{metric.BalancedAccuracy{}, at(task, 0.4375), yBinary, pBinary, 0.7777777777777778},
+			{metric.Precision{}, at(task, 0.4375), yBinary, pBinary, 0.7333333333333333},
+			{metric.Recall{}, at(task, 0.4375), yBinary, pBinary, 1},
+			{metric.F1{}, at(task, 0.4375), yBinary, pBinary, 0.8461538461538461},
+			{metric.MCC{}, at(task, 0.4375), yBinary, pBinary, 0.6382847385042254},
+			{metric.Accuracy{}, at(task, 0.6), yBinary, pBinary, 0.75},
+			{metric.BalancedAccuracy{}, at(task, 0.625), yBinary, pBinary, 0.7626262626262625},
+			{metric.Precision{}, at(task, 0.6), yBinary, pBinary, 0.875},
+			{metric.Recall{}, at(task, 0.625), yBinary, pBinary, 0.6363636363636364},
+			{metric.F1{}, at(task, 0.6), yBinary, pBinary, 0.7368421052631579},
+			{metric.MCC{}, at(task, 0.625), yBinary, pBinary, 0.5333964609104418},
+			{metric.Recall{}, task, yBinary, pBinary, 0.9090909090909091},
+			{metric.Precision{}, task, yBinary, pBinary, 0.8333333333333334},
+		} {
+			r.check(t)
+		}
+	}
+}
+
+// TestCutMovesOneWay: a greater threshold finds no more of the true rows, and scores
+// that are moved along with it change nothing.
+func TestCutMovesOneWay(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		y, p := drawDecided(t)
+		low, high := rapid.IntRange(1, 16).Draw(t, "low"), rapid.IntRange(1, 16).Draw(t, "high")
+		low, high = min(low, high), max(low, high)
+		a, b := at(anomaly, float64(low)/16), at(anomaly, float64(high)/16)
+		if value(t, metric.Recall{}, a, y, p) < value(t, metric.Recall{}, b, y, p) {
+			t.Fatalf("more are found from %d/16 than from %d/16", high, low)
+		}
+		moved := make([]float32, len(p))
+		for i, q := range p {
+			moved[i] = q + float32(high-low)/16
+		}
+		for _, m := range []kind.Metric{metric.Accuracy{}, metric.BalancedAccuracy{}, metric.Precision{}, metric.Recall{}, metric.F1{}, metric.MCC{}} {
+			near(t, m.Name(), value(t, m, a, y, p), value(t, m, b, y, moved))
+		}
+	})
 }
 
 // swap exchanges true and false.
