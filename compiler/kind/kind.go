@@ -25,6 +25,7 @@ type Kinds struct {
 	Metrics  Set[Metric]
 	// CustomMetrics are declared under metrics.custom, with arguments.
 	CustomMetrics Set[CustomMetric]
+	Calibrators   Set[Calibrator]
 }
 
 // Schemas returns the CUE of every kind that has one.
@@ -34,6 +35,7 @@ func (k Kinds) Schemas() []schema.Kind {
 	out = append(out, schemas(k.Encoders)...)
 	out = append(out, schemas(k.Splits)...)
 	out = append(out, schemas(k.Trainers)...)
+	out = append(out, schemas(k.Calibrators)...)
 	return append(out, schemas(k.CustomMetrics)...)
 }
 
@@ -290,7 +292,7 @@ type Work struct {
 }
 
 // Commanded is a kind whose work is done by a command of the user's, in a
-// container of its own.
+// container of its own or, where its Command says so, in place.
 type Commanded interface {
 	// Command returns what the arguments say of the container.
 	Command(args json.RawMessage) Command
@@ -305,6 +307,9 @@ type Command struct {
 	Env     map[string]string `json:"env"`
 	Secrets map[string]string `json:"secrets"` // references, by variable
 	Caches  map[string]string `json:"caches"`  // paths in the container, by name
+	// InPlace: without Image and Archive it needs no container, and runs on a runner
+	// that has none with nothing of the above but Code.
+	InPlace bool `json:"-"`
 }
 
 // Filed is a trainer that works on files of the user's.
@@ -370,6 +375,11 @@ type Supervised interface {
 	Supervised() []string
 }
 
+// Typed is an encoder that takes features of some types only, as they are.
+type Typed interface {
+	Types() []types.Type
+}
+
 // Part says what a row is for.
 type Part uint8
 
@@ -425,6 +435,16 @@ type Split interface {
 type ByColumn interface {
 	// Column is the column's name.
 	Column(args json.RawMessage) string
+}
+
+// Folded is a split that judges a model by training it several times
+// (cross-validation). Its Assign is for the model that is kept, which trains on all
+// rows but those that stop it early, and leaves none to test.
+type Folded interface {
+	// Folds is how many trainings there are beside.
+	Folds(args json.RawMessage) int
+	// AssignFold returns the part of every row in one of them, from 0.
+	AssignFold(ctx context.Context, job SplitJob, fold int) ([]Part, error)
 }
 
 // Direction tells which values of a metric are better.

@@ -30,10 +30,13 @@ const (
 
 // Versions of the standards that Marshal declares.
 const (
-	IRVersion  = 10
-	Opset      = 21
-	MLOpset    = 3
-	MLDomain   = "ai.onnx.ml"
+	IRVersion = 10
+	Opset     = 21
+	MLOpset   = 3
+	MLDomain  = "ai.onnx.ml"
+	// MSDomain is of ONNX Runtime's own operators.
+	MSDomain   = "com.microsoft"
+	MSOpset    = 1
 	producedBy = "mlc"
 )
 
@@ -336,7 +339,7 @@ var changed = map[string]map[string]int64{
 }
 
 // oldest is the oldest opset of a domain that Merge takes.
-var oldest = map[string]int64{"": 15, MLDomain: 1}
+var oldest = map[string]int64{"": 15, MLDomain: 1, MSDomain: 1}
 
 // mergeable says why a model cannot be inlined into one of our opsets.
 func mergeable(m *onnxpb.ModelProto) error {
@@ -349,7 +352,7 @@ func mergeable(m *onnxpb.ModelProto) error {
 		if d == "ai.onnx" {
 			d = ""
 		}
-		ours, ok := map[string]int64{"": Opset, MLDomain: MLOpset}[d]
+		ours, ok := map[string]int64{"": Opset, MLDomain: MLOpset, MSDomain: MSOpset}[d]
 		if opset[d] = o.Version; ok && (o.Version > ours || o.Version < oldest[d]) {
 			return fmt.Errorf("the model uses opset %d of domain %q; from %d to %d will do", o.Version, o.Domain, oldest[d], ours)
 		}
@@ -358,7 +361,8 @@ func mergeable(m *onnxpb.ModelProto) error {
 		return errors.New("the model has functions of its own, which are not inlined here")
 	}
 	for _, n := range m.Graph.Node {
-		if _, ok := map[string]bool{"": true, "ai.onnx": true, MLDomain: true}[n.Domain]; !ok {
+		ours := n.Domain == MSDomain && (n.OpType == "Tokenizer" || n.OpType == "MurmurHash3")
+		if _, ok := map[string]bool{"": true, "ai.onnx": true, MLDomain: true}[n.Domain]; !ok && !ours {
 			return fmt.Errorf("operator %s is of domain %q; only those of ONNX itself and of ai.onnx.ml are taken", n.OpType, n.Domain)
 		}
 		if since := changed[n.Domain][n.OpType]; since > opset[n.Domain] {
@@ -381,7 +385,7 @@ func (g *Graph) Marshal() []byte {
 		live[o.Name] = true
 	}
 	var nodes []*onnxpb.NodeProto
-	ml := false
+	ml, ms := false, false
 	for i := len(g.graph.Node) - 1; i >= 0; i-- {
 		n := g.graph.Node[i]
 		used := false
@@ -396,6 +400,7 @@ func (g *Graph) Marshal() []byte {
 		}
 		nodes = append(nodes, n)
 		ml = ml || n.Domain == MLDomain
+		ms = ms || n.Domain == MSDomain
 	}
 	for i, j := 0, len(nodes)-1; i < j; i, j = i+1, j-1 {
 		nodes[i], nodes[j] = nodes[j], nodes[i]
@@ -410,6 +415,9 @@ func (g *Graph) Marshal() []byte {
 		OpsetImport: []*onnxpb.OperatorSetIdProto{{Version: Opset}}}
 	if ml {
 		m.OpsetImport = append(m.OpsetImport, &onnxpb.OperatorSetIdProto{Domain: MLDomain, Version: MLOpset})
+	}
+	if ms {
+		m.OpsetImport = append(m.OpsetImport, &onnxpb.OperatorSetIdProto{Domain: MSDomain, Version: MSOpset})
 	}
 	keys := make([]string, 0, len(g.meta))
 	for k := range g.meta {

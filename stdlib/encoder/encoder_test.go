@@ -15,6 +15,10 @@ import (
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/stdlib"
+	"mlc.dev/mlc/stdlib/encoder/date"
+	"mlc.dev/mlc/stdlib/encoder/hash"
+	"mlc.dev/mlc/stdlib/encoder/targetmean"
+	"mlc.dev/mlc/stdlib/encoder/text"
 )
 
 var (
@@ -22,23 +26,32 @@ var (
 	null = types.NullString
 )
 
-// apply fits an encoder on train and runs it over rows, through ONNX Runtime.
-func apply(t interface {
+type tester interface {
 	Helper()
 	Fatalf(string, ...any)
-}, name, args string, train, rows kind.Values) ([]float64, []string, []string) {
+}
+
+// apply is run of an encoder by its name.
+func apply(t tester, name, args string, train, rows kind.Values) ([]float64, []string, []string) {
 	t.Helper()
 	e, ok := stdlib.Kinds().Encoders.Get(name)
 	if !ok {
 		t.Fatalf("no encoder %s", name)
 	}
+	return run(t, e, args, train, rows)
+}
+
+// run fits an encoder on train and runs it over rows, through ONNX Runtime. It
+// returns the numbers or the texts, and the columns' names.
+func run(t tester, e kind.Encoder, args string, train, rows kind.Values) ([]float64, []string, []string) {
+	t.Helper()
 	flow, dt := kind.Numbers, onnx.Double
 	if train.Texts != nil {
 		flow, dt = kind.Texts, onnx.String
 	}
 	out, ok := e.Accepts(flow, json.RawMessage(args))
 	if !ok {
-		t.Fatalf("%s does not accept %s", name, flow)
+		t.Fatalf("%s does not accept %s", e.Name(), flow)
 	}
 	params, err := e.Fit(json.RawMessage(args), train)
 	if err != nil {
@@ -106,9 +119,14 @@ func TestEncoders(t *testing.T) {
 		{"one_hot", `{"max":1}`, texts, kind.Values{Texts: []string{"a", "b"}}, []float64{0, 1, 1, 0}, nil, []string{"b", "other"}},
 		{"one_hot", `{"max":2}`, numbers, kind.Values{Numbers: []float64{2, nan}}, []float64{0, 1, 0, 0, 0, 1}, nil, []string{"1", "2", "other"}},
 		{"one_hot", `{"max":2}`, kind.Values{Texts: []string{null}}, kind.Values{Texts: []string{"x", null}}, []float64{1, 1}, nil, []string{"other"}},
+		{"one_hot", `{"max":64,"min_count":2}`, texts, kind.Values{Texts: []string{"a", "b", "zebra", null}}, []float64{0, 1, 1, 0, 0, 1, 0, 1}, nil, []string{"b", "other"}},
+		{"one_hot", `{"max":64,"min_count":2}`, numbers, kind.Values{Numbers: []float64{2, 1, nan, math.Inf(1)}}, []float64{1, 0, 0, 1, 0, 1, 0, 1}, nil, []string{"2", "other"}},
+		{"one_hot", `{"max":64,"min_count":3}`, texts, kind.Values{Texts: []string{"b", null}}, []float64{1, 1}, nil, []string{"other"}},
 		{"ordinal", `{"min_count":1,"max":10}`, texts, kind.Values{Texts: []string{"b", "a", "c", "new", null}}, []float64{0, 1, 2, 3, nan}, nil, nil},
-		{"ordinal", `{"min_count":2,"max":10}`, texts, kind.Values{Texts: []string{"b", "a"}}, []float64{0, 1}, nil, nil},
-		{"ordinal", `{"min_count":1,"max":10,"order":["low","high"]}`, texts, kind.Values{Texts: []string{"high", "b"}}, []float64{1, 2}, nil, nil},
+		{"ordinal", `{"min_count":2,"max":10}`, texts, kind.Values{Texts: []string{"b", "a", "new", null}}, []float64{0, 1, 1, nan}, nil, nil},
+		{"ordinal", `{"min_count":3,"max":10}`, texts, kind.Values{Texts: []string{"b", "new", null}}, []float64{0, 0, nan}, nil, nil},
+		{"ordinal", `{"min_count":1,"max":2}`, texts, kind.Values{Texts: []string{"b", "a", "c", "new", null}}, []float64{0, 1, 2, 2, nan}, nil, nil},
+		{"ordinal", `{"min_count":1,"max":10,"order":["low","high"]}`, texts, kind.Values{Texts: []string{"high", "b", "low", null}}, []float64{1, 2, 0, nan}, nil, nil},
 		{"log1p", `{}`, numbers, kind.Values{Numbers: []float64{0, math.E - 1, -1, -2, nan}}, []float64{0, 1, nan, nan, nan}, nil, nil},
 		{"quantile_bins", `{"bins":2}`, kind.Values{Numbers: []float64{1, 2, 3, 4}}, kind.Values{Numbers: []float64{-9, 2.9, 3, 9, nan}}, []float64{0, 0, 1, 1, nan}, nil, nil},
 		{"quantile_bins", `{"bins":4}`, kind.Values{Numbers: []float64{7, 7, 7}}, kind.Values{Numbers: []float64{1, 7, nan}}, []float64{0, 0, nan}, nil, nil},
@@ -142,4 +160,28 @@ func TestNoBlockIsMissing(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNoRows: a graph takes no rows, and rows that are all missing.
+func TestNoRows(t *testing.T) {
+	for _, c := range []struct {
+		e              kind.Encoder
+		args           string
+		train, missing kind.Values
+	}{
+		{text.Encoder{}, textArgs("word", 2, 1, 2, 1, 10, false), kind.Values{Texts: []string{"some words"}}, kind.Values{Texts: []string{null, ""}}},
+		{text.Encoder{}, textArgs("char", 2, 2, 3, 1, 10, true), kind.Values{Texts: []string{"some words"}}, kind.Values{Texts: []string{null, ""}}},
+		{hash.Encoder{}, `{"bits":3}`, kind.Values{Texts: []string{"x"}}, kind.Values{Texts: []string{null, null}}},
+		{targetmean.Encoder{}, `{"smoothing":0,"min_count":1}`, kind.Values{Texts: []string{"x"}, Labels: []float64{0}}, kind.Values{Texts: []string{null, ""}}},
+		{date.Encoder{}, `{"cyclic":true,"indicator":false}`, kind.Values{Numbers: []float64{0}}, kind.Values{Numbers: []float64{nan, nan}}},
+	} {
+		none := kind.Values{Texts: c.missing.Texts[:0], Numbers: c.missing.Numbers[:0]}
+		if got, _, _ := run(t, c.e, c.args, c.train, none); len(got) != 0 {
+			t.Errorf("%s %s: no rows give %v", c.e.Name(), c.args, got)
+		}
+		got, _, names := run(t, c.e, c.args, c.train, c.missing)
+		if !cmp.Equal(got, make([]float64, 2*len(names))) {
+			t.Errorf("%s %s: missing rows give %v", c.e.Name(), c.args, got)
+		}
+	}
 }

@@ -36,6 +36,8 @@ func (Encoder) Schema() schema.Kind {
 
 type args struct {
 	Max int `json:"max"`
+	// MinCount has no default in the schema, so that specs without it keep their keys.
+	MinCount int `json:"min_count"`
 }
 
 type params struct {
@@ -50,17 +52,17 @@ func (Encoder) Accepts(in kind.Flow, _ json.RawMessage) (kind.Flow, bool) {
 
 // Fit lists the most frequent categories, in their own order.
 func (Encoder) Fit(raw json.RawMessage, v kind.Values) (json.RawMessage, error) {
-	limit := kind.DecodeArgs[args](raw).Max
+	a := kind.DecodeArgs[args](raw)
 	var p params
 	if v.Texts != nil {
-		p.Texts = frequent(v.Texts, limit, func(s string) bool { return s == types.NullString })
+		p.Texts = frequent(v.Texts, a, func(s string) bool { return s == types.NullString })
 	} else {
-		p.Numbers = frequent(v.Numbers, limit, func(x float64) bool { return math.IsNaN(x) || math.IsInf(x, 0) })
+		p.Numbers = frequent(v.Numbers, a, func(x float64) bool { return math.IsNaN(x) || math.IsInf(x, 0) })
 	}
 	return json.Marshal(p)
 }
 
-func frequent[T string | float64](xs []T, limit int, missing func(T) bool) []T {
+func frequent[T string | float64](xs []T, a args, missing func(T) bool) []T {
 	counts := map[T]int{}
 	for _, x := range xs {
 		if !missing(x) {
@@ -68,16 +70,18 @@ func frequent[T string | float64](xs []T, limit int, missing func(T) bool) []T {
 		}
 	}
 	out := make([]T, 0, len(counts))
-	for x := range counts {
-		out = append(out, x)
+	for x, n := range counts {
+		if n >= a.MinCount {
+			out = append(out, x)
+		}
 	}
 	sort.Slice(out, func(i, j int) bool {
-		if a, b := counts[out[i]], counts[out[j]]; a != b {
-			return a > b
+		if m, n := counts[out[i]], counts[out[j]]; m != n {
+			return m > n
 		}
 		return out[i] < out[j]
 	})
-	out = out[:min(limit, len(out))]
+	out = out[:min(a.Max, len(out))]
 	sort.Slice(out, func(i, j int) bool { return out[i] < out[j] })
 	return out
 }
