@@ -318,7 +318,7 @@ func (o Origin) Sound(p *Predictor, task kind.Task, x kind.Matrix, part string) 
 			"it cannot take that", `fill such features as it was trained to: encode: [{kind: "impute"}]`)
 	case bad > 0:
 		return o.Fault(fmt.Sprintf("%s predicts no number for %d of the %d %s rows", o.Name, bad, x.Rows, part), "NaN and infinity are no predictions", "mend the model, or how the features are encoded for it")
-	case task.Kind == kind.Regression:
+	case task.Numeric():
 		return nil
 	}
 	for r := range x.Rows {

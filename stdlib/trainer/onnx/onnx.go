@@ -1,4 +1,5 @@
-// Package onnx is a trainer that brings a finished ONNX model made elsewhere.
+// Package onnx is a trainer that brings a finished model made elsewhere: of ONNX, or
+// of LightGBM or XGBoost, which it converts.
 package onnx
 
 import (
@@ -16,6 +17,7 @@ import (
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/schema"
 	"mlc.dev/mlc/stdlib/foreign"
+	"mlc.dev/mlc/stdlib/foreign/trees"
 )
 
 //go:embed onnx.cue
@@ -50,9 +52,14 @@ func (Trainer) Files(raw json.RawMessage) map[string]string {
 	return map[string]string{pathField: kind.DecodeArgs[args](raw).Path}
 }
 
-// Check finds columns that are named twice.
-func (Trainer) Check(raw json.RawMessage, _ string) []kind.Fault {
+// Check finds columns that are named twice, and refuses tasks of which nobody could
+// tell whether a foreign model's predictions are what they mean.
+func (Trainer) Check(raw json.RawMessage, task string) []kind.Fault {
 	var out []kind.Fault
+	switch task {
+	case kind.Multilabel, kind.Quantile, kind.Count, kind.Anomaly:
+		out = append(out, kind.Fault{Code: diag.BadArgs, What: "no " + task + " model is taken from elsewhere", Why: "an ONNX file tells a number or the probabilities of classes, and not what else they may be", Mend: "train it here, or make the problem binary, multiclass or regression"})
+	}
 	columns := kind.DecodeArgs[args](raw).Columns
 	for i, c := range columns {
 		if slices.Contains(columns[:i], c) {
@@ -84,7 +91,8 @@ const checked = 10_000
 // predicts numbers of the validation rows, or of training rows where there are none.
 func (Trainer) Train(_ context.Context, job kind.TrainJob) (kind.TrainResult, error) {
 	var none kind.TrainResult
-	order, err := order(kind.DecodeArgs[args](job.Args).Columns, job.Names)
+	columns := kind.DecodeArgs[args](job.Args).Columns
+	order, err := order(columns, job.Names)
 	if err != nil {
 		return none, err
 	}
@@ -100,7 +108,27 @@ func (Trainer) Train(_ context.Context, job kind.TrainJob) (kind.TrainResult, er
 	if err != nil {
 		return none, err
 	}
-	model, err := brought.Adapt(raw, job.Task, len(job.Names), order)
+	report, given := map[string]any{"model_bytes": len(raw)}, raw
+	if trees.Is(raw) {
+		m, err := trees.Read(raw)
+		if err != nil {
+			return none, brought.Fault("the model cannot be read: "+err.Error(), "it becomes ONNX", "save it whole with its own library, and as a model, not as a dump of XGBoost's or as Python's pickle")
+		}
+		if columns == nil {
+			if order, err = named(m.Features, job.Names); err != nil {
+				return none, err
+			}
+		}
+		if m.Cols != len(job.Names) {
+			return none, brought.Fault(fmt.Sprintf("the model of %s has %d features%s, and the inputs make %d columns", m.Library, m.Cols, called(m.Features), len(job.Names)),
+				"each of its features is a column: "+list(job.Names), "give the model's inputs as it was trained on them")
+		}
+		if given, err = m.ONNX(); err != nil {
+			return none, brought.Fault("the model cannot be converted: "+err.Error(), "it becomes ONNX", "train it with fewer categories in a feature")
+		}
+		report["converted"] = m.Library
+	}
+	model, err := brought.Adapt(given, job.Task, len(job.Names), order)
 	if err != nil {
 		return none, err
 	}
@@ -116,7 +144,43 @@ func (Trainer) Train(_ context.Context, job kind.TrainJob) (kind.TrainResult, er
 	if err := brought.Sound(p, job.Task, rows, part); err != nil {
 		return none, err
 	}
-	return kind.TrainResult{Model: model, Predict: p.Predict, Report: map[string]any{"model_bytes": len(raw), "checked_rows": rows.Rows}}, nil
+	report["checked_rows"] = rows.Rows
+	return kind.TrainResult{Model: model, Predict: p.Predict, Report: report}, nil
+}
+
+// named is the place in names of each feature that a model names: by the column's
+// whole name, or by what comes after the feature group's. A model that names none
+// takes the columns as they come.
+func named(features, names []string) ([]int64, error) {
+	if features == nil || len(features) != len(names) {
+		return nil, nil // the caller tells of the number
+	}
+	short := map[string][]int{}
+	for i, n := range names {
+		_, after, _ := strings.Cut(n, ".")
+		short[after] = append(short[after], i)
+	}
+	out, taken := make([]int64, len(features)), make([]bool, len(names))
+	for i, f := range features {
+		at := slices.Index(names, f)
+		if at < 0 && len(short[f]) == 1 {
+			at = short[f][0]
+		}
+		if at < 0 || taken[at] {
+			return nil, brought.Fault(fmt.Sprintf("the model's feature %q is none of the columns, or more than one%s", f, diag.Suggest(f, names)),
+				"the model names its features, and the inputs make "+list(names), "rename the inputs, or name the columns in the model's order: columns")
+		}
+		out[i], taken[at] = int64(at), true
+	}
+	return out, nil
+}
+
+// called lists the names of a model's features, where it has some.
+func called(features []string) string {
+	if features == nil {
+		return ""
+	}
+	return " (" + list(features) + ")"
 }
 
 // order is the place in names of each of the model's columns; nil: their own.
