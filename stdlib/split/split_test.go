@@ -140,3 +140,123 @@ func TestFiles(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// fold assigns the parts of one training of a cross-validation.
+func fold(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, name, args string, job kind.SplitJob, k int) []kind.Part {
+	t.Helper()
+	s, _ := stdlib.Kinds().Splits.Get(name)
+	job.Args = json.RawMessage(args)
+	out, err := s.(kind.Folded).AssignFold(context.Background(), job, k)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return out
+}
+
+// TestKFoldTestsEachOnce: every row tests in one fold, rows of an entity in the same,
+// and without entities the classes are spread to a row.
+func TestKFoldTestsEachOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var job kind.SplitJob
+		n, entities := rapid.IntRange(10, 80).Draw(t, "n"), rapid.Bool().Draw(t, "entities")
+		ones := 0
+		for i := range n {
+			job.Label = append(job.Label, float64(rapid.IntRange(0, 1).Draw(t, "y")))
+			ones += int(job.Label[i])
+			if job.Group = append(job.Group, fmt.Sprint(i)); entities {
+				job.Group[i] = fmt.Sprint(i / 3)
+			}
+		}
+		const folds = 4
+		of := make([]int, n)
+		for k := range folds {
+			hits := 0
+			for i, p := range fold(t, "kfold", `{"folds":4,"validation":0.2}`, job, k) {
+				if p == kind.Test {
+					of[i] += 1 + 10*k
+					hits += int(job.Label[i])
+				}
+			}
+			if !entities && (hits < ones/folds-1 || hits > ones/folds+1) {
+				t.Fatalf("fold %d has %d of %d ones", k, hits, ones)
+			}
+		}
+		for i, f := range of {
+			if f%10 != 1 {
+				t.Fatalf("row %d tests in %d folds", i, f%10)
+			}
+			if entities && f != of[i-i%3] {
+				t.Fatalf("entity of row %d is in two folds", i)
+			}
+		}
+		for i, p := range assign(t, "kfold", `{"folds":4,"validation":0.2}`, job) {
+			if p == kind.Test {
+				t.Fatalf("row %d tests the model that is kept", i)
+			}
+		}
+	})
+}
+
+// TestRollingLooksBack: no fold learns from rows at or after its test, each tests the
+// next span, and what is too old takes no part.
+func TestRollingLooksBack(t *testing.T) {
+	day := int64(24 * time.Hour / time.Microsecond)
+	job := kind.SplitJob{Window: day}
+	for i := range 100 {
+		job.Time = append(job.Time, int64(i)*day)
+	}
+	for k := range 3 {
+		parts := fold(t, "rolling", `{"folds":3,"test":"10d","validation":"5d","train":"30d"}`, job, k)
+		from, to := 69+10*k, 79+10*k // the days after, up to
+		for d, p := range parts {
+			want := kind.Purged
+			switch {
+			case d > from && d <= to:
+				want = kind.Test
+			case d > from-5 && d < from:
+				want = kind.Valid
+			case d < from-5 && d > from-6-30:
+				want = kind.Train
+			}
+			if p != want {
+				t.Errorf("fold %d: day %d is %s, not %s", k, d, kind.PartNames[p], kind.PartNames[want])
+			}
+		}
+	}
+	for d, p := range assign(t, "rolling", `{"folds":3,"test":"10d","validation":"5d"}`, job) {
+		if p == kind.Test || d > 94 && p != kind.Valid || d < 94 && p != kind.Train {
+			t.Errorf("day %d of the model that is kept is %s", d, kind.PartNames[p])
+		}
+	}
+}
+
+// TestGroupKeepsValues: rows with one value stay together, and an entity in two parts
+// is refused.
+func TestGroupKeepsValues(t *testing.T) {
+	var job kind.SplitJob
+	for i := range 4000 {
+		job.Column, job.Group = append(job.Column, fmt.Sprint("h", i%800)), append(job.Group, fmt.Sprint(i))
+	}
+	parts := assign(t, "group", `{"column":"h","validation":0.1,"test":0.2}`, job)
+	of := map[string]kind.Part{}
+	for i, p := range parts {
+		if q, ok := of[job.Column[i]]; ok && p != q {
+			t.Fatalf("%s is in two parts", job.Column[i])
+		}
+		of[job.Column[i]] = p
+	}
+	if s := shares(parts); math.Abs(s[kind.Test]-0.2) > 0.05 || math.Abs(s[kind.Valid]-0.1) > 0.05 {
+		t.Errorf("shares %v", s)
+	}
+	for i := range job.Group {
+		job.Group[i] = "one"
+	}
+	s, _ := stdlib.Kinds().Splits.Get("group")
+	job.Args = json.RawMessage(`{"column":"h","validation":0.1,"test":0.2}`)
+	if _, err := s.Assign(context.Background(), job); err == nil {
+		t.Error("an entity in two parts is accepted")
+	}
+}

@@ -47,7 +47,7 @@ func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
 func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	s := kind.DecodeArgs[shares.Args](job.Args)
 	strata := map[int][]int{}
-	for i, k := range stratify(job.Label) {
+	for i, k := range shares.Strata(job.Label) {
 		strata[k] = append(strata[k], i)
 	}
 	out := make([]kind.Part, len(job.Label))
@@ -73,37 +73,4 @@ func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 		}
 	}
 	return out, nil
-}
-
-// stratify numbers the strata: the label itself where it has few values, else
-// its tenth.
-func stratify(label []float64) []int {
-	distinct := map[float64]int{}
-	for _, y := range label {
-		distinct[y] = 0
-	}
-	out := make([]int, len(label))
-	if len(distinct) <= 100 {
-		values := make([]float64, 0, len(distinct))
-		for y := range distinct {
-			values = append(values, y)
-		}
-		sort.Float64s(values)
-		for k, y := range values {
-			distinct[y] = k
-		}
-		for i, y := range label {
-			out[i] = distinct[y]
-		}
-		return out
-	}
-	order := make([]int, len(label))
-	for i := range order {
-		order[i] = i
-	}
-	sort.SliceStable(order, func(a, b int) bool { return label[order[a]] < label[order[b]] })
-	for k, i := range order {
-		out[i] = k * 10 / len(order)
-	}
-	return out
 }

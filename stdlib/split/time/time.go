@@ -54,33 +54,42 @@ func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
 	return faults
 }
 
-// Assign counts back from the newest prediction time: test is the half-open
-// span (newest - test, newest], validation the span before it. A row is purged
-// when its window (t, t + window] crosses the start of the next part.
+// Assign counts back from the newest prediction time.
 func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	a := kind.DecodeArgs[args](job.Args)
-	span := func(s string) int64 {
-		d, err := types.ParseDuration(s)
-		if err != nil {
-			panic(err) // checked by Check
-		}
-		return d.Microseconds()
+	if len(job.Time) == 0 {
+		return []kind.Part{}, nil
 	}
+	return Cut(job, slices.Max(job.Time), Micros(a.Test), Micros(a.Validation)), nil
+}
+
+// Micros is a duration that Check has seen, in microseconds.
+func Micros(s string) int64 {
+	d, err := types.ParseDuration(s)
+	if err != nil {
+		panic(err) // checked by Check
+	}
+	return d.Microseconds()
+}
+
+// Cut divides the rows up to a time, in microseconds: test is the half-open span
+// (end - test, end], validation the span before it. A row is purged when its window
+// (t, t + window] crosses the start of the next part, and when it comes after end.
+func Cut(job kind.SplitJob, end, test, validation int64) []kind.Part {
 	out := make([]kind.Part, len(job.Time))
-	if len(out) == 0 {
-		return out, nil
-	}
-	testFrom := slices.Max(job.Time) - span(a.Test)
-	validFrom := testFrom - span(a.Validation)
+	testFrom := end - test
+	validFrom := testFrom - validation
 	for i, t := range job.Time {
 		switch {
+		case t > end:
+			out[i] = kind.Purged
 		case t > testFrom:
 			out[i] = kind.Test
-		case t > validFrom && t+job.Window > testFrom, t <= validFrom && t+job.Window > validFrom:
+		case t > validFrom && t+job.Window > testFrom && test > 0, t <= validFrom && t+job.Window > validFrom && test+validation > 0:
 			out[i] = kind.Purged
 		case t > validFrom:
 			out[i] = kind.Valid
 		}
 	}
-	return out, nil
+	return out
 }

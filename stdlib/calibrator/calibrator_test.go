@@ -1,0 +1,98 @@
+// Package calibrator holds the calibrators, a folder each; here are their common tests.
+package calibrator
+
+import (
+	"math"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/stdlib/calibrator/isotonic"
+	"mlc.dev/mlc/stdlib/calibrator/platt"
+)
+
+var (
+	p = []float32{.05, .1, .1, .2, .3, .35, .4, .55, .6, .8, .9, .95}
+	y = []float64{0, 0, 1, 0, 0, 1, 0, 1, 1, 0, 1, 1}
+)
+
+// TestIsotonic compares with scikit-learn 1.9's IsotonicRegression, clipped as ours.
+func TestIsotonic(t *testing.T) {
+	c, err := isotonic.Calibrator{}.Fit(nil, y, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []float64{0.0416666679084301, 0.0416666679084301, 0.25, 0.34999993443489075, 0.6111111044883728, 0.6666666865348816, 0.9583333134651184, 0.9583333134651184}
+	for i, q := range []float32{0, .05, .15, .32, .5, .7, .93, 1} {
+		if got := c.Apply(q); math.Abs(float64(got)-want[i]) > 1e-6 {
+			t.Errorf("%v is corrected to %v, not %v", q, got, want[i])
+		}
+	}
+}
+
+// TestPlatt compares with scikit-learn 1.9's sigmoid calibration of the log odds.
+func TestPlatt(t *testing.T) {
+	c, err := platt.Calibrator{}.Fit(nil, y, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := c.Report["slope"].(float64), c.Report["intercept"].(float64)
+	if math.Abs(a-0.42304045) > 1e-4 || math.Abs(b-0.13158279) > 1e-4 {
+		t.Errorf("slope %v, intercept %v", a, b)
+	}
+}
+
+func TestOneClass(t *testing.T) {
+	for _, k := range []kind.Calibrator{isotonic.Calibrator{}, platt.Calibrator{}} {
+		if _, err := k.Fit(nil, []float64{1, 1}, []float32{.2, .3}); err == nil {
+			t.Errorf("%s learned from one class", k.Name())
+		}
+	}
+}
+
+// TestGraphIsGo holds each graph against its function in Go, and both to be
+// probabilities that never fall.
+func TestGraphIsGo(t *testing.T) {
+	for _, k := range []kind.Calibrator{isotonic.Calibrator{}, platt.Calibrator{}} {
+		rapid.Check(t, func(t *rapid.T) {
+			probability := rapid.Custom(func(t *rapid.T) float32 {
+				return float32(rapid.IntRange(0, 1000).Draw(t, "p")) / 1000
+			})
+			p := rapid.SliceOfN(probability, 2, 60).Draw(t, "p")
+			y := make([]float64, len(p))
+			for i := range y {
+				y[i] = float64(rapid.IntRange(0, 1).Draw(t, "y"))
+			}
+			y[0], y[1] = 0, 1
+			c, err := k.Fit(nil, y, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := ort.Open(c.Model)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			in := make([]float32, 101)
+			for i := range in {
+				in[i] = float32(i) / 100
+			}
+			res, err := s.Run([]ort.Tensor{{Data: in, Shape: []int64{101, 1}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rising := k.Name() == "isotonic" || c.Report["slope"].(float64) >= 0
+			for i, got := range res[0].Data.([]float32) {
+				want := c.Apply(in[i])
+				if math.Abs(float64(got-want)) > 1e-6 || got < 0 || got > 1 {
+					t.Fatalf("%s: the graph makes %v of %v, Go %v", k.Name(), got, in[i], want)
+				}
+				if i > 0 && rising && want < c.Apply(in[i-1])-1e-7 {
+					t.Fatalf("%s falls at %v", k.Name(), in[i])
+				}
+			}
+		})
+	}
+}
