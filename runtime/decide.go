@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,6 +47,7 @@ type Decision struct {
 
 	outputs map[string]plan.Digest
 	runner  *env.Runner
+	engines string // that compute it
 	image   string // of the user's container, by digest
 }
 
@@ -227,6 +229,7 @@ func (s *System) decide(ctx context.Context, p *plan.Plan, i int, before []Decis
 	if err != nil {
 		return d, err
 	}
+	d.engines = engines
 	d.Key = step.Key(engines, digests)
 	if step.Op == lower.OpRegister {
 		return s.decideRegister(d, step, digests[0], last)
@@ -253,7 +256,11 @@ func (s *System) decide(ctx context.Context, p *plan.Plan, i int, before []Decis
 	d.Reasons = append(d.Reasons, changes(step, last)...)
 	for k, in := range step.Inputs {
 		if digests[k] != last.Inputs[in.Name] {
-			if in.Step < 0 {
+			if in.Tree != "" {
+				d.Reasons = append(d.Reasons, Reason{Text: in.Name + " is another", Path: step.At})
+			} else if in.Registered != nil {
+				d.Reasons = append(d.Reasons, Reason{Text: in.Registered.String() + " is another version", Path: step.At})
+			} else if in.Step < 0 {
 				d.Reasons = append(d.Reasons, Reason{Text: oneOf(in.Files) + " changed", Path: step.At})
 			} else {
 				d.Reasons = append(d.Reasons, Reason{Text: fmt.Sprintf("%s of %s changed", in.Output, p.Steps[in.Step].ID), Step: p.Steps[in.Step].ID})
@@ -308,7 +315,19 @@ func (s *System) inputs(p *plan.Plan, i int, before []Decision) ([]plan.Digest, 
 			digests[k] = before[in.Step].outputs[in.Output]
 			continue
 		}
-		d, err := s.digestFiles(in)
+		if in.Tree != "" {
+			digests[k] = in.Tree
+			continue
+		}
+		if in.Registered != nil {
+			d, err := s.registered(*in.Registered)
+			if err != nil {
+				return nil, err
+			}
+			digests[k] = d
+			continue
+		}
+		d, err := s.InputDigest(in)
 		if err != nil {
 			return nil, err
 		}
@@ -317,9 +336,17 @@ func (s *System) inputs(p *plan.Plan, i int, before []Decision) ([]plan.Digest, 
 	return digests, nil
 }
 
-// digestFiles is the digest of the contents of files, in order, with their names
-// where the stage sees them.
-func (s *System) digestFiles(in plan.Input) (plan.Digest, error) {
+// registered is the bundle that an alias names, or "" where it is nowhere.
+func (s *System) registered(r plan.Registered) (plan.Digest, error) {
+	if s.State == nil {
+		return "", nil
+	}
+	return s.State.Aliased(r.Model, r.Alias)
+}
+
+// InputDigest is the digest of the contents of an input's files, in order, with their
+// names where the stage sees them.
+func (s *System) InputDigest(in plan.Input) (plan.Digest, error) {
 	var b strings.Builder
 	names, err := executor.Names(in)
 	if err != nil {
@@ -370,18 +397,25 @@ func changes(step plan.Step, last state.Last) []Reason {
 		}
 		return nil
 	}
-	var was, is any
-	if json.Unmarshal(last.Args, &was) != nil || json.Unmarshal(step.Args, &is) != nil {
-		return []Reason{{Text: "its arguments changed", Path: step.At}}
-	}
-	var diffs []Reason
-	diff("", was, is, func(path, text string) {
-		diffs = append(diffs, Reason{Text: strings.TrimPrefix(path, ".") + ": " + text, Path: specPath(step, strings.TrimPrefix(path, "."))})
-	})
+	diffs := Changes(step, last.Args)
 	if n := len(diffs); n > 4 {
 		diffs = append(diffs[:3], Reason{Text: fmt.Sprintf("and %d more changes", n-3)})
 	}
 	return diffs
+}
+
+// Changes tells each place where a step's arguments differ from those that it had.
+func Changes(step plan.Step, had json.RawMessage) []Reason {
+	var was, is any
+	if json.Unmarshal(had, &was) != nil || json.Unmarshal(step.Args, &is) != nil {
+		return []Reason{{Text: "its arguments changed", Path: step.At}}
+	}
+	var out []Reason
+	diff("", was, is, func(path, text string) {
+		path = strings.TrimPrefix(path, ".")
+		out = append(out, Reason{Text: path + ": " + text, Path: specPath(step, path)})
+	})
+	return out
 }
 
 // specPath finds where an argument is declared: the longest known prefix of its
@@ -434,7 +468,7 @@ func diff(path string, was, is any, f func(path, text string)) {
 			break
 		}
 		if len(a) != len(b) {
-			f(path, fmt.Sprintf("%d items, was %d", len(b), len(a)))
+			diffNamed(path, a, b, f)
 			return
 		}
 		for i := range a {
@@ -447,18 +481,65 @@ func diff(path string, was, is any, f func(path, text string)) {
 	}
 }
 
+// diffNamed is diff of lists of other lengths, whose items are told apart by their
+// names, where they have some.
+func diffNamed(path string, was, is []any, f func(path, text string)) {
+	x, y := byName(was), byName(is)
+	if x == nil || y == nil {
+		f(path, fmt.Sprintf("%d items, was %d", len(is), len(was)))
+		return
+	}
+	for _, n := range sorted(x) {
+		if _, ok := y[n]; !ok {
+			f(path, "removed "+n)
+		}
+	}
+	for _, n := range sorted(y) {
+		if i, ok := x[n]; ok {
+			diff(fmt.Sprintf("%s[%d]", path, y[n]), was[i], is[y[n]], f)
+		} else {
+			f(fmt.Sprintf("%s[%d]", path, y[n]), "added "+n)
+		}
+	}
+}
+
+// byName are the places of items by what names each: itself, or one of its fields.
+// It is nil where they have no names of their own.
+func byName(items []any) map[string]int {
+	out := map[string]int{}
+	for i, it := range items {
+		name, _ := it.(string)
+		if m, ok := it.(map[string]any); ok {
+			for _, field := range []string{"name", "feature", "metric", "group"} {
+				if n, ok := m[field].(string); ok {
+					name = n
+					break
+				}
+			}
+		}
+		if _, dup := out[name]; dup || name == "" {
+			return nil
+		}
+		out[name] = i
+	}
+	return out
+}
+
 func short(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // people read it
+	if err := e.Encode(v); err != nil {
 		return "?"
 	}
-	if s := string(b); len(s) <= 60 {
-		return s
+	text := strings.TrimSpace(b.String())
+	if len(text) <= 60 {
+		return text
 	}
 	if s, ok := v.(string); ok && strings.HasPrefix(s, "sha256:") {
 		return plan.Digest(s).Short()
 	}
-	return string(b[:57]) + "..."
+	return strings.ToValidUTF8(text[:57], "") + "..."
 }
 
 func sorted[T any](m map[string]T) []string {

@@ -48,6 +48,10 @@ type Options struct {
 	// Backoff is how long to wait before the n-th retry of a step whose engine
 	// failed; nil: 1 s, and twice as long each time.
 	Backoff func(n int) time.Duration
+	// Apart runs the plan apart from the runs: its results are kept by their keys,
+	// and nothing else of it is, so that it is neither the last run nor what later
+	// plans compare with. It must register nothing.
+	Apart bool
 }
 
 // Outcome is what an apply did.
@@ -143,7 +147,7 @@ func (a *apply) run(ctx context.Context) error {
 	defer a.close()
 	// Bookkeeping goes on after the user's interrupt, so that it is recorded.
 	record := context.WithoutCancel(ctx)
-	if a.out.Run, err = a.State.BeginRun(record, a.Plan.Digest(), a.Now()); err != nil {
+	if err := a.begin(record); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -174,7 +178,7 @@ func (a *apply) run(ctx context.Context) error {
 		a.out.Failed++
 		a.fail(step, err)
 		a.OnEvent(Event{Kind: "failed", Step: step.ID, Seconds: seconds, Error: err.Error(), Done: count(), Total: n})
-		return a.State.SaveRunSteps(record, a.out.Run, state.RunStep{ID: step.ID, Key: d.Key, Status: "failed", Seconds: seconds, Detail: err.Error()})
+		return a.note(record, state.RunStep{ID: step.ID, Key: d.Key, Status: "failed", Seconds: seconds, Detail: err.Error()})
 	}
 	var cached []state.RunStep
 	for left > 0 {
@@ -227,7 +231,7 @@ func (a *apply) run(ctx context.Context) error {
 					did = "done"
 				}
 				cached = append(cached, state.RunStep{ID: step.ID, Key: d.Key, Status: did})
-				if l := m.lasts[step.ID]; l.Key != d.Key {
+				if l := m.lasts[step.ID]; l.Key != d.Key && !a.Apart {
 					named, err := a.named(i)
 					if err == nil {
 						err = a.State.Touch(record, *step, d.Key, named, l.Seconds)
@@ -288,10 +292,10 @@ func (a *apply) run(ctx context.Context) error {
 		d.outputs, d.Action = f.result.Outputs, Cached
 		named, err := a.named(f.step)
 		if err == nil {
-			err = a.State.SaveStep(record, step, named, state.StepResult{Key: d.Key, ID: step.ID, Outputs: f.result.Outputs, Report: f.result.Report, Seconds: f.seconds, Run: a.out.Run})
+			err = a.State.SaveStep(record, step, named, state.StepResult{Key: d.Key, ID: step.ID, Outputs: f.result.Outputs, Report: f.result.Report, Seconds: f.seconds, Run: a.out.Run, Engines: d.engines})
 		}
 		if err == nil {
-			err = a.State.SaveRunSteps(record, a.out.Run, state.RunStep{ID: step.ID, Key: d.Key, Status: "done", Seconds: f.seconds})
+			err = a.note(record, state.RunStep{ID: step.ID, Key: d.Key, Status: "done", Seconds: f.seconds})
 		}
 		if err != nil {
 			return abort(err)
@@ -301,7 +305,7 @@ func (a *apply) run(ctx context.Context) error {
 		a.out.Ran++
 		a.OnEvent(Event{Kind: "done", Step: step.ID, Seconds: f.seconds, Report: f.result.Report, Done: count(), Total: n})
 	}
-	if err := a.State.SaveRunSteps(record, a.out.Run, cached...); err != nil {
+	if err := a.note(record, cached...); err != nil {
 		return a.finish(record, err)
 	}
 	if why := context.Cause(ctx); why != nil && !errors.Is(why, context.Canceled) {
@@ -313,8 +317,30 @@ func (a *apply) run(ctx context.Context) error {
 	return a.finish(record, nil)
 }
 
+// begin records that the run begins, with its plan, and note what its steps came to.
+func (a *apply) begin(ctx context.Context) (err error) {
+	if a.Apart {
+		return nil
+	}
+	if err := a.State.SavePlan(ctx, a.Plan); err != nil {
+		return err
+	}
+	a.out.Run, err = a.State.BeginRun(ctx, a.Plan.Digest(), a.Now())
+	return err
+}
+
+func (a *apply) note(ctx context.Context, steps ...state.RunStep) error {
+	if a.Apart {
+		return nil
+	}
+	return a.State.SaveRunSteps(ctx, a.out.Run, steps...)
+}
+
 // finish closes the run and its folder.
 func (a *apply) finish(ctx context.Context, err error) error {
+	if a.Apart {
+		return errors.Join(err, os.RemoveAll(a.work))
+	}
 	status := "done"
 	var d diag.Diagnostic
 	switch {
@@ -442,9 +468,17 @@ func (a *apply) execute(ctx context.Context, i int, runner *env.Runner, needs pl
 	}}
 	for _, in := range step.Inputs {
 		b := executor.Bound{}
-		if in.Step >= 0 {
+		switch {
+		case in.Step >= 0:
 			b.Tree = a.done[in.Step].outputs[in.Output]
-		} else {
+		case in.Tree != "":
+			b.Tree = in.Tree
+		case in.Registered != nil:
+			var err error
+			if b.Tree, err = a.registered(*in.Registered); err != nil {
+				return executor.Result{}, err
+			}
+		default:
 			for _, f := range in.Files {
 				b.Files = append(b.Files, a.Path(f))
 			}

@@ -26,7 +26,7 @@ const (
 
 // Kind is one choice of a family as the schema sees it.
 type Kind struct {
-	Family string // lower case: source, trainer, encoder, split, metric
+	Family string // lower case: source, trainer, encoder, split, metric, calibrator
 	Name   string // what users write after kind:
 	Def    string // the definition's name: #GBDT
 	Source string // CUE of package schema that holds the definition
@@ -65,12 +65,13 @@ func Assemble(kinds []Kind) Files {
 
 // docs says what each family is; a family without a text would be a mistake.
 var docs = map[string]string{
-	"source":   "is a table that data comes from; its kind says how it is read.",
-	"trainer":  "is what learns; its kind says how.",
-	"baseline": "is the simple model that has to be beaten.",
-	"encoder":  "turns a feature into numbers; its kind says how.",
-	"split":    "says which rows train, validate and test.",
-	"metric":   "is a metric that a problem brings along; its kind says how it is measured.",
+	"source":     "is a table that data comes from; its kind says how it is read.",
+	"trainer":    "is what learns; its kind says how.",
+	"baseline":   "is the simple model that has to be beaten.",
+	"encoder":    "turns a feature into numbers; its kind says how.",
+	"split":      "says which rows train, validate and test.",
+	"calibrator": "makes probabilities honest; its kind says how.",
+	"metric":     "is a metric that a problem brings along; its kind says how it is measured.",
 }
 
 // dispatch writes, for each family, the definition that chooses by kind.

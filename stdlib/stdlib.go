@@ -4,8 +4,12 @@ package stdlib
 
 import (
 	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/stdlib/calibrator/isotonic"
+	"mlc.dev/mlc/stdlib/calibrator/platt"
 	"mlc.dev/mlc/stdlib/encoder/clip"
+	"mlc.dev/mlc/stdlib/encoder/date"
 	"mlc.dev/mlc/stdlib/encoder/frequency"
+	"mlc.dev/mlc/stdlib/encoder/hash"
 	"mlc.dev/mlc/stdlib/encoder/impute"
 	"mlc.dev/mlc/stdlib/encoder/log1p"
 	"mlc.dev/mlc/stdlib/encoder/minmax"
@@ -16,6 +20,8 @@ import (
 	"mlc.dev/mlc/stdlib/encoder/quantilebins"
 	"mlc.dev/mlc/stdlib/encoder/robust"
 	"mlc.dev/mlc/stdlib/encoder/standardize"
+	"mlc.dev/mlc/stdlib/encoder/targetmean"
+	"mlc.dev/mlc/stdlib/encoder/text"
 	"mlc.dev/mlc/stdlib/metric"
 	containermetric "mlc.dev/mlc/stdlib/metric/container"
 	containersource "mlc.dev/mlc/stdlib/source/container"
@@ -23,14 +29,20 @@ import (
 	"mlc.dev/mlc/stdlib/split/column"
 	containersplit "mlc.dev/mlc/stdlib/split/container"
 	"mlc.dev/mlc/stdlib/split/files"
+	"mlc.dev/mlc/stdlib/split/group"
+	"mlc.dev/mlc/stdlib/split/kfold"
 	"mlc.dev/mlc/stdlib/split/random"
+	"mlc.dev/mlc/stdlib/split/rolling"
 	"mlc.dev/mlc/stdlib/split/stratified"
 	"mlc.dev/mlc/stdlib/split/time"
 	"mlc.dev/mlc/stdlib/trainer/container"
+	"mlc.dev/mlc/stdlib/trainer/ensemble"
 	"mlc.dev/mlc/stdlib/trainer/gbdt"
+	"mlc.dev/mlc/stdlib/trainer/isolationforest"
 	"mlc.dev/mlc/stdlib/trainer/linear"
 	"mlc.dev/mlc/stdlib/trainer/onnx"
 	"mlc.dev/mlc/stdlib/trainer/prior"
+	"mlc.dev/mlc/stdlib/trainer/python"
 	"mlc.dev/mlc/stdlib/trainer/rule"
 )
 
@@ -41,9 +53,15 @@ func Kinds() kind.Kinds {
 			containersource.Source{},
 			file.Source{},
 		),
+		Calibrators: kind.Of[kind.Calibrator](
+			isotonic.Calibrator{},
+			platt.Calibrator{},
+		),
 		Encoders: kind.Of[kind.Encoder](
 			clip.Encoder{},
+			date.Encoder{},
 			frequency.Encoder{},
+			hash.Encoder{},
 			impute.Encoder{},
 			log1p.Encoder{},
 			minmax.Encoder{},
@@ -54,30 +72,41 @@ func Kinds() kind.Kinds {
 			quantilebins.Encoder{},
 			robust.Encoder{},
 			standardize.Encoder{},
+			targetmean.Encoder{},
+			text.Encoder{},
 		),
 		Splits: kind.Of[kind.Split](
 			column.Split{},
 			containersplit.Split{},
 			files.Split{},
+			group.Split{},
+			kfold.Split{},
 			random.Split{},
+			rolling.Split{},
 			stratified.Split{},
 			time.Split{},
 		),
 		Trainers: kind.Of[kind.Trainer](
 			container.Trainer{},
+			ensemble.Trainer{},
 			gbdt.Trainer{},
+			isolationforest.Trainer{},
 			linear.Trainer{},
 			onnx.Trainer{},
 			prior.Trainer{},
+			python.Trainer{},
 			rule.Trainer{},
 		),
 		Metrics: kind.Of[kind.Metric](
 			metric.Accuracy{},
 			metric.BalancedAccuracy{},
 			metric.Brier{},
+			metric.CoverageError{},
 			metric.ECE{},
+			metric.ExactMatch{},
 			metric.ExplainedVariance{},
 			metric.F1{},
+			metric.HammingLoss{},
 			metric.Lift10{},
 			metric.LogLoss{},
 			metric.MAE{},
@@ -85,7 +114,10 @@ func Kinds() kind.Kinds {
 			metric.MCC{},
 			metric.MaxError{},
 			metric.MedAE{},
+			metric.MicroF1{},
 			metric.PRAUC{},
+			metric.Pinball{},
+			metric.PoissonDeviance{},
 			metric.Precision{},
 			metric.R2{},
 			metric.RMSE{},
@@ -94,6 +126,7 @@ func Kinds() kind.Kinds {
 			metric.Recall{},
 			metric.SMAPE{},
 			metric.Top3Accuracy{},
+			metric.Top5Accuracy{},
 		),
 		CustomMetrics: kind.Of[kind.CustomMetric](
 			containermetric.Metric{},

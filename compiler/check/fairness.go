@@ -1,8 +1,38 @@
 package check
 
 import (
+	"strings"
+
 	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/ir"
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/spec"
 )
+
+// fairness proves that each rule has groups and a bound, and decisions to look at.
+func (r *resolver) fairness(p *ir.Problem, v *spec.Value) {
+	if v == nil || p.Task == "" || r.spec.Broken(v.Path) {
+		return
+	}
+	if p.Task != kind.Binary && len(v.List) > 0 {
+		r.addLabel(v.Path, diag.BadArgs, "fairness of problem %q, which is %s", p.Name, p.Task).Because("the rules compare how often rows are decided true", "leave them out")
+		return
+	}
+	for _, e := range v.List {
+		f := ir.Fairness{Fairness: get[kind.Fairness](e), Path: e.Path}
+		if f.Column = r.labelColumn(p, e.Get("by")); f.Column == nil {
+			continue
+		}
+		switch ratio := strings.HasSuffix(f.Metric, "_ratio"); {
+		case ratio && f.Min == nil || ratio && f.Max != nil:
+			r.addLabel(e.Path, diag.BadArgs, "a rule on %s asks for min, and nothing else", f.Metric).Because("a ratio of 1 is even, and less is not", "")
+		case !ratio && f.Max == nil || !ratio && f.Min != nil:
+			r.addLabel(e.Path, diag.BadArgs, "a rule on %s asks for max, and nothing else", f.Metric).Because("a difference of 0 is even, and more is not", "")
+		default:
+			p.Fairness = append(p.Fairness, f)
+		}
+	}
+}
 
 // sensitive proves that protected attributes enter a model only where the spec
 // gives the reason.

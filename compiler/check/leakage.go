@@ -21,17 +21,11 @@ func (r *resolver) leakage() {
 		if p.Label.Source == nil {
 			continue
 		}
-		answers := map[string]bool{}
-		if p.Label.Expr != nil {
-			for _, c := range p.Label.Expr.Columns() {
-				answers[c.Name] = true
-			}
-		}
 		for _, in := range m.Inputs {
 			for _, f := range in.Feature.Origins() {
 				if key := p.Name + " " + f.Name; !told[key] {
 					told[key] = true
-					r.leaks(m, in, f, answers)
+					r.leaks(p, f, answerColumns(p), r.spec.Label(in.Path), fmt.Sprintf("model %q", m.Name))
 				}
 			}
 		}
@@ -41,11 +35,14 @@ func (r *resolver) leakage() {
 			continue
 		}
 		path := p.Baseline.Path + ".expr"
-		answers := map[string]bool{}
-		if p.Label.Expr != nil {
-			for _, c := range p.Label.Expr.Columns() {
-				answers[c.Name] = true
+		answers := answerColumns(p)
+		if len(p.RuleUses) > 0 {
+			for _, c := range p.Rule.Columns() {
+				for _, f := range r.features[c.Name].Origins() {
+					r.leaks(p, f, answers, r.spec.Inside(path, c.Start, c.End), "the baseline")
+				}
 			}
+			continue
 		}
 		for _, c := range p.Rule.Columns() {
 			at := r.spec.Inside(path, c.Start, c.End)
@@ -58,18 +55,34 @@ func (r *resolver) leakage() {
 					Because("the row's event can come after the prediction", "predict at the event's own time")
 			case col != nil && col.Delay > 0:
 				r.list.Add(at, diag.LateColumn, "the baseline reads %q, which is known only %s after the row's time", c.Name, types.FormatDuration(col.Delay)).Because("it is not known at the prediction time", "use what is")
+			case col != nil && p.Label.Horizon > 0 && !col.Ahead && col != p.Label.At:
+				r.list.Add(at, diag.LateColumn, "the baseline reads %q of the label's own row, and the forecast is made %s before it", c.Name, types.FormatDuration(p.Label.Horizon)).
+					Because("it is not known yet", `read a feature that looks back: kind: "lag" or "window"`)
 			}
 		}
 	}
 }
 
-func (r *resolver) leaks(m *ir.Model, in *ir.Input, f *ir.Feature, answers map[string]bool) {
-	p, col, g := m.Problem, f.Column, f.Group
+// answerColumns are the columns from which a problem's label is computed.
+func answerColumns(p *ir.Problem) map[string]bool {
+	out := map[string]bool{}
+	for _, e := range p.Label.Exprs {
+		for _, c := range e.Expr.Columns() {
+			out[c.Name] = true
+		}
+	}
+	return out
+}
+
+// leaks proves that a feature of a problem's rows is known when it is used, by who, at a
+// place.
+func (r *resolver) leaks(p *ir.Problem, f *ir.Feature, answers map[string]bool, at diag.Range, who string) {
+	col, g := f.Column, f.Group
 	if col == nil || g.Source == nil {
 		return
 	}
 	also := func(d *diag.Diagnostic) {
-		d.Also = append(d.Also, diag.Note{At: r.spec.Label(in.Path), Text: fmt.Sprintf("model %q uses it here", m.Name)})
+		d.Also = append(d.Also, diag.Note{At: at, Text: who + " uses it here"})
 	}
 	if f.Kind == ir.Request && g.Source != p.Label.Source {
 		also(r.add(g.Path+".source", diag.NoMatch, "request features of source %q in a model whose label comes from %q", g.Source.Name, p.Label.Source.Name).
@@ -91,11 +104,16 @@ func (r *resolver) leaks(m *ir.Model, in *ir.Input, f *ir.Feature, answers map[s
 	late := p.Label.Window + p.Label.Delay
 	// A column's delay counts from the row's event, so it only covers the outcome
 	// where the event is the prediction time.
-	covered := f.Kind == ir.Snapshot && col.Delay > 0 && col.Delay >= late && p.Label.At != nil && g.Source.Time.Event != nil && g.Source.Time.Event.Name == p.Label.At.Name
+	// Under a horizon or behind a lag, the row itself is not known yet.
+	back := col.Delay + f.Lag
+	covered := f.Kind == ir.Snapshot && back >= late && back+p.Label.Horizon > 0 && p.Label.At != nil && g.Source.Time.Event != nil && g.Source.Time.Event.Name == p.Label.At.Name
 	switch {
 	case r.sameRows(g.Source, p.Label.Source) && answers[col.Name] && !covered:
 		also(r.add(f.Path, diag.LabelLeak, "feature %q is a column from which the label of problem %q is computed", f.Name, p.Name).
 			Because("the model would be told the answer in training, and not have it when it predicts", "leave it out"+r.historyHint(f, types.FormatDuration(late))))
+	case f.Kind == ir.Request && p.Label.Horizon > 0 && !col.Ahead && col != p.Label.At:
+		also(r.add(f.Path, diag.LateColumn, "feature %q is of the label's own row, and the forecast is made %s before it", f.Name, types.FormatDuration(p.Label.Horizon)).
+			Because("it is not known yet", `look back by kind: "lag" or "window", or declare the column ahead: true if it is known long before, as a calendar is`))
 	case f.Kind == ir.Request && col.Delay > 0:
 		also(r.add(f.Path, diag.LateColumn, "feature %q is known only %s after the prediction time", f.Name, types.FormatDuration(col.Delay)).
 			Because("when the model predicts, it is not there yet", "leave it out, or use earlier rows' values with kind: \"snapshot\""))
@@ -150,7 +168,7 @@ func (r *resolver) online(f *ir.Feature, v *spec.Value) {
 	for _, o := range f.Origins() {
 		if o.Kind == ir.Request {
 			r.list.Add(r.spec.Inside(v.Path, bad.Start, bad.End), diag.OfflineOnly, "%s cannot run online, and %q comes with the request", text(v)[bad.Start:bad.End], o.Name).
-				Because("what is computed from a request has to run inside the model", "use operations that lower to ONNX (`mlc explain MLC2111` lists them), or compute it before")
+				Because("what is computed from a request has to run inside the model; "+expr.Why(bad), "use operations that lower to ONNX (`mlc explain MLC2111` lists them), or compute it before")
 			return
 		}
 	}

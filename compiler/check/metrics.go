@@ -5,7 +5,9 @@ import (
 	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/ir"
+	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/spec"
 	"mlc.dev/mlc/compiler/types"
 )
@@ -16,6 +18,13 @@ func (r *resolver) metrics(p *ir.Problem, v *spec.Value) {
 		return
 	}
 	r.customMetrics(p, v.Get("custom"))
+	if list := v.Get("slices"); list != nil {
+		for _, e := range list.List {
+			if c := r.labelColumn(p, e); c != nil && !slices.Contains(p.Slices, c) {
+				p.Slices = append(p.Slices, c)
+			}
+		}
+	}
 	if primary := v.Get("primary"); primary != nil {
 		p.Primary, _ = r.metric(p, text(primary), r.spec.At(primary.Path))
 	}
@@ -25,9 +34,12 @@ func (r *resolver) metrics(p *ir.Problem, v *spec.Value) {
 	}
 	for _, f := range byName(gates) {
 		m, ok := r.metric(p, f.Name, r.spec.Label(f.Value.Path))
-		g := ir.Gate{Metric: m, Path: f.Value.Path, Min: get[*float64](f.Value.Get("min")), Max: get[*float64](f.Value.Get("max")), OverBaseline: get[*float64](f.Value.Get("over_baseline"))}
-		if g.Min == nil && g.Max == nil && g.OverBaseline == nil && !r.spec.Broken(f.Value.Path) {
-			r.addLabel(f.Value.Path, diag.BadArgs, "gate %q asks for nothing", f.Name).Because("", "give min, max or over_baseline")
+		g := ir.Gate{Metric: m, Path: f.Value.Path, Min: get[*float64](f.Value.Get("min")), Max: get[*float64](f.Value.Get("max")), OverBaseline: get[*float64](f.Value.Get("over_baseline")), OverProduction: get[*float64](f.Value.Get("over_production")), Confidence: get[float64](f.Value.Get("confidence"))}
+		if m.Custom != nil && g.OverProduction != nil {
+			r.add(f.Value.Path+".over_production", diag.BadArgs, "gate %q of the problem's own metric compares with the version in production", f.Name).Because("a metric of the problem's own is measured once, when its model is made", "give min, max or over_baseline")
+		}
+		if g.Min == nil && g.Max == nil && g.OverBaseline == nil && g.OverProduction == nil && !r.spec.Broken(f.Value.Path) {
+			r.addLabel(f.Value.Path, diag.BadArgs, "gate %q asks for nothing", f.Name).Because("", "give min, max, over_baseline or over_production")
 		}
 		if g.Min != nil && g.Max != nil && *g.Min > *g.Max {
 			r.add(f.Value.Path+".min", diag.BadArgs, "gate %q can never be passed: min %v is above max %v", f.Name, *g.Min, *g.Max)
@@ -35,6 +47,35 @@ func (r *resolver) metrics(p *ir.Problem, v *spec.Value) {
 		if ok {
 			p.Gates = append(p.Gates, g)
 		}
+	}
+}
+
+// labelColumn is the column of the label's source that a value names, or nil.
+func (r *resolver) labelColumn(p *ir.Problem, v *spec.Value) *ir.Column {
+	s, name := p.Label.Source, text(v)
+	if s == nil || name == "" {
+		return nil
+	}
+	c := s.Column(name)
+	if c == nil && !r.unsure(s, name) {
+		r.noColumn(r.spec.At(v.Path), s, name)
+	}
+	return c
+}
+
+// decision proves that a threshold has something to decide.
+func (r *resolver) decision(p *ir.Problem, v *spec.Value) {
+	if v == nil || p.Task == "" || r.spec.Broken(v.Path) {
+		return
+	}
+	if p.Task != kind.Binary && p.Task != kind.Anomaly {
+		r.addLabel(v.Path, diag.BadArgs, "a decision for problem %q, which is %s", p.Name, p.Task).Because("it decides between yes and no", "leave it out")
+		return
+	}
+	d := get[kind.Decision](v)
+	p.Decision = &d
+	if d.Kind == kind.DecideCost && d.FalsePositive+d.FalseNegative == 0 {
+		r.addLabel(v.Path, diag.BadArgs, "every error costs nothing").Because("no threshold is better than another", "say what an error costs")
 	}
 }
 
@@ -126,6 +167,10 @@ func (r *resolver) baseline(p *ir.Problem, v *spec.Value) {
 		return
 	}
 	scope, names, miss := r.sourceScope(p.Label.Source)
+	uses := r.ruleUses(b.Get("expr"))
+	if uses != nil {
+		scope = func(name string) (types.Type, bool) { f, ok := r.features[name]; return f.Type, ok }
+	}
 	n := r.expression(b.Get("expr"), scope, names, miss)
 	if n == nil || n.Type == types.Invalid {
 		return
@@ -134,5 +179,22 @@ func (r *resolver) baseline(p *ir.Problem, v *spec.Value) {
 		r.add(b.Path+".expr", diag.ExprType, "the rule of a %s problem is %s, this is a %s", p.Task, want, n.Type)
 		return
 	}
-	p.Rule = n
+	p.Rule, p.RuleUses = n, uses
+}
+
+// ruleUses are the features that a rule reads, where all that it reads are features.
+func (r *resolver) ruleUses(v *spec.Value) []*ir.Feature {
+	n, err := expr.Parse(text(v))
+	if err != nil {
+		return nil
+	}
+	var out []*ir.Feature
+	for _, c := range n.Columns() {
+		f, ok := r.features[c.Name]
+		if !ok || f.Type == types.Invalid {
+			return nil
+		}
+		out = append(out, f)
+	}
+	return out
 }

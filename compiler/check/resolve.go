@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -167,6 +168,7 @@ func (r *resolver) resolve() {
 	r.derived()
 	r.section("problems", r.problem)
 	r.section("models", r.model)
+	r.members()
 	r.section("serving", r.service)
 }
 
@@ -256,7 +258,7 @@ func chain(from, to *ir.Source) []string {
 
 func (r *resolver) column(f *spec.Field) *ir.Column {
 	v := f.Value
-	c := &ir.Column{Path: v.Path, Sensitive: get[bool](v.Get("sensitive"))}
+	c := &ir.Column{Path: v.Path, Sensitive: get[bool](v.Get("sensitive")), Ahead: get[bool](v.Get("ahead"))}
 	c.Name, c.Type = f.Name, types.Type(text(v.Get("type")))
 	c.Never = text(v.Get("nulls")) == "never"
 	c.NullFraction, c.Min, c.Max = get[*float64](v.Get("null_fraction")), get[*float64](v.Get("min")), get[*float64](v.Get("max"))
@@ -360,6 +362,8 @@ func (r *resolver) group(name string, v *spec.Value) {
 		}
 		return
 	case ir.Request, ir.Snapshot:
+	case "lag", "window":
+		g.Kind = ir.Snapshot
 	default:
 		return
 	}
@@ -372,6 +376,9 @@ func (r *resolver) group(name string, v *spec.Value) {
 	if g.Kind == ir.Snapshot {
 		r.snapshot(g, v)
 	}
+	if ok {
+		r.history(g, v)
+	}
 	if cols := v.Get("columns"); cols != nil && ok {
 		for _, c := range cols.List {
 			if col := r.columnRef(src, c); col != nil {
@@ -379,6 +386,71 @@ func (r *resolver) group(name string, v *spec.Value) {
 			} else {
 				r.spec.MarkBroken(g.Path)
 			}
+		}
+	}
+}
+
+// history resolves the features of a group that look back: lags and windows.
+func (r *resolver) history(g *ir.Group, v *spec.Value) {
+	add := func(f *spec.Field, of *spec.Value) *ir.Feature {
+		ft := &ir.Feature{Name: g.Name + "." + f.Name, Path: f.Value.Path, Group: g, Kind: ir.Snapshot}
+		if of == nil {
+			ft.Column = g.Source.Time.Event
+		} else if ft.Column = r.columnRef(g.Source, of); ft.Column != nil {
+			ft.Type = ft.Column.Type
+		}
+		if ft.Column == nil {
+			r.spec.MarkBroken(g.Path)
+			return nil
+		}
+		r.feature(ft)
+		return ft
+	}
+	still := func(what string) {
+		if g.Source.Time.Static {
+			r.add(v.Path+".source", diag.NotTimed, "%s of source %q, whose rows hold at any time", what, g.Source.Name).Because("they have no before", `use kind: "snapshot", or declare when its rows happened`)
+		}
+	}
+	if lags := v.Get("lags"); lags != nil {
+		still("lags")
+		for _, f := range lags.Fields {
+			if of := f.Value.Get("of"); of != nil {
+				if ft := add(f, of); ft != nil {
+					ft.Lag = r.duration(f.Value.Get("by"))
+				}
+			}
+		}
+	}
+	aggregates := v.Get("aggregates")
+	if aggregates == nil {
+		return
+	}
+	still("windows")
+	for _, f := range aggregates.Fields {
+		fn, of := text(f.Value.Get("fn")), f.Value.Get("of")
+		if r.spec.Broken(f.Value.Path) || fn == "" {
+			continue
+		}
+		if of == nil && fn != "count" {
+			r.addLabel(f.Value.Path, diag.MissingField, "the %s of nothing", fn).Because("", "name the column: of: …")
+			continue
+		}
+		ft := add(f, of)
+		if ft == nil {
+			continue
+		}
+		ft.Fn, ft.Window = fn, r.duration(f.Value.Get("window"))
+		if of != nil && fn != "count" && !ft.Column.Type.Numeric() && ft.Column.Type != types.Invalid {
+			r.add(of.Path, diag.ExprType, "the %s of column %q, which is a %s", fn, ft.Column.Name, ft.Column.Type).Because("it takes numbers", "count it, or name another column")
+		}
+		if ft.Window == 0 && f.Value.Get("window") != nil {
+			r.add(f.Value.Get("window").Path, diag.BadArgs, "a window of nothing").Because("no row lies in it", "give a span such as 7d")
+		}
+		switch fn {
+		case "count":
+			ft.Type = types.Int
+		case "sum", "mean", "std":
+			ft.Type = types.Float
 		}
 	}
 }
@@ -572,11 +644,14 @@ func (r *resolver) problem(name string, v *spec.Value) {
 			p.Entity = e
 		}
 	}
+	r.quantiles(p, v)
 	r.label(p, v.Get("label"))
 	if s := p.Label.Source; s != nil && p.Entity != nil && !r.spec.Broken(s.Path) {
 		r.hasKey(p, p.Entity, v.Path+".entity")
 	}
 	r.metrics(p, v.Get("metrics"))
+	r.decision(p, v.Get("decision"))
+	r.fairness(p, v.Get("fairness"))
 	r.baseline(p, v)
 	r.problems[name] = p
 	r.sys.Problems = append(r.sys.Problems, p)
@@ -625,40 +700,90 @@ func (r *resolver) label(p *ir.Problem, v *spec.Value) {
 	if !ok {
 		return
 	}
-	p.Label = ir.Label{Source: s, Window: r.duration(v.Get("window")), Delay: r.duration(v.Get("delay"))}
+	p.Label = ir.Label{Source: s, Window: r.duration(v.Get("window")), Delay: r.duration(v.Get("delay")), Horizon: r.duration(v.Get("horizon"))}
+	if p.Label.Horizon > 0 && v.Get("at") == nil {
+		r.add(v.Path+".horizon", diag.NotTimed, "a horizon without a time").Because("it is how long before label.at the prediction is made", "name the time column: at: …")
+	}
 	if at := v.Get("at"); at != nil {
 		p.Label.At = r.timeColumn(s, at)
 	}
-	scope, names, miss := r.sourceScope(s)
-	n := r.expression(v.Get("expr"), scope, names, miss)
+	field, other := "expr", "exprs"
+	if p.Task == kind.Multilabel {
+		field, other = other, field
+	}
+	if x := v.Get(other); x != nil && p.Task != "" {
+		r.addLabel(x.Path, diag.BadArgs, "the label of a %s problem is in %s", p.Task, field).Because("", "rename "+other+" to "+field)
+		return
+	}
+	e := v.Get(field)
+	switch {
+	case p.Task == "" || r.spec.Broken(v.Path):
+	case e == nil:
+		r.addLabel(v.Path, diag.MissingField, "the label has no %s", field).Because("it says what the truth is", "")
+	case p.Task != kind.Multilabel:
+		r.labelExpr(p, "", e)
+	case len(e.Fields) < 2:
+		r.addLabel(e.Path, diag.BadArgs, "a multilabel problem with fewer than two labels").Because("", `use kind: "binary"`)
+	default:
+		for _, f := range byName(e) {
+			r.labelExpr(p, f.Name, f.Value)
+		}
+	}
+}
+
+// labelExpr resolves one target of a label.
+func (r *resolver) labelExpr(p *ir.Problem, name string, v *spec.Value) {
+	scope, names, miss := r.sourceScope(p.Label.Source)
+	n := r.expression(v, scope, names, miss)
 	if n == nil || n.Type == types.Invalid {
 		return
 	}
 	if len(n.Columns()) == 0 {
-		r.add(v.Path+".expr", diag.BadArgs, "the label reads no column").Because("it would be the same for every row", "")
+		r.add(v.Path, diag.BadArgs, "the label reads no column").Because("it would be the same for every row", "")
 		return
 	}
-	want, ok := "", true
-	switch p.Task {
-	case kind.Binary:
-		want, ok = "a condition", n.Type == types.Bool
-	case kind.Multiclass:
+	want, ok := "a condition", n.Type == types.Bool
+	switch {
+	case p.Task == kind.Multiclass:
 		want, ok = "a string, a whole number or a condition", n.Type == types.String || n.Type == types.Int || n.Type == types.Bool
-	case kind.Regression:
+	case kind.IsNumeric(p.Task):
 		want, ok = "a number", n.Type.Numeric()
 	}
 	if !ok {
-		r.add(v.Path+".expr", diag.ExprType, "the label of a %s problem is %s, this is a %s", p.Task, want, n.Type).
-			Because("", map[string]string{kind.Binary: "compare it: churned = 'Yes'"}[p.Task])
+		mend := ""
+		if want == "a condition" {
+			mend = "compare it: churned = 'Yes'"
+		}
+		r.add(v.Path, diag.ExprType, "the label of a %s problem is %s, this is a %s", p.Task, want, n.Type).Because("", mend)
 		return
 	}
-	p.Label.Expr = n
+	p.Label.Exprs = append(p.Label.Exprs, ir.LabelExpr{Name: name, Path: v.Path, Expr: n})
+}
+
+// quantiles proves that a quantile problem names rising probabilities, and no other
+// problem any.
+func (r *resolver) quantiles(p *ir.Problem, v *spec.Value) {
+	q := v.Get("quantiles")
+	switch {
+	case p.Task == "":
+	case p.Task != kind.Quantile && q != nil:
+		r.addLabel(q.Path, diag.BadArgs, "quantiles of a %s problem", p.Task).Because("it has none", `leave them out, or use kind: "quantile"`)
+	case p.Task == kind.Quantile && q == nil:
+		r.addLabel(v.Path, diag.MissingField, "problem %q has no quantiles", p.Name).Because("they are what is predicted", "name them: quantiles: [0.1, 0.5, 0.9]")
+	case q != nil:
+		p.Quantiles = get[[]float64](q)
+		for i := 1; i < len(p.Quantiles); i++ {
+			if p.Quantiles[i] <= p.Quantiles[i-1] {
+				r.add(fmt.Sprintf("%s[%d]", q.Path, i), diag.BadArgs, "quantile %v comes after %v", p.Quantiles[i], p.Quantiles[i-1]).Because("", "list them from the least to the greatest")
+			}
+		}
+	}
 }
 
 // ruleType tells whether a rule's expression can predict a task.
 func ruleType(task string, t types.Type) (want string, ok bool) {
 	switch task {
-	case kind.Binary:
+	case kind.Binary, kind.Anomaly:
 		return "a condition", t == types.Bool
 	case kind.Multiclass:
 		return "a class or a condition", t == types.String || t == types.Int || t == types.Bool
@@ -734,7 +859,7 @@ func (r *resolver) contained(v *spec.Value, k any, own map[string]json.RawMessag
 		args, _ = json.Marshal(own)
 		in.Command, in.Code = r.command(v, c.Command(args))
 		in.Needs = r.needs(v.Get("resources"))
-		in.Needs.Container = true
+		in.Needs.Container = !in.Command.InPlace || in.Command.Image != "" || in.Command.Archive != ""
 		for _, f := range []string{"secrets", "caches", "resources"} {
 			delete(own, f)
 		}
@@ -840,12 +965,87 @@ func (r *resolver) model(name string, v *spec.Value) {
 			}
 		}
 	}
-	if ins := v.Get("inputs"); ins != nil && m.Trainer != nil {
+	r.calibrate(m, v.Get("calibrate"))
+	if _, folded := m.Split.Kind.(kind.Folded); folded && ok {
+		for _, g := range p.Gates {
+			if g.OverProduction != nil {
+				r.add(g.Path+".over_production", diag.BadArgs, "a comparison with production under the %s split of model %q", m.Split.Kind.Name(), name).
+					Because("every row tests, so the version in production learned from rows that would judge it", "leave it out, or hold rows back by another split")
+			}
+		}
+	}
+	ins, ensemble := v.Get("inputs"), false
+	if m.Trainer != nil {
+		_, ensemble = m.Trainer.Kind.(kind.Ensemble)
+	}
+	switch {
+	case ensemble && ins != nil:
+		r.addLabel(ins.Path, diag.BadArgs, "inputs of ensemble %q", name).Because("it combines what its models predict, and they have inputs of their own", "leave them out")
+	case ins != nil && m.Trainer != nil:
 		r.inputs(m, ins)
+	case ins == nil && !ensemble && m.Trainer != nil && !r.spec.Broken(v.Path+".inputs"):
+		r.addLabel(v.Path, diag.MissingField, "model %q has no inputs", name).Because("they are what it learns from", `name features: inputs: "group.*": {}`)
 	}
 	if ok && m.Trainer != nil && m.Split.Kind != nil {
 		r.sys.Models = append(r.sys.Models, m)
 	}
+}
+
+// members resolves the models of ensembles, and proves that they solve the same problem
+// and hold back the same rows.
+func (r *resolver) members() {
+	byName := map[string]*ir.Model{}
+	for _, m := range r.sys.Models {
+		byName[m.Name] = m
+	}
+	for _, e := range r.sys.Models {
+		k, ok := e.Trainer.Kind.(kind.Ensemble)
+		if !ok || r.spec.Broken(e.Trainer.Path) {
+			continue
+		}
+		seen := map[string]bool{}
+		for i, name := range k.Members(e.Trainer.Args) {
+			at := fmt.Sprintf("%s.of[%d]", e.Trainer.Path, i)
+			m, ok := byName[name]
+			switch {
+			case !ok:
+				if !r.spec.Broken("models." + name) {
+					r.add(at, diag.NoName, "no model %q%s", name, diag.Suggest(name, keys(byName)))
+				}
+			case m == e:
+				r.add(at, diag.Cycle, "ensemble %q is made of itself", name)
+			case len(m.Inputs) == 0:
+				r.add(at, diag.BadArgs, "model %q is an ensemble itself", name).Because("one level is enough to weigh models", "name its models here")
+			case m.Problem != e.Problem:
+				r.add(at, diag.BadArgs, "model %q solves problem %q, ensemble %q solves %q", name, m.Problem.Name, e.Name, e.Problem.Name).Because("their predictions mean different things", "name models of one problem")
+			case m.Split.Kind.Name() != e.Split.Kind.Name() || string(m.Split.Args) != string(e.Split.Args) || m.Seed != e.Seed:
+				r.add(at, diag.FittedLeak, "model %q and ensemble %q divide the rows otherwise", name, e.Name).
+					Because("the model would have learned from rows that judge the ensemble", "give both the same split and seed")
+			case seen[name]:
+				r.add(at, diag.BadArgs, "model %q is named twice", name).Because("", "give it a weight")
+			default:
+				e.Members = append(e.Members, m)
+			}
+			seen[name] = true
+		}
+	}
+}
+
+// calibrate resolves what corrects a model's probabilities.
+func (r *resolver) calibrate(m *ir.Model, v *spec.Value) {
+	if v == nil {
+		return
+	}
+	k, ok := r.kinds.Calibrators.Get(text(v.Get("kind")))
+	if !ok {
+		return
+	}
+	if m.Problem != nil && m.Problem.Task != "" && m.Problem.Task != kind.Binary {
+		r.addLabel(v.Path, diag.BadArgs, "a calibration for problem %q, which is %s", m.Problem.Name, m.Problem.Task).Because("it corrects the probability of true", "leave it out")
+		return
+	}
+	args, _ := json.Marshal(fields(v))
+	m.Calibrate = &ir.Calibrator{Kind: k, Args: args, Path: v.Path}
 }
 
 // inputs expands "group.*". A feature named by itself goes before its group's
@@ -916,6 +1116,16 @@ func (r *resolver) input(m *ir.Model, f *ir.Feature, v *spec.Value) {
 		if !ok {
 			r.add(path, diag.EncoderType, "encoder %s cannot take feature %q here, which is a %s", k.Name(), f.Name, describe(flow)).
 				Because("", "choose another encoder or order, or leave encode out for the default")
+			return false
+		}
+		if t, typed := k.(kind.Typed); typed && (len(in.Encoders) > 0 || !slices.Contains(t.Types(), f.Type)) {
+			r.add(path, diag.EncoderType, "encoder %s cannot take feature %q here, which is a %s", k.Name(), f.Name, f.Type).
+				Because(fmt.Sprintf("it takes a %s as it is", t.Types()[0]), "choose another encoder, or make it the first")
+			return false
+		}
+		if s, supervised := k.(kind.Supervised); supervised && m.Problem != nil && m.Problem.Task != "" && !slices.Contains(s.Supervised(), m.Problem.Task) {
+			r.add(path, diag.EncoderType, "encoder %s does not fit a %s problem", k.Name(), m.Problem.Task).
+				Because("it learns from the labels", "choose another encoder")
 			return false
 		}
 		in.Encoders = append(in.Encoders, ir.Encoder{Kind: k, Args: args, Path: path})

@@ -53,7 +53,7 @@ func (s served) takes(r *resolver) (raw []*ir.Feature, whole bool) {
 // names, and whether all of them are known.
 func (r *resolver) raw(m *ir.Model) (raw []*ir.Feature, whole bool) {
 	whole = !r.spec.Broken(m.Path + ".inputs")
-	for _, in := range m.Inputs {
+	for _, in := range m.AllInputs() {
 		whole = whole && in.Feature.Type != types.Invalid
 		for _, f := range in.Feature.Origins() {
 			if !slices.Contains(raw, f) {
@@ -224,10 +224,23 @@ func (r *resolver) steps(s *ir.Service, v *spec.Value) []served {
 }
 
 // outputs are what a step gives of a task, by name; each is a number or a text a row.
+// Tasks that give several numbers feed no step.
 var outputs = map[string]map[string]types.Type{
 	kind.Binary:     {"probability": types.Float},
 	kind.Multiclass: {"class": types.String},
 	kind.Regression: {"prediction": types.Float},
+	kind.Count:      {"prediction": types.Float},
+	kind.Anomaly:    {"score": types.Float},
+	kind.Multilabel: {},
+	kind.Quantile:   {},
+}
+
+// an is a task with its article.
+func an(task string) string {
+	if task == kind.Anomaly {
+		return "an " + task
+	}
+	return "a " + task
 }
 
 // stepInput proves that a step's input is one of its model's, and that an earlier
@@ -265,12 +278,14 @@ func (r *resolver) stepInput(m *ir.Model, f *spec.Field, all *spec.Value, at map
 	if from == nil || from.Problem == nil {
 		return
 	}
-	gives := outputs[from.Problem.Task]
+	gives, told := outputs[from.Problem.Task]
 	t, ok := gives[output]
 	switch {
-	case !ok && len(gives) > 0:
+	case told && len(gives) == 0:
+		r.add(f.Value.Path, diag.StepUnfit, "step %q is of %s model, which feeds no step", step, an(from.Problem.Task)).Because("it gives several numbers a row, and a feature is one", "")
+	case told && !ok:
 		r.list.Add(r.spec.Inside(f.Value.Path, len(step)+1, len(step)+1+len(output)), diag.NoName, "step %q has no output %q%s", step, output, diag.Suggest(output, keys(gives))).
-			Because("", fmt.Sprintf("a step of a %s model gives %s", from.Problem.Task, list(keys(gives))))
+			Because("", fmt.Sprintf("a step of %s model gives %s", an(from.Problem.Task), list(keys(gives))))
 	case ok && known && ft.Type != types.Invalid && ft.Type != t:
 		r.add(f.Value.Path, diag.ExprType, "%s is a %s, but feature %q is a %s", text(f.Value), t, ft.Name, ft.Type).Because("the model would be given what it was not trained with", "")
 	}
@@ -440,7 +455,7 @@ func (r *resolver) servedAsTrained(s *ir.Service, v *spec.Value, all []served) {
 		also := func(d *diag.Diagnostic) {
 			d.Also = append(d.Also, diag.Note{At: r.spec.At(m.path), Text: fmt.Sprintf("service %q answers with model %q here", s.Name, m.model.Name)})
 		}
-		for _, in := range m.model.Inputs {
+		for _, in := range m.model.AllInputs() {
 			for _, f := range offline(in.Feature) {
 				_, bad := expr.Online(f.Expr)
 				fromRequest := slices.ContainsFunc(f.Origins(), func(o *ir.Feature) bool { return o.Kind == ir.Request })
@@ -449,7 +464,7 @@ func (r *resolver) servedAsTrained(s *ir.Service, v *spec.Value, all []served) {
 				}
 				src := text(r.spec.Root.Get("features").Get(f.Group.Name).Get("exprs").Get(strings.TrimPrefix(f.Name, f.Group.Name+".")))
 				also(r.list.Add(r.spec.Inside(f.Path, bad.Start, bad.End), diag.OfflineServed, "%s cannot run online, and service %q serves %q", src[bad.Start:bad.End], s.Name, f.Name).
-					Because("it was computed in SQL for training, and a service runs the model alone", "use operations that lower to ONNX (`mlc explain MLC2111` lists them), or compute it in the source"))
+					Because("it was computed in SQL for training, and a service runs the model alone; "+expr.Why(bad), "use operations that lower to ONNX (`mlc explain MLC2111` lists them), or compute it in the source"))
 			}
 		}
 		if r.spec.Broken(v.Path + ".caller") {
@@ -477,15 +492,14 @@ func offline(f *ir.Feature) []*ir.Feature {
 	return out
 }
 
+// threshold reads what is decided as true; without one that is each version's own.
 func (r *resolver) threshold(s *ir.Service, v *spec.Value, p *ir.Problem) {
 	if p == nil || p.Task == "" {
 		return
 	}
 	t := v.Get("threshold")
 	switch {
-	case p.Task == kind.Binary && t == nil:
-		s.Threshold = 0.5
-	case p.Task == kind.Binary:
+	case p.Task == kind.Binary || p.Task == kind.Anomaly:
 		s.Threshold = get[float64](t)
 	case t != nil:
 		r.addLabel(t.Path, diag.BadArgs, "a threshold for problem %q, which is %s", p.Name, p.Task).Because("it decides between yes and no", "leave it out")
@@ -599,6 +613,10 @@ func (r *resolver) budgets(s *ir.Service, v *spec.Value) {
 	}
 }
 
+// answers are the outputs that a fallback can give of a task.
+var answers = map[string][]string{kind.Binary: {"probability"}, kind.Multiclass: {"class", "probabilities"}, kind.Multilabel: {"probabilities"},
+	kind.Regression: {"prediction"}, kind.Quantile: {"quantiles"}, kind.Count: {"prediction"}, kind.Anomaly: {"score"}}
+
 // fallback proves that the answer is one that the model could give.
 func (r *resolver) fallback(s *ir.Service, v *spec.Value, p *ir.Problem) {
 	if v == nil {
@@ -612,17 +630,72 @@ func (r *resolver) fallback(s *ir.Service, v *spec.Value, p *ir.Problem) {
 	if a == nil || p == nil || p.Task == "" {
 		return
 	}
-	fit := map[string][]string{kind.Binary: {"probability"}, kind.Multiclass: {"class", "probabilities"}, kind.Regression: {"prediction"}}[p.Task]
+	fit := answers[p.Task]
 	if len(a.Fields) == 0 && !r.spec.Broken(a.Path) {
 		r.addLabel(a.Path, diag.FallbackUnfit, "the fallback answers nothing").Because("", "give "+list(fit))
 	}
 	for _, f := range a.Fields {
 		if !slices.Contains(fit, f.Name) {
-			r.addLabel(f.Value.Path, diag.FallbackUnfit, "a %s model has no output %q", p.Task, f.Name).Because("callers get from the fallback what they get from the model", "give "+list(fit))
+			r.addLabel(f.Value.Path, diag.FallbackUnfit, "%s model has no output %q", an(p.Task), f.Name).Because("callers get from the fallback what they get from the model", "give "+list(fit))
 		}
 	}
-	if p.Task == kind.Multiclass {
+	switch p.Task {
+	case kind.Multiclass:
 		r.classes(p, a)
+	case kind.Multilabel:
+		r.labels(p, a.Get("probabilities"))
+	case kind.Quantile:
+		r.fallbackQuantiles(p, a.Get("quantiles"))
+	case kind.Count:
+		if c := a.Get("prediction"); get[float64](c) < 0 {
+			r.add(c.Path, diag.FallbackUnfit, "a count of %s", strconv.FormatFloat(get[float64](c), 'g', 6, 64)).Because("nothing happens less often than never", "give a number from 0 on")
+		}
+	}
+}
+
+// labels proves the labels of a multilabel problem's fallback.
+func (r *resolver) labels(p *ir.Problem, probs *spec.Value) {
+	declared := r.spec.Root.Get("problems").Get(p.Name).Get("label").Get("exprs")
+	if probs == nil || declared == nil || r.spec.Broken(declared.Path) {
+		return
+	}
+	var names []string
+	for _, f := range declared.Fields {
+		names = append(names, f.Name)
+	}
+	for _, f := range probs.Fields {
+		if !slices.Contains(names, f.Name) {
+			r.addLabel(f.Value.Path, diag.FallbackUnfit, "problem %q has no label %q%s", p.Name, f.Name, diag.Suggest(f.Name, names)).Because("", "the labels are "+list(names))
+		}
+	}
+}
+
+// fallbackQuantiles proves that a fallback gives each quantile of the problem, and
+// that they do not fall.
+func (r *resolver) fallbackQuantiles(p *ir.Problem, given *spec.Value) {
+	if given == nil || r.spec.Broken(given.Path) || len(p.Quantiles) == 0 {
+		return
+	}
+	names := make([]string, len(p.Quantiles))
+	for i, q := range p.Quantiles {
+		names[i] = strconv.FormatFloat(q, 'f', -1, 64)
+	}
+	for _, f := range given.Fields {
+		if !slices.Contains(names, f.Name) {
+			r.addLabel(f.Value.Path, diag.FallbackUnfit, "problem %q has no quantile %q%s", p.Name, f.Name, diag.Suggest(f.Name, names)).Because("", "the quantiles are "+list(names))
+			return
+		}
+	}
+	for i, n := range names {
+		v := given.Get(n)
+		if v == nil {
+			r.addLabel(given.Path, diag.FallbackUnfit, "the fallback gives no quantile %s", n).Because("callers get from the fallback what they get from the model", "")
+			return
+		}
+		if i > 0 && get[float64](v) < get[float64](given.Get(names[i-1])) {
+			r.addLabel(v.Path, diag.FallbackUnfit, "quantile %s is below quantile %s", n, names[i-1]).Because("more values stay below a higher quantile, so it is no smaller", "")
+			return
+		}
 	}
 }
 
@@ -649,16 +722,28 @@ func (r *resolver) classes(p *ir.Problem, a *spec.Value) {
 	}
 	if math.Abs(sum-1) > 1e-6 {
 		r.addLabel(probs.Path, diag.FallbackUnfit, "the probabilities add up to %s, not to 1", strconv.FormatFloat(sum, 'g', 6, 64))
+		return
+	}
+	c := a.Get("class")
+	if c == nil || r.spec.Broken(c.Path) || known != nil && !slices.Contains(known, text(c)) {
+		return
+	}
+	for _, f := range probs.Fields {
+		if get[float64](f.Value) > get[float64](probs.Get(text(c))) {
+			r.add(c.Path, diag.FallbackUnfit, "the class is %q, and %q is likelier", text(c), f.Name).Because("a model's class is the likeliest one", "mend one of them, or leave class out: it follows from the probabilities")
+			return
+		}
 	}
 }
 
 // classesOf are the classes that a label can have, or nil where only the data
 // tells.
 func classesOf(p *ir.Problem) []string {
-	e := p.Label.Expr
-	switch {
-	case e == nil:
+	if len(p.Label.Exprs) != 1 {
 		return nil
+	}
+	e := p.Label.Exprs[0].Expr
+	switch {
 	case e.Type == types.Bool:
 		return []string{"false", "true"}
 	case e.Op != expr.OpColumn:

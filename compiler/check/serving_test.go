@@ -172,6 +172,7 @@ func TestServingProofs(t *testing.T) {
 		{"schema: duration", `over: "5s"`, `over: "5 s"`, "MLC1102", `"5 s"`},
 		{"schema: weight", `weight: 90`, `weight: 900`, "MLC1102", "900"},
 		{"schema: threshold", `threshold: 0.4`, `threshold: 1.4`, "MLC1102", "1.4"},
+		{"schema: threshold of nothing", `threshold: 0.4`, `threshold: 0`, "MLC1102", "0"},
 		{"schema: probability", `probability: 0.25`, `probability: 25`, "MLC1102", "25"},
 		{"schema: output that no model has", `probability: 0.25`, `probabilty: 0.25`, "MLC1101", "probabilty"},
 		{"schema: provider", `"cuda"`, `"cudda"`, "MLC1102", `"cudda"`},
@@ -274,6 +275,9 @@ func TestServingProofs(t *testing.T) {
 		{"fallback: class of a probability", `m: 0.25`, `xl: 0.25`, "MLC2706", "xl"},
 		{"fallback: sum", `m: 0.25`, `m: 0.5`, "MLC2706", "probabilities"},
 		{"fallback: class alone", `{class: "s", probabilities: {s: 0.75, m: 0.25}}`, `class: "m"`, "", ""},
+		{"fallback: class against its probabilities", `class: "s", probabilities`, `class: "m", probabilities`, "MLC2706", `"m"`},
+		{"fallback: class as likely as another", `class: "s", probabilities: {s: 0.75, m: 0.25}`, `class: "m", probabilities: {s: 0.5, m: 0.5}`, "", ""},
+		{"fallback: class without a probability", `probabilities: {s: 0.75, m: 0.25}`, `probabilities: {m: 1}`, "MLC2706", `"s"`},
 		{"fallback: classes that only data tells", `{type: "string", in: ["s", "m"]}`, `type: "string"`, "", ""},
 		{"threshold: of a regression", `fallback: {answer: {prediction: 30}}`, `threshold: 0.5`, "MLC2109", "threshold"},
 		// Budgets.
@@ -341,6 +345,84 @@ func TestServingProofs(t *testing.T) {
 	}
 }
 
+// tasksBase serves a model of every task that answers with something of its own.
+const tasksBase = `package t
+
+import "mlc.dev/schema"
+
+system: schema.#System & {
+	name: "t"
+	sources: rows: {kind: "file", path: "orders.csv", columns: {x: type: "float", n: type: "int", odd: type: "bool"}}
+	features: f: {kind: "request", source: "rows", columns: ["x"]}
+	_p: {baseline: kind: "prior"}
+	problems: {
+		tags:  _p & {kind: "multilabel", label: {source: "rows", exprs: {cat: "n > 1", dog: "n > 2"}}, metrics: primary: "log_loss"}
+		range: _p & {kind: "quantile", quantiles: [0.1, 0.5, 0.9], label: {source: "rows", expr: "n"}, metrics: primary: "pinball"}
+		often: _p & {kind: "count", label: {source: "rows", expr: "n"}, metrics: primary: "rmse"}
+		odd:   _p & {kind: "anomaly", label: {source: "rows", expr: "odd"}, metrics: primary: "roc_auc", decision: {kind: "threshold", value: 0.9}}
+	}
+	_m: {inputs: "f.x": {}, split: {kind: "random", test: 0.3}, trainer: kind: "prior"}
+	models: {
+		tags:  _m & {problem: "tags"}
+		range: _m & {problem: "range"}
+		often: _m & {problem: "often"}
+		odd:   _m & {problem: "odd"}
+	}
+	serving: {
+		tags:  {kind: "realtime", model: "tags@production", fallback: answer: probabilities: {cat: 0.9, dog: 0.8}}
+		range: {kind: "realtime", model: "range@production", fallback: answer: quantiles: {"0.9": 7, "0.1": 2, "0.5": 2}}
+		often: {kind: "realtime", model: "often@production", fallback: answer: prediction: 3}
+		odd:   {kind: "realtime", model: "odd@production", threshold: 0.8, fallback: answer: score: 0.25}
+		chain: {kind: "realtime", steps: [{name: "how", model: "odd@production"}, {name: "then", model: "often@production", inputs: "f.x": "how.score"}]}
+	}
+}
+`
+
+func TestServingTasks(t *testing.T) {
+	for _, c := range []struct{ name, old, new, want, at string }{
+		{"sound", "", "", "", ""},
+		{"multilabel: label left out", `{cat: 0.9, dog: 0.8}`, `{cat: 0.9}`, "", ""},
+		{"multilabel: no label", `dog: 0.8`, `dig: 0.8`, "MLC2706", "dig"},
+		{"multilabel: class", `probabilities: {cat: 0.9, dog: 0.8}`, `class: "cat"`, "MLC2706", "class"},
+		{"multilabel: labels in error", `"n > 1"`, `"m > 1"`, "MLC2101", "m"},
+		{"quantile: no quantile", `"0.5": 2`, `"0.50": 2`, "MLC2706", `"0.50"`},
+		{"quantile: left out", `, "0.5": 2`, ``, "MLC2706", "quantiles"},
+		{"quantile: none", `{"0.9": 7, "0.1": 2, "0.5": 2}`, `{}`, "MLC2706", "quantiles"},
+		{"quantile: falling", `"0.9": 7`, `"0.9": 1`, "MLC2706", `"0.9"`},
+		{"quantile: no number", `"0.9": 7`, `"0.9": "7"`, "MLC1102", `"7"`},
+		{"count: below 0", `prediction: 3`, `prediction: -3`, "MLC2706", "-3"},
+		{"anomaly: probability", `answer: score`, `answer: probability`, "MLC2706", "probability"},
+		{"anomaly: above 1", `score: 0.25`, `score: 1.25`, "MLC1102", "1.25"},
+		{"anomaly: threshold of its own", `, threshold: 0.8`, ``, "", ""},
+		{"threshold of a multilabel", `"tags@production"`, `"tags@production", threshold: 0.3`, "MLC2109", "threshold"},
+		{"steps: of a count", `"odd@production"}, {name: "then", model: "often@production", inputs: "f.x": "how.score"}`, `"often@production"}, {name: "then", model: "odd@production", inputs: "f.x": "how.prediction"}`, "", ""},
+		{"steps: of a quantile", `"odd@production"}, {name: "then", model: "often@production", inputs: "f.x": "how.score"}`, `"range@production"}, {name: "then", model: "often@production", inputs: "f.x": "how.quantiles"}`, "MLC2705", `"how.quantiles"`},
+		{"steps: no output", `"how.score"`, `"how.probability"`, "MLC2102", "probability"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.old != "" && strings.Count(tasksBase, c.old) != 1 {
+				t.Fatalf("%q occurs %d times", c.old, strings.Count(tasksBase, c.old))
+			}
+			spec := strings.Replace(tasksBase, c.old, c.new, 1)
+			list := vet(t, spec)
+			var codes []string
+			for _, d := range list {
+				codes = append(codes, string(d.Code))
+			}
+			sort.Strings(codes)
+			if got := strings.Join(codes, " "); got != c.want {
+				t.Fatalf("got %q, want %q:\n%s", got, c.want, text(list, spec))
+			}
+			if c.at == "" || len(list) == 0 {
+				return
+			}
+			if got := spec[list[0].At.Start:list[0].At.End]; got != c.at {
+				t.Errorf("points at %q, not at %q", got, c.at)
+			}
+		})
+	}
+}
+
 // TestServices: what a spec says of its services comes out whole, with defaults.
 func TestServices(t *testing.T) {
 	dir := t.TempDir()
@@ -378,7 +460,7 @@ func TestServices(t *testing.T) {
 		plain(service.Service{
 			Name:   "ab",
 			Split:  []service.Branch{{Name: "production", Model: ref("late@production"), Weight: 90}, {Name: "v3", Model: ref("lean@v3"), Weight: 9.5}, {Name: "new", Model: ref("late@v7"), Weight: 0.5}},
-			Sticky: "header:X-User", Caller: []string{"shop.load"}, Threshold: 0.5,
+			Sticky: "header:X-User", Caller: []string{"shop.load"},
 			Log: &service.Log{Sample: 1, Kafka: []string{"k:9092"}, Topic: "predictions", Rows: 100000, Every: ms(60000), Buffer: 8192},
 		}),
 		plain(service.Service{

@@ -68,6 +68,7 @@ type Column struct {
 	Path      string
 	Sensitive bool
 	Delay     time.Duration // after the row's event time
+	Ahead     bool          // known long before it
 }
 
 // Time says when rows happened and were known.
@@ -98,9 +99,23 @@ type Problem struct {
 	Label      Label
 	Baseline   *Trainer
 	Rule       *expr.Node // the baseline's expression, when it is a rule
-	Primary    Metric
-	Gates      []Gate
-	Custom     []*CustomMetric // in the order of their names
+	// RuleUses are the features that the rule reads; else it reads columns of the
+	// label's source.
+	RuleUses  []*Feature
+	Primary   Metric
+	Gates     []Gate
+	Custom    []*CustomMetric // in the order of their names
+	Quantiles []float64
+	Decision  *kind.Decision // nil: 0.5
+	Slices    []*Column      // of the label's source
+	Fairness  []Fairness
+}
+
+// Fairness is a demand on the groups of a column of the label's source.
+type Fairness struct {
+	kind.Fairness
+	Path   string
+	Column *Column
 }
 
 // Metric is what a name means as a metric: Kind, or Custom of the problem's own.
@@ -136,17 +151,39 @@ type Container struct {
 
 // Label is how the truth is computed.
 type Label struct {
-	Source        *Source
-	Expr          *expr.Node
+	Source *Source
+	// Exprs are the expressions by the names of a multilabel problem's labels, which
+	// are in order; others have one, without a name.
+	Exprs         []LabelExpr
 	At            *Column // nil: the problem has no time
 	Window, Delay time.Duration
+	// Horizon is how long before At the prediction is made.
+	Horizon time.Duration
+}
+
+// LabelExpr is one target of a label.
+type LabelExpr struct {
+	Name, Path string
+	Expr       *expr.Node
+}
+
+// Text is the label as people read it.
+func (l Label) Text() string {
+	out := make([]string, len(l.Exprs))
+	for i, e := range l.Exprs {
+		if out[i] = e.Expr.String(); e.Name != "" {
+			out[i] = e.Name + ": " + out[i]
+		}
+	}
+	return strings.Join(out, "; ")
 }
 
 // Gate is what a metric must reach.
 type Gate struct {
-	Metric                 Metric
-	Path                   string
-	Min, Max, OverBaseline *float64
+	Metric                                 Metric
+	Path                                   string
+	Min, Max, OverBaseline, OverProduction *float64
+	Confidence                             float64
 }
 
 // FeatureKind tells how a feature is made.
@@ -166,9 +203,15 @@ type Feature struct {
 	Kind       FeatureKind
 	Type       types.Type
 	Column     *Column // request and snapshot
-	Expr       *expr.Node
-	Uses       []*Feature // derived: what its expression reads
-	Online     bool       // derived: whether it can be lowered to ONNX
+	// Lag is how long before the prediction time a snapshot is looked at.
+	Lag time.Duration
+	// Fn is the statistic of a window of rows that became known by then; "": the
+	// latest of them. Of a count, Column is the source's event time.
+	Fn     string
+	Window time.Duration
+	Expr   *expr.Node
+	Uses   []*Feature // derived: what its expression reads
+	Online bool       // derived: whether it can be lowered to ONNX
 }
 
 // Raw lists the features that f is computed from and that are not computed
@@ -213,8 +256,27 @@ type Model struct {
 	Inputs     []*Input
 	Split      Split
 	Trainer    *Trainer
-	Seed       uint64
-	Promote    string
+	Calibrate  *Calibrator // nil: none
+	// Members are the models of an ensemble, which has no inputs of its own.
+	Members []*Model
+	Seed    uint64
+	Promote string
+}
+
+// AllInputs are a model's inputs, or those of an ensemble's models.
+func (m *Model) AllInputs() []*Input {
+	out := m.Inputs
+	for _, o := range m.Members {
+		out = append(out[:len(out):len(out)], o.Inputs...)
+	}
+	return out
+}
+
+// Calibrator is what corrects a model's probabilities.
+type Calibrator struct {
+	Kind kind.Calibrator
+	Args json.RawMessage
+	Path string
 }
 
 // Input is a feature that enters a model.
@@ -281,7 +343,7 @@ func (s *System) Text() string {
 		b.WriteByte('\n')
 	}
 	for _, p := range s.Problems {
-		fmt.Fprintf(&b, "problem %s %s label=%s\n", p.Name, p.Task, p.Label.Expr)
+		fmt.Fprintf(&b, "problem %s %s label=%s\n", p.Name, p.Task, p.Label.Text())
 	}
 	for _, m := range s.Models {
 		fmt.Fprintf(&b, "model %s problem=%s trainer=%s split=%s\n", m.Name, m.Problem.Name, m.Trainer.Kind.Name(), m.Split.Kind.Name())

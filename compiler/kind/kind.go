@@ -320,6 +320,14 @@ type Filed interface {
 	Files(args json.RawMessage) map[string]string
 }
 
+// Ensemble is a trainer whose features are what other models predict: the columns of X
+// are each one's Task.Width() predictions, in the order of Members. It learns from the
+// validation rows, which they did not learn from.
+type Ensemble interface {
+	// Members names the models.
+	Members(args json.RawMessage) []string
+}
+
 // TrainResult is a trained model.
 type TrainResult struct {
 	// Model is ONNX: input X, float [N, cols]; output Y, float [N, Task.Width()]:

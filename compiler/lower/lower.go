@@ -17,29 +17,34 @@ import (
 // Versions of the operations. One rises whenever the same arguments and inputs
 // can give other bytes.
 var versions = map[string]int{
-	OpSnapshot: 1, OpValidate: 1, OpDataset: 1, OpSplit: 1, OpFit: 2, OpTrain: 2, OpEvaluate: 2, OpMeasure: 1, OpGate: 1, OpPackage: 1, OpRegister: 1,
+	OpSnapshot: 1, OpValidate: 2, OpDataset: 2, OpSplit: 1, OpFit: 2, OpStack: 1, OpTrain: 2, OpCalibrate: 1, OpEvaluate: 3, OpPool: 1, OpMeasure: 1, OpExplain: 1, OpGate: 2, OpChallenge: 1, OpPackage: 2, OpRegister: 1,
 }
 
 // The operations.
 const (
-	OpSnapshot = "source.snapshot"
-	OpValidate = "source.validate"
-	OpDataset  = "dataset.build"
-	OpSplit    = "dataset.split"
-	OpFit      = "transform.fit"
-	OpTrain    = "model.train"
-	OpEvaluate = "model.evaluate"
-	OpMeasure  = "model.measure"
-	OpGate     = "model.gate"
-	OpPackage  = "model.package"
-	OpRegister = "model.register"
+	OpSnapshot  = "source.snapshot"
+	OpValidate  = "source.validate"
+	OpDataset   = "dataset.build"
+	OpSplit     = "dataset.split"
+	OpFit       = "transform.fit"
+	OpStack     = "transform.stack"
+	OpTrain     = "model.train"
+	OpCalibrate = "model.calibrate"
+	OpEvaluate  = "model.evaluate"
+	OpPool      = "model.pool"
+	OpMeasure   = "model.measure"
+	OpExplain   = "model.explain"
+	OpGate      = "model.gate"
+	OpChallenge = "model.challenge"
+	OpPackage   = "model.package"
+	OpRegister  = "model.register"
 )
 
 // System makes the plan: the sources, and for each model the way from rows to a
 // registered version. What only batches read is read when they run: their rows may
 // not be there yet, and no model depends on them.
 func System(s *ir.System, kinds kind.Kinds) *plan.Plan {
-	l := &lowerer{kinds: kinds, plan: &plan.Plan{System: s.Name}, rows: map[*ir.Source]plan.Input{}, profiles: map[*ir.Source]plan.Input{}}
+	l := &lowerer{kinds: kinds, plan: &plan.Plan{System: s.Name}, rows: map[*ir.Source]plan.Input{}, profiles: map[*ir.Source]plan.Input{}, models: map[*ir.Model][]trained{}}
 	later := s.BatchOnly()
 	for _, src := range s.Sources {
 		if !later[src] {
@@ -47,7 +52,14 @@ func System(s *ir.System, kinds kind.Kinds) *plan.Plan {
 		}
 	}
 	for _, m := range s.Models {
-		l.model(s, m)
+		if len(m.Members) == 0 {
+			l.model(s, m)
+		}
+	}
+	for _, m := range s.Models {
+		if len(m.Members) > 0 {
+			l.model(s, m)
+		}
 	}
 	return l.plan
 }
@@ -56,6 +68,8 @@ type lowerer struct {
 	kinds          kind.Kinds
 	plan           *plan.Plan
 	rows, profiles map[*ir.Source]plan.Input
+	// models are each one's trainings: the one that is kept, then those of folds.
+	models map[*ir.Model][]trained
 }
 
 // add appends a step and returns its index. kinds take part in its version.

@@ -17,19 +17,31 @@ import (
 // DatasetArgs are the arguments of dataset.build: SQL over the label's rows, for
 // which the alias is l, and the snapshots to join.
 type DatasetArgs struct {
-	Task   string   `json:"task"`
-	Label  string   `json:"label"`  // SQL: BOOLEAN (binary), VARCHAR (multiclass) or DOUBLE
-	Source string   `json:"source"` // input of the label's rows
-	At     string   `json:"at,omitempty"`
-	Event  string   `json:"event,omitempty"` // the newest of it is "now"
-	Mature int64    `json:"mature"`          // microseconds: window + delay
-	Group  []string `json:"group,omitempty"` // key columns of the entity
+	Task string `json:"task"`
+	// Labels are SQL: BOOLEAN (binary, anomaly, and each of a multilabel), VARCHAR
+	// (multiclass) or a number.
+	Labels    []Target  `json:"labels"`
+	Quantiles []float64 `json:"quantiles,omitempty"`
+	Source    string    `json:"source"` // input of the label's rows
+	At        string    `json:"at,omitempty"`
+	Event     string    `json:"event,omitempty"` // the newest of it is "now"
+	Mature    int64     `json:"mature"`          // microseconds: window + delay
+	Group     []string  `json:"group,omitempty"` // key columns of the entity
+	// Horizon is how long, in microseconds, before At the prediction is made.
+	Horizon int64 `json:"horizon,omitempty"`
 	// Features are read from the label's own row.
 	Features  []Projection `json:"features"`
 	Snapshots []Join       `json:"snapshots,omitempty"`
+	Windows   []Windowed   `json:"windows,omitempty"`
 	// Computed are batch-only derived features, in an order in which each may read
 	// those before it and all of the above, by name.
 	Computed []Projection `json:"computed,omitempty"`
+}
+
+// Target is one value of a label, by its name where there are several.
+type Target struct {
+	Name string `json:"name,omitempty"`
+	SQL  string `json:"sql"`
 }
 
 // Projection is a named SQL expression.
@@ -54,6 +66,27 @@ type Join struct {
 	Columns []Projection `json:"columns"`
 }
 
+// Windowed are statistics over the rows of one source about an entity that became known
+// before the prediction.
+type Windowed struct {
+	Group   string      `json:"group"`
+	Input   string      `json:"input"`
+	Left    []string    `json:"left"`  // key columns of the label's rows
+	Right   []string    `json:"right"` // of the source
+	Event   string      `json:"event"`
+	Created string      `json:"created,omitempty"`
+	Delay   int64       `json:"delay"` // microseconds after greatest(event, created)
+	Columns []Aggregate `json:"columns"`
+}
+
+// Aggregate is one statistic: SQL is of a row of the source, with the alias r.
+type Aggregate struct {
+	Name   string `json:"name"`
+	Fn     string `json:"fn"` // count, sum, mean, min, max, std
+	SQL    string `json:"sql"`
+	Window int64  `json:"window"` // microseconds
+}
+
 // SplitArgs are the arguments of dataset.split.
 type SplitArgs struct {
 	Kind   string          `json:"kind"`
@@ -63,6 +96,8 @@ type SplitArgs struct {
 	Files  []string        `json:"files"`
 	Timed  bool            `json:"timed"`
 	Task   string          `json:"task"`
+	// Fold is that of a kind.Folded, from 1; 0: the model that is kept.
+	Fold int `json:"fold,omitempty"`
 }
 
 // TransformArgs are the arguments of transform.fit.
@@ -92,6 +127,12 @@ type EncodedInput struct {
 	Encoders []json.RawMessage `json:"encoders"`
 }
 
+// StackArgs are the arguments of transform.stack.
+type StackArgs struct {
+	Raw     []RawFeature `json:"raw"`
+	Members []string     `json:"members"`
+}
+
 // TrainArgs are the arguments of model.train.
 type TrainArgs struct {
 	Kind string          `json:"kind"`
@@ -100,10 +141,40 @@ type TrainArgs struct {
 	Task string          `json:"task"`
 }
 
+// CalibrateArgs are the arguments of model.calibrate.
+type CalibrateArgs struct {
+	Kind string          `json:"kind"`
+	Args json.RawMessage `json:"args"`
+}
+
 // EvaluateArgs are the arguments of model.evaluate.
 type EvaluateArgs struct {
+	Task     string         `json:"task"`
+	Metrics  []string       `json:"metrics"`
+	Decision *kind.Decision `json:"decision,omitempty"`
+	// Errors asks for the metrics' standard errors.
+	Errors bool   `json:"errors"`
+	Seed   uint64 `json:"seed"`
+}
+
+// PoolArgs are the arguments of model.pool.
+type PoolArgs struct {
 	Task    string   `json:"task"`
 	Metrics []string `json:"metrics"`
+	Folds   int      `json:"folds"`
+	// Errors asks for the metrics' standard errors.
+	Errors bool   `json:"errors"`
+	Seed   uint64 `json:"seed"`
+}
+
+// ExplainArgs are the arguments of model.explain.
+type ExplainArgs struct {
+	Task string `json:"task"`
+	// Metric is what importance is of; "": the mean loss.
+	Metric  string   `json:"metric,omitempty"`
+	Metrics []string `json:"metrics"` // of slices
+	Slices  []string `json:"slices,omitempty"`
+	Seed    uint64   `json:"seed"`
 }
 
 // MeasureArgs are the arguments of model.measure.
@@ -115,8 +186,10 @@ type MeasureArgs struct {
 
 // GateArgs are the arguments of model.gate.
 type GateArgs struct {
-	Task  string `json:"task"`
-	Gates []Gate `json:"gates"`
+	Task     string          `json:"task"`
+	Gates    []Gate          `json:"gates"`
+	Fairness []kind.Fairness `json:"fairness,omitempty"`
+	Seed     uint64          `json:"seed"`
 }
 
 // Gate is one demand on a metric of the test rows.
@@ -126,6 +199,24 @@ type Gate struct {
 	Min          *float64       `json:"min,omitempty"`
 	Max          *float64       `json:"max,omitempty"`
 	OverBaseline *float64       `json:"over_baseline,omitempty"`
+	// Confidence that the demand is met, one-sided.
+	Confidence float64 `json:"confidence"`
+}
+
+// ChallengeArgs are the arguments of model.challenge.
+type ChallengeArgs struct {
+	Task  string      `json:"task"`
+	Alias string      `json:"alias"` // of the champion
+	Gates []Challenge `json:"gates"`
+	Seed  uint64      `json:"seed"`
+}
+
+// Challenge is a demand on how much better a metric is than the champion's.
+type Challenge struct {
+	Metric     string         `json:"metric"`
+	Better     kind.Direction `json:"better"`
+	Over       float64        `json:"over"`
+	Confidence float64        `json:"confidence"`
 }
 
 // PackageArgs are the arguments of model.package: what the bundle says of itself.
@@ -204,6 +295,13 @@ func (fs *features) add(f *ir.Feature) {
 // feature can have its name.
 const ruleFeature = "_baseline.rule"
 
+// ByPrefix begins the name of a dataset's column by which slices and fairness rules
+// group rows; the column's own name follows.
+const ByPrefix = "_by."
+
+// Production is the alias of the version that a gate's over_production compares with.
+const Production = "production"
+
 // SplitColumn is the dataset's column by which a kind.ByColumn divides.
 const SplitColumn = "_split"
 
@@ -211,49 +309,56 @@ func (l *lowerer) model(s *ir.System, m *ir.Model) {
 	first := len(l.plan.Steps)
 	p := m.Problem
 	fs := &features{seen: map[*ir.Feature]bool{}}
-	for _, in := range m.Inputs {
+	all := m.AllInputs()
+	for _, in := range all {
 		fs.add(in.Feature)
 	}
 	dataset := l.dataset(m, fs)
-	needs, inputs := small, []plan.Input{from("dataset", dataset, "rows")}
-	if m.Split.Command != nil {
-		needs, inputs = m.Split.Needs, append(append(inputs, from("meta", dataset, "meta")), commandInputs(m.Split.Container)...)
-	}
-	split := l.add(OpSplit, m.Name, m.Split.Path, SplitArgs{m.Split.Kind.Name(), m.Split.Args, m.Seed, (p.Label.Window + p.Label.Delay).Microseconds(), p.Label.Source.Files, p.Label.At != nil, p.Task}, needs, inputs, []string{"parts"}, m.Split.Kind)
-	l.contain(split, m.Split.Container, m.Split.Path)
-	l.argAt(split, "args", m.Split.Path)
-	l.argAt(split, "kind", m.Split.Path+".kind")
-	l.argAt(split, "seed", m.Path+".seed")
-
 	t := transformArgs(m, fs)
-	model := l.train(m, m.Name, m.Path, t, fs.derived, m.Trainer, encoders(m.Inputs), dataset, split)
-	bt, baseEncoders := t, encoders(m.Inputs)
+	own := learner{m.Name, m.Path, true, t, fs.derived, m.Trainer, encoders(all)}
+	baseline := learner{m.Name + ".baseline", p.Baseline.Path, false, t, nil, p.Baseline, own.encoders}
 	// A baseline that looks at one thing or at none does not depend on the
 	// model's features and encoders.
 	only := func(f RawFeature) {
 		in := EncodedInput{f.Name, p.Baseline.Kind.Defaults(f.Type)}
-		bt, baseEncoders = TransformArgs{Raw: []RawFeature{f}, Inputs: []EncodedInput{in}}, l.encoders(in)
+		baseline.transform, baseline.encoders = TransformArgs{Raw: []RawFeature{f}, Inputs: []EncodedInput{in}}, l.encoders(in)
 	}
 	if p.Rule != nil {
 		only(RawFeature{ruleFeature, p.Rule.Type})
 	} else if !p.Baseline.Kind.Features() {
 		only(t.Raw[0])
 	}
-	base := l.train(m, m.Name+".baseline", p.Baseline.Path, bt, nil, p.Baseline, baseEncoders, dataset, split)
 
-	var gates []Gate
-	for _, g := range p.Gates {
-		gates = append(gates, Gate{g.Metric.Name, g.Metric.Better(), g.Min, g.Max, g.OverBaseline})
+	// model is what is kept, judged and base are what its metrics are of, shown is what
+	// the report looks into: one and the same, but under cross-validation.
+	var model, judged, base, shown trained
+	if f, ok := m.Split.Kind.(kind.Folded); ok {
+		var models, bases []trained
+		for k := range f.Folds(m.Split.Args) {
+			split := l.split(m, dataset, k+1)
+			name := fmt.Sprintf(".fold%d", k+1)
+			models = append(models, l.evaluate(m, own, name, l.train(m, own, name, dataset, split, k+1), dataset, false))
+			bases = append(bases, l.evaluate(m, baseline, name, l.train(m, baseline, name, dataset, split, k+1), dataset, false))
+		}
+		shown = models[len(models)-1]
+		judged, base = l.pool(m, own, models, dataset), l.pool(m, baseline, bases, dataset)
+		model = l.train(m, own, "", dataset, l.split(m, dataset, 0), 0)
+		l.models[m] = append([]trained{model}, models...)
+	} else {
+		split := l.split(m, dataset, 0)
+		judged = l.evaluate(m, own, "", l.train(m, own, "", dataset, split, 0), dataset, true)
+		base = l.evaluate(m, baseline, "", l.train(m, baseline, "", dataset, split, 0), dataset, false)
+		model, shown = judged, judged
+		l.models[m] = []trained{model}
 	}
-	gate := l.add(OpGate, m.Name, p.Path+".metrics", GateArgs{p.Task, gates}, small,
-		[]plan.Input{from("metrics", model.metrics, "metrics"), from("baseline", base.metrics, "metrics")}, []string{"result"})
-	for i, g := range p.Gates {
-		l.argAt(gate, fmt.Sprintf("gates[%d]", i), g.Path)
-	}
-	inputs = []plan.Input{
+	judged, base = l.measure(m, own, judged, dataset), l.measure(m, baseline, base, dataset)
+
+	gate := l.gate(m, judged, base, dataset)
+	explain := l.explain(m, judged, shown, dataset)
+	inputs := []plan.Input{
 		from("transform", model.fit, "transform"), from("model", model.train, "model"), from("heldout", model.train, "heldout"),
-		from("metrics", model.metrics, "metrics"), from("baseline", base.metrics, "metrics"), from("gate", gate, "result"),
-		from("dataset", dataset, "rows"), from("split", split, "parts"), from("meta", dataset, "meta"),
+		from("metrics", judged.metrics, "metrics"), from("baseline", base.metrics, "metrics"), from("gate", gate, "result"), from("explain", explain, "report"),
+		from("dataset", dataset, "rows"), from("split", model.split, "parts"), from("meta", dataset, "meta"),
 	}
 	for _, src := range sourcesOf(m, fs) {
 		inputs = append(inputs, l.profiles[src])
@@ -261,8 +366,130 @@ func (l *lowerer) model(s *ir.System, m *ir.Model) {
 	pkg := l.add(OpPackage, m.Name, m.Path, l.packageArgs(s, m, fs, first), small, inputs, []string{"bundle"})
 	l.argAt(pkg, "goal", "goal")
 	l.argAt(pkg, "owner", "owner")
-	reg := l.add(OpRegister, m.Name, m.Path, RegisterArgs{m.Name, m.Promote}, small, []plan.Input{from("bundle", pkg, "bundle")}, []string{"version"})
+	inputs = []plan.Input{from("bundle", pkg, "bundle")}
+	if c, ok := l.challenge(m, judged, dataset); ok {
+		inputs = append(inputs, from("challenge", c, "result"))
+	}
+	reg := l.add(OpRegister, m.Name, m.Path, RegisterArgs{m.Name, m.Promote}, small, inputs, []string{"version"})
 	l.argAt(reg, "promote", m.Path+".promote")
+}
+
+// split adds the step that gives every row its part: in a fold of a cross-validation,
+// from 1, or for the model that is kept.
+func (l *lowerer) split(m *ir.Model, dataset, fold int) int {
+	p := m.Problem
+	needs, inputs := small, []plan.Input{from("dataset", dataset, "rows")}
+	if m.Split.Command != nil || p.Task == kind.Multilabel {
+		inputs = append(inputs, from("meta", dataset, "meta"))
+	}
+	if m.Split.Command != nil {
+		needs, inputs = m.Split.Needs, append(inputs, commandInputs(m.Split.Container)...)
+	}
+	subject := m.Name
+	if fold > 0 {
+		subject += fmt.Sprintf(".fold%d", fold)
+	}
+	step := l.add(OpSplit, subject, m.Split.Path, SplitArgs{m.Split.Kind.Name(), m.Split.Args, m.Seed, (p.Label.Horizon + p.Label.Window + p.Label.Delay).Microseconds(), p.Label.Source.Files, p.Label.At != nil, p.Task, fold}, needs, inputs, []string{"parts"}, m.Split.Kind)
+	l.contain(step, m.Split.Container, m.Split.Path)
+	l.argAt(step, "args", m.Split.Path)
+	l.argAt(step, "kind", m.Split.Path+".kind")
+	l.argAt(step, "seed", m.Path+".seed")
+	return step
+}
+
+// gate adds the step that compares a model with what its problem asks.
+func (l *lowerer) gate(m *ir.Model, model, base trained, dataset int) int {
+	p := m.Problem
+	a := GateArgs{Task: p.Task, Gates: []Gate{}, Seed: m.Seed}
+	var paths []string
+	var metrics []kind.Versioned
+	for _, g := range p.Gates {
+		if g.Min == nil && g.Max == nil && g.OverBaseline == nil {
+			continue
+		}
+		a.Gates = append(a.Gates, Gate{g.Metric.Name, g.Metric.Better(), g.Min, g.Max, g.OverBaseline, g.Confidence})
+		paths = append(paths, g.Path)
+		if g.Metric.Custom == nil {
+			metrics = append(metrics, g.Metric.Kind)
+		}
+	}
+	for _, f := range p.Fairness {
+		a.Fairness = append(a.Fairness, f.Fairness)
+	}
+	step := l.add(OpGate, m.Name, p.Path+".metrics", a, wide, []plan.Input{
+		from("metrics", model.metrics, "metrics"), from("baseline", base.metrics, "metrics"),
+		from("predictions", model.evaluate, "predictions"), from("baseline_predictions", base.evaluate, "predictions"),
+		from("dataset", dataset, "rows"), from("meta", dataset, "meta"),
+	}, []string{"result"}, metrics...)
+	for i, path := range paths {
+		l.argAt(step, fmt.Sprintf("gates[%d]", i), path)
+	}
+	for i, f := range p.Fairness {
+		l.argAt(step, fmt.Sprintf("fairness[%d]", i), f.Path)
+	}
+	return step
+}
+
+// explain adds the step that makes a model's report of how it was judged, and of what
+// one training of it looks at.
+func (l *lowerer) explain(m *ir.Model, judged, shown trained, dataset int) int {
+	p := m.Problem
+	names, metrics := metricsOf(p)
+	a := ExplainArgs{Task: p.Task, Metrics: names, Seed: m.Seed}
+	if p.Primary.Custom == nil {
+		a.Metric = p.Primary.Name
+	}
+	for _, c := range p.Slices {
+		a.Slices = append(a.Slices, c.Name)
+	}
+	step := l.add(OpExplain, m.Name, m.Path, a, wide, []plan.Input{
+		from("transform", shown.fit, "transform"), from("model", shown.train, "model"), from("metrics", judged.evaluate, "metrics"),
+		from("predictions", judged.evaluate, "predictions"), from("dataset", dataset, "rows"), from("split", shown.split, "parts"), from("meta", dataset, "meta"),
+	}, []string{"report"}, metrics...)
+	l.argAt(step, "slices", p.Path+".metrics.slices")
+	return step
+}
+
+// challenge adds the step that compares a model with the version in production, where
+// a gate asks for it.
+func (l *lowerer) challenge(m *ir.Model, model trained, dataset int) (int, bool) {
+	p := m.Problem
+	a := ChallengeArgs{Task: p.Task, Alias: Production, Seed: m.Seed}
+	var paths []string
+	var metrics []kind.Versioned
+	for _, g := range p.Gates {
+		if g.OverProduction != nil && g.Metric.Kind != nil {
+			a.Gates = append(a.Gates, Challenge{g.Metric.Name, g.Metric.Better(), *g.OverProduction, g.Confidence})
+			paths, metrics = append(paths, g.Path), append(metrics, g.Metric.Kind)
+		}
+	}
+	if len(a.Gates) == 0 {
+		return 0, false
+	}
+	step := l.add(OpChallenge, m.Name, p.Path+".metrics", a, wide, []plan.Input{
+		from("metrics", model.evaluate, "metrics"), from("predictions", model.evaluate, "predictions"),
+		from("dataset", dataset, "rows"), from("meta", dataset, "meta"),
+		{Name: "champion", Step: -1, Registered: &plan.Registered{Model: m.Name, Alias: Production}},
+	}, []string{"result"}, metrics...)
+	for i, path := range paths {
+		l.argAt(step, fmt.Sprintf("gates[%d]", i), path)
+	}
+	return step, true
+}
+
+// metricsOf are the metrics of a problem that are no custom ones, each once.
+func metricsOf(p *ir.Problem) (names []string, kinds []kind.Versioned) {
+	names = []string{}
+	use := func(m ir.Metric) {
+		if m.Custom == nil && !slices.Contains(names, m.Name) {
+			names, kinds = append(names, m.Name), append(kinds, m.Kind)
+		}
+	}
+	use(p.Primary)
+	for _, g := range p.Gates {
+		use(g.Metric)
+	}
+	return names, kinds
 }
 
 // encoders are the kinds of an input's encoders.
@@ -310,14 +537,19 @@ func sourcesOf(m *ir.Model, fs *features) []*ir.Source {
 func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 	p := m.Problem
 	src := p.Label.Source
-	a := DatasetArgs{Task: p.Task, Label: p.Label.Expr.SQL(column("l")), Source: l.rows[src].Name, Mature: (p.Label.Window + p.Label.Delay).Microseconds(), Features: []Projection{}}
-	if p.Task == kind.Multiclass {
-		if p.Label.Expr.Type == types.Int {
-			a.Label = "CAST(" + a.Label + " AS BIGINT)"
+	a := DatasetArgs{Task: p.Task, Quantiles: p.Quantiles, Source: l.rows[src].Name, Mature: (p.Label.Window + p.Label.Delay).Microseconds(), Features: []Projection{}}
+	for _, e := range p.Label.Exprs {
+		sql := e.Expr.SQL(column("l"))
+		if p.Task == kind.Multiclass {
+			if e.Expr.Type == types.Int {
+				sql = "CAST(" + sql + " AS BIGINT)"
+			}
+			sql = "CAST(" + sql + " AS VARCHAR)"
 		}
-		a.Label = "CAST(" + a.Label + " AS VARCHAR)"
+		a.Labels = append(a.Labels, Target{e.Name, sql})
 	}
 	if p.Label.At != nil {
+		a.Horizon = p.Label.Horizon.Microseconds()
 		a.At = p.Label.At.Name
 		a.Event = a.At
 		if src.Time.Event != nil {
@@ -330,7 +562,7 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 		}
 	}
 	inputs := []plan.Input{l.rows[src]}
-	if p.Rule != nil {
+	if p.Rule != nil && len(p.RuleUses) == 0 {
 		t := p.Rule.Type
 		sql := p.Rule.SQL(column("l"))
 		if t != types.String {
@@ -341,9 +573,28 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 	if c := m.Split.Column; c != nil {
 		a.Features = append(a.Features, Projection{SplitColumn, types.String, "CAST(l." + expr.QuoteName(c.Name) + " AS VARCHAR)"})
 	}
+	by := append([]*ir.Column(nil), p.Slices...)
+	for _, f := range p.Fairness {
+		by = append(by, f.Column)
+	}
+	for i, c := range by {
+		if slices.Index(by, c) < i {
+			continue
+		}
+		ref, t := "l."+expr.QuoteName(c.Name), c.Type
+		if t == types.Bool {
+			ref, t = "CAST("+ref+" AS VARCHAR)", types.String
+		}
+		a.Features = append(a.Features, Projection{ByPrefix + c.Name, t, rawSQL(ref, t)})
+	}
 	joins := map[string]int{}
 	var groups []string // paths of the joins' declarations
-	for _, f := range fs.raw {
+	// A rule may read more than the model does.
+	rows := &features{raw: slices.Clone(fs.raw), seen: maps.Clone(fs.seen)}
+	for _, f := range p.RuleUses {
+		rows.add(f)
+	}
+	for _, f := range rows.raw {
 		g := f.Group
 		if f.Kind == ir.Request {
 			a.Features = append(a.Features, Projection{f.Name, f.Type, rawSQL("l."+expr.QuoteName(f.Column.Name), f.Type)})
@@ -353,28 +604,44 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 		// A column of its own delay makes a join of its own: what was known of the
 		// row then is not what was known of its other columns.
 		delay += f.Column.Delay
+		if f.Fn != "" {
+			a.Windows = l.windowed(a.Windows, f, delay.Microseconds())
+			if !slices.ContainsFunc(inputs, func(in plan.Input) bool { return in.Name == l.rows[g.Source].Name }) {
+				inputs = append(inputs, l.rows[g.Source])
+			}
+			continue
+		}
+		delay += f.Lag
 		id := g.Name + " " + strconv.FormatInt(int64(delay), 10)
 		i, ok := joins[id]
 		if !ok {
 			i = len(a.Snapshots)
 			joins[id] = i
-			a.Snapshots = append(a.Snapshots, l.join(g, delay.Microseconds()))
-			groups = append(groups, g.Path)
-			known := false
-			for _, in := range inputs {
-				known = known || in.Name == l.rows[g.Source].Name
+			j := l.join(g, delay.Microseconds())
+			if j.TTL > 0 {
+				j.TTL += f.Lag.Microseconds()
 			}
-			if !known {
+			a.Snapshots = append(a.Snapshots, j)
+			groups = append(groups, g.Path)
+			if !slices.ContainsFunc(inputs, func(in plan.Input) bool { return in.Name == l.rows[g.Source].Name }) {
 				inputs = append(inputs, l.rows[g.Source])
 			}
 		}
 		a.Snapshots[i].Columns = append(a.Snapshots[i].Columns, Projection{f.Name, f.Type, rawSQL("r."+expr.QuoteName(f.Column.Name), f.Type)})
 	}
-	for _, f := range fs.batch {
-		a.Computed = append(a.Computed, computed(f))
+	for _, f := range inSQL(append(slices.Clone(fs.batch), p.RuleUses...)) {
+		a.Computed = append(a.Computed, computed(f.Name, f.Expr, f.Uses))
+	}
+	if len(p.RuleUses) > 0 {
+		a.Computed = append(a.Computed, computed(ruleFeature, p.Rule, p.RuleUses))
 	}
 	step := l.add(OpDataset, m.Name, p.Path+".label", a, wide, inputs, []string{"rows", "meta"})
-	l.argAt(step, "label", p.Path+".label.expr")
+	for i, e := range p.Label.Exprs {
+		l.argAt(step, fmt.Sprintf("labels[%d]", i), e.Path)
+	}
+	if l.argAt(step, "labels", p.Path+".label"); len(p.Label.Exprs) == 1 {
+		l.argAt(step, "labels", p.Label.Exprs[0].Path)
+	}
 	l.argAt(step, "at", p.Path+".label.at")
 	l.argAt(step, "mature", p.Path+".label.window")
 	l.argAt(step, "features", m.Path+".inputs")
@@ -384,6 +651,19 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 	}
 	l.argAt(step, "computed", m.Path+".inputs")
 	return step
+}
+
+// windowed adds a statistic to those of its group, source and delay.
+func (l *lowerer) windowed(all []Windowed, f *ir.Feature, delay int64) []Windowed {
+	j := l.join(f.Group, delay)
+	w := Windowed{Group: j.Group, Input: j.Input, Left: j.Left, Right: j.Right, Event: j.Event, Created: j.Created, Delay: delay}
+	i := slices.IndexFunc(all, func(o Windowed) bool { return o.Group == w.Group && o.Delay == delay })
+	if i < 0 {
+		i = len(all)
+		all = append(all, w)
+	}
+	all[i].Columns = append(all[i].Columns, Aggregate{f.Name, f.Fn, rawSQL("r."+expr.QuoteName(f.Column.Name), f.Column.Type), f.Window.Microseconds()})
+	return all
 }
 
 func (l *lowerer) join(g *ir.Group, delay int64) Join {
@@ -400,13 +680,29 @@ func (l *lowerer) join(g *ir.Group, delay int64) Join {
 	return j
 }
 
-// computed is a batch-only derived feature over the dataset's own columns.
-func computed(f *ir.Feature) Projection {
+// inSQL are some features' derived ones and those that they are computed from, each
+// after what it reads.
+func inSQL(of []*ir.Feature) []*ir.Feature {
+	var out []*ir.Feature
+	for _, f := range of {
+		if f.Kind == ir.Derived && !slices.Contains(out, f) {
+			for _, u := range append(inSQL(f.Uses), f) {
+				if !slices.Contains(out, u) {
+					out = append(out, u)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// computed is an expression over the dataset's own columns.
+func computed(name string, e *expr.Node, uses []*ir.Feature) Projection {
 	of := map[string]types.Type{}
-	for _, u := range f.Uses {
+	for _, u := range uses {
 		of[u.Name] = u.Type
 	}
-	sql := f.Expr.SQL(func(n *expr.Node) string {
+	sql := e.SQL(func(n *expr.Node) string {
 		ref := expr.QuoteName(n.Name)
 		switch of[n.Name] {
 		case types.Bool:
@@ -416,7 +712,7 @@ func computed(f *ir.Feature) Projection {
 		}
 		return ref
 	})
-	return Projection{f.Name, f.Type, rawSQL("("+sql+")", f.Type)}
+	return Projection{name, e.Type, rawSQL("("+sql+")", e.Type)}
 }
 
 func transformArgs(m *ir.Model, fs *features) TransformArgs {
@@ -437,7 +733,7 @@ func transformArgs(m *ir.Model, fs *features) TransformArgs {
 			used[u.Name] = true
 		}
 	}
-	for _, in := range m.Inputs {
+	for _, in := range m.AllInputs() {
 		used[in.Feature.Name] = true
 		e := EncodedInput{Feature: in.Feature.Name}
 		for _, enc := range in.Encoders {
@@ -455,57 +751,125 @@ func transformArgs(m *ir.Model, fs *features) TransformArgs {
 	return t
 }
 
-// trained are the steps of one model, or of its baseline; metrics is the one with
-// all of them.
-type trained struct{ fit, train, metrics int }
+// learner is what is trained: a model, or the baseline that it has to beat.
+type learner struct {
+	subject   string
+	at        string // path of its declaration
+	own       bool   // the model itself
+	transform TransformArgs
+	derived   []*ir.Feature
+	trainer   *ir.Trainer
+	encoders  []kind.Versioned
+}
 
-func (l *lowerer) train(m *ir.Model, subject, at string, t TransformArgs, derived []*ir.Feature, tr *ir.Trainer, encs []kind.Versioned, dataset, split int) trained {
-	var out trained
+// trained are the steps of one training: train is the last that makes the model,
+// metrics the last that measures it.
+type trained struct{ split, fit, train, evaluate, metrics int }
+
+// stack adds the step that makes a transform of an ensemble's models: raw features in,
+// their predictions out. turn is the training that they come from, as in models.
+func (l *lowerer) stack(m *ir.Model, who learner, fold string, dataset, turn int) int {
+	a := StackArgs{Raw: who.transform.Raw}
+	inputs := []plan.Input{from("meta", dataset, "meta")}
+	for _, o := range m.Members {
+		t := l.models[o][turn]
+		a.Members = append(a.Members, o.Name)
+		inputs = append(inputs, from(o.Name+":transform", t.fit, "transform"), from(o.Name+":model", t.train, "model"))
+	}
+	return l.add(OpStack, who.subject+fold, who.trainer.Path, a, small, inputs, []string{"transform"})
+}
+
+// train adds the steps that make a model; fold is what a cross-validation adds to
+// their names, turn its number from 1, or 0.
+func (l *lowerer) train(m *ir.Model, who learner, fold string, dataset, split, turn int) trained {
+	out := trained{split: split}
+	subject := who.subject + fold
 	rows := []plan.Input{from("dataset", dataset, "rows"), from("split", split, "parts")}
-	out.fit = l.add(OpFit, subject, at, t, wide, rows, []string{"transform"}, encs...)
-	if subject == m.Name {
+	fit := rows
+	for _, e := range who.encoders {
+		if _, ok := e.(kind.Supervised); ok && len(fit) == len(rows) {
+			fit = append(fit[:len(fit):len(fit)], from("meta", dataset, "meta"))
+		}
+	}
+	if who.own && len(m.Members) > 0 {
+		out.fit = l.stack(m, who, fold, dataset, turn)
+	} else {
+		out.fit = l.add(OpFit, subject, who.at, who.transform, wide, fit, []string{"transform"}, who.encoders...)
+	}
+	if who.own {
 		for i, in := range m.Inputs {
 			l.argAt(out.fit, fmt.Sprintf("inputs[%d]", i), in.Path)
+			for k, e := range in.Encoders {
+				l.argAt(out.fit, fmt.Sprintf("inputs[%d].encoders[%d]", i, k), e.Path)
+			}
 		}
 		l.argAt(out.fit, "raw", m.Path+".inputs")
-		for i, f := range derived {
+		for i, f := range who.derived {
 			l.argAt(out.fit, fmt.Sprintf("derived[%d]", i), f.Path)
 		}
 	}
-	transform := from("transform", out.fit, "transform")
-	meta := from("meta", dataset, "meta")
+	transform, meta := from("transform", out.fit, "transform"), from("meta", dataset, "meta")
+	tr := who.trainer
 	out.train = l.add(OpTrain, subject, tr.Path, TrainArgs{tr.Kind.Name(), tr.Args, m.Seed, m.Problem.Task}, tr.Needs,
 		append(append(append([]plan.Input{transform, meta}, rows...), commandInputs(tr.Container)...), fileInputs(tr.Files)...), []string{"model", "heldout"}, tr.Kind)
 	l.contain(out.train, tr.Container, tr.Path)
 	l.argAt(out.train, "kind", tr.Path+".kind")
 	l.argAt(out.train, "args", tr.Path)
 	l.argAt(out.train, "seed", m.Path+".seed")
-	names, metrics := []string{}, []kind.Versioned{}
-	use := func(m ir.Metric) {
-		if m.Custom == nil && !slices.Contains(names, m.Name) {
-			names, metrics = append(names, m.Name), append(metrics, m.Kind)
-		}
+	if c := m.Calibrate; c != nil && who.own {
+		inputs := append([]plan.Input{transform, from("model", out.train, "model"), from("heldout", out.train, "heldout"), meta}, rows...)
+		out.train = l.add(OpCalibrate, subject, c.Path, CalibrateArgs{c.Kind.Name(), c.Args}, wide, inputs, []string{"model", "heldout"}, c.Kind)
+		l.argAt(out.train, "kind", c.Path+".kind")
+		l.argAt(out.train, "args", c.Path)
 	}
-	use(m.Problem.Primary)
-	for _, g := range m.Problem.Gates {
-		use(g.Metric)
+	return out
+}
+
+// evaluate adds the step that judges a training, with or without how sure it is.
+func (l *lowerer) evaluate(m *ir.Model, who learner, fold string, t trained, dataset int, sure bool) trained {
+	p := m.Problem
+	names, metrics := metricsOf(p)
+	t.evaluate = l.add(OpEvaluate, who.subject+fold, p.Path+".metrics", EvaluateArgs{p.Task, names, p.Decision, sure, m.Seed}, wide, []plan.Input{
+		from("transform", t.fit, "transform"), from("model", t.train, "model"), from("meta", dataset, "meta"),
+		from("dataset", dataset, "rows"), from("split", t.split, "parts"),
+	}, []string{"metrics", "predictions"}, metrics...)
+	l.argAt(t.evaluate, "metrics", p.Path+".metrics")
+	l.argAt(t.evaluate, "decision", p.Path+".decision")
+	t.metrics = t.evaluate
+	return t
+}
+
+// FoldPrefix begins the names of the inputs of model.pool: the metrics and the
+// predictions of each fold, from 1.
+const FoldPrefix = "fold"
+
+// pool adds the step that puts the folds of a cross-validation together.
+func (l *lowerer) pool(m *ir.Model, who learner, folds []trained, dataset int) trained {
+	p := m.Problem
+	names, metrics := metricsOf(p)
+	inputs := []plan.Input{from("dataset", dataset, "rows"), from("meta", dataset, "meta")}
+	for i, t := range folds {
+		inputs = append(inputs, from(fmt.Sprintf("%s%d:metrics", FoldPrefix, i+1), t.evaluate, "metrics"), from(fmt.Sprintf("%s%d:predictions", FoldPrefix, i+1), t.evaluate, "predictions"))
 	}
-	evaluate := l.add(OpEvaluate, subject, m.Problem.Path+".metrics", EvaluateArgs{m.Problem.Task, names}, wide,
-		append([]plan.Input{transform, from("model", out.train, "model"), meta}, rows...), []string{"metrics", "predictions"}, metrics...)
-	l.argAt(evaluate, "metrics", m.Problem.Path+".metrics")
-	out.metrics = evaluate
-	// Each custom metric adds itself to those before it.
+	step := l.add(OpPool, who.subject, p.Path+".metrics", PoolArgs{p.Task, names, len(folds), who.own, m.Seed}, wide, inputs, []string{"metrics", "predictions"}, metrics...)
+	l.argAt(step, "metrics", p.Path+".metrics")
+	return trained{evaluate: step, metrics: step}
+}
+
+// measure adds the steps of custom metrics, each of which adds itself to those before
+// it.
+func (l *lowerer) measure(m *ir.Model, who learner, t trained, dataset int) trained {
 	for _, c := range m.Problem.Custom {
 		needs := small
 		if c.Command != nil {
 			needs = c.Needs
 		}
-		out.metrics = l.add(OpMeasure, subject+"."+c.Name, c.Path, MeasureArgs{c.Name, c.Kind.Name(), c.Args}, needs,
-			append([]plan.Input{from("metrics", out.metrics, "metrics"), from("predictions", evaluate, "predictions"), rows[0], meta}, commandInputs(c.Container)...), []string{"metrics"}, c.Kind)
-		l.contain(out.metrics, c.Container, c.Path)
-		l.argAt(out.metrics, "args", c.Path)
+		inputs := []plan.Input{from("metrics", t.metrics, "metrics"), from("predictions", t.evaluate, "predictions"), from("dataset", dataset, "rows"), from("meta", dataset, "meta")}
+		t.metrics = l.add(OpMeasure, who.subject+"."+c.Name, c.Path, MeasureArgs{c.Name, c.Kind.Name(), c.Args}, needs, append(inputs, commandInputs(c.Container)...), []string{"metrics"}, c.Kind)
+		l.contain(t.metrics, c.Container, c.Path)
+		l.argAt(t.metrics, "args", c.Path)
 	}
-	return out
+	return t
 }
 
 // contain gives a step the container that the spec declares at a path, if any.
@@ -548,9 +912,9 @@ func fileInputs(files map[string]string) []plan.Input {
 
 func (l *lowerer) packageArgs(s *ir.System, m *ir.Model, fs *features, first int) PackageArgs {
 	p := m.Problem
-	a := PackageArgs{Name: m.Name, System: s.Name, Goal: s.Goal, Owner: s.Owner, Problem: p.Name, Task: p.Task, Label: p.Label.Expr.String(), Primary: p.Primary.Name,
+	a := PackageArgs{Name: m.Name, System: s.Name, Goal: s.Goal, Owner: s.Owner, Problem: p.Name, Task: p.Task, Label: p.Label.Text(), Primary: p.Primary.Name,
 		Trainer: m.Trainer.Args, Split: m.Split.Args, Raw: []Field{}}
-	for _, in := range m.Inputs {
+	for _, in := range m.AllInputs() {
 		if in.AllowSensitive != "" {
 			if a.Sensitive == nil {
 				a.Sensitive = map[string]string{}
@@ -566,8 +930,8 @@ func (l *lowerer) packageArgs(s *ir.System, m *ir.Model, fs *features, first int
 		}
 		a.Raw = append(a.Raw, field)
 	}
-	for _, f := range fs.batch {
-		a.Computed = append(a.Computed, computed(f))
+	for _, f := range inSQL(fs.batch) {
+		a.Computed = append(a.Computed, computed(f.Name, f.Expr, f.Uses))
 	}
 	var text struct {
 		NullValues []string `json:"null_values"`

@@ -64,7 +64,21 @@ type Input struct {
 	// Root, where it is not empty, is the folder that Files lie in: the stage sees
 	// them under their names below it, and the names are part of the content.
 	Root string `json:"root,omitempty"`
+	// Registered, in place of Files, is the bundle that an alias names; nothing where
+	// the alias is nowhere.
+	Registered *Registered `json:"registered,omitempty"`
+	// Tree, in place of Files, is a tree of the store: what an earlier run made.
+	Tree Digest `json:"tree,omitempty"`
 }
+
+// Registered names a version of the registry.
+type Registered struct {
+	Model string `json:"model"`
+	Alias string `json:"alias"`
+}
+
+// String is the name as users write it.
+func (r Registered) String() string { return r.Model + "@" + r.Alias }
 
 // ArchiveInput is the name of the input that is the container's root file system,
 // an OCI archive, and not laid out in the stage.
@@ -159,7 +173,9 @@ func (p *Plan) Text() string {
 			if i == 0 {
 				sep = " <- "
 			}
-			if in.Step < 0 {
+			if in.Registered != nil {
+				fmt.Fprintf(&b, "%s%s", sep, in.Registered)
+			} else if in.Step < 0 {
 				fmt.Fprintf(&b, "%s%s", sep, strings.Join(in.Files, " "))
 			} else {
 				fmt.Fprintf(&b, "%s%s[%s]", sep, p.Steps[in.Step].ID, in.Output)

@@ -27,7 +27,8 @@ type Service struct {
 	Shadow *Shadow `json:"shadow,omitempty"`
 	// Caller are the snapshot features that the caller looks up and sends.
 	Caller []string `json:"caller,omitempty"`
-	// Threshold is the least probability that is decided as true (binary).
+	// Threshold is the least probability (anomaly: score) that is decided as true; 0: each
+	// version's own.
 	Threshold float64   `json:"threshold"`
 	P99       Duration  `json:"p99,omitempty"`      // latency budget; 0: none
 	Deadline  Duration  `json:"deadline"`           // the most that a request may take
@@ -213,6 +214,6 @@ func Parse(b []byte) (*Service, error) {
 // are independent is not known, so calls are not put together.
 func ForModel(name string) *Service {
 	return &Service{Format: Format, System: name, Name: name, Split: []Branch{{Name: "file", Model: Ref{Model: name, Alias: "file"}, Weight: 100}},
-		Threshold: 0.5, Deadline: Duration(30 * time.Second), Batching: Batching{MaxRows: 1, Queue: 1024},
+		Deadline: Duration(30 * time.Second), Batching: Batching{MaxRows: 1, Queue: 1024},
 		Limits: Limits{Body: 64 << 20, Rows: 10_000, Concurrent: 1024, Read: Duration(30 * time.Second)}, Replicas: Replicas{Min: 1, Max: 1}, CPU: 1}
 }

@@ -133,24 +133,30 @@ func (r *remote) holds(ctx context.Context, d plan.Digest) (bool, error) {
 	if r.have[d] {
 		return true, nil
 	}
-	var ok bool
-	err := r.do(ctx, "looking for "+d.Short(), func(ctx context.Context) (err error) {
-		ok, err = r.bucket.Exists(ctx, r.key(d))
-		return err
-	})
+	ok, err := r.asks(ctx, d)
 	if ok {
 		r.have[d] = true
 	}
 	return ok, err
 }
 
-// send uploads a blob that the bucket does not have.
+// asks is holds without the memory.
+func (r *remote) asks(ctx context.Context, d plan.Digest) (ok bool, err error) {
+	err = r.do(ctx, "looking for "+d.Short(), func(ctx context.Context) (err error) {
+		ok, err = r.bucket.Exists(ctx, r.key(d))
+		return err
+	})
+	return ok, err
+}
+
+// send uploads a blob that the bucket does not have. It asks anew: since the bucket
+// was listed, `mlc gc` may have deleted it.
 func (r *remote) send(ctx context.Context, d plan.Digest, path string) error {
-	ok, err := r.holds(ctx, d)
+	ok, err := r.asks(ctx, d)
 	if ok || err != nil {
 		return err
 	}
-	err = r.do(ctx, "sending "+d.Short(), func(ctx context.Context) error {
+	return r.do(ctx, "sending "+d.Short(), func(ctx context.Context) error {
 		f, err := os.Open(path)
 		if err != nil {
 			return err
@@ -169,12 +175,6 @@ func (r *remote) send(ctx context.Context, d plan.Digest, path string) error {
 		}
 		return w.Close()
 	})
-	if err == nil {
-		r.mu.Lock()
-		r.have[d] = true
-		r.mu.Unlock()
-	}
-	return err
 }
 
 // fetch brings a blob into the cache, verified.

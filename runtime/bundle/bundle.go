@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
@@ -48,6 +49,43 @@ type Tensor struct {
 	DType string     `json:"dtype"` // double, string, float
 	Width int        `json:"width"`
 	Type  types.Type `json:"type,omitempty"` // of an input, as declared
+}
+
+// MainOutput is the name of the output of model.onnx that holds a task's predictions.
+func MainOutput(task string) string {
+	switch task {
+	case kind.Binary:
+		return "probability"
+	case kind.Multiclass, kind.Multilabel:
+		return "probabilities"
+	case kind.Quantile:
+		return "quantiles"
+	case kind.Anomaly:
+		return "score"
+	}
+	return "prediction"
+}
+
+// Columns are the names of an output's columns in a table: its own, or one for each
+// class, label or quantile.
+func (s Signature) Columns(o Tensor) []string {
+	if o.Name != MainOutput(s.Task.Kind) {
+		return []string{o.Name}
+	}
+	var out []string
+	switch s.Task.Kind {
+	case kind.Multiclass, kind.Multilabel:
+		for _, c := range s.Task.Classes {
+			out = append(out, "probability."+c)
+		}
+	case kind.Quantile:
+		for _, q := range s.Task.Quantiles {
+			out = append(out, "quantile."+strconv.FormatFloat(q, 'f', -1, 64))
+		}
+	default:
+		out = []string{o.Name}
+	}
+	return out
 }
 
 // Bundle is what predicting takes of a bundle.

@@ -3,14 +3,13 @@ package op
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
-	"sort"
 	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
-	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/compiler/types"
@@ -58,7 +57,13 @@ func modelPackage(ctx context.Context, s *Stage) error {
 	if err := os.WriteFile(s.Out("bundle", bundle.ModelFile), m.bytes, 0o644); err != nil {
 		return err
 	}
-	sig := bundle.Signature{Format: bundle.SignatureFormat, Model: a.Name, Task: meta.Task, Raw: a.Raw, Computed: a.Computed, NullValues: a.Nulls, Delimiter: a.Delimiter, NullString: types.NullString}
+	v, err := s.verdict()
+	if err != nil {
+		return err
+	}
+	task := meta.Task
+	task.Threshold = v.ours.Threshold
+	sig := bundle.Signature{Format: bundle.SignatureFormat, Model: a.Name, Task: task, Raw: a.Raw, Computed: a.Computed, NullValues: a.Nulls, Delimiter: a.Delimiter, NullString: types.NullString}
 	declared := map[string]types.Type{}
 	for _, r := range t.Raw {
 		declared[r.Name] = r.Type
@@ -87,16 +92,20 @@ func modelPackage(ctx context.Context, s *Stage) error {
 			}
 		}
 	}
-	for name, v := range map[string]any{bundle.SignatureFile: sig, "lineage.json": lin, "metrics.json": metrics, "profile.json": profiles, "transform.json": t, "dataset.json": meta} {
+	for name, v := range map[string]any{bundle.SignatureFile: sig, "evaluation.json": v.explained, "lineage.json": lin, "metrics.json": metrics, "profile.json": profiles, "transform.json": t, "dataset.json": meta} {
 		if err := s.writeJSON(s.Out("bundle", name), v); err != nil {
 			return err
 		}
 	}
-	card, err := s.card(a, meta, t, sig)
+	card, err := s.card(a, meta, t, sig, v)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(s.Out("bundle", "card.md"), []byte(card), 0o644)
+	page, err := s.report(a, meta, sig, v)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(s.Out("bundle", "card.md"), []byte(card), 0o644), os.WriteFile(s.Out("bundle", "report.html"), page, 0o644))
 }
 
 func tensors(infos []ort.Info, declared map[string]types.Type) []bundle.Tensor {
@@ -116,7 +125,7 @@ func tensors(infos []ort.Info, declared map[string]types.Type) []bundle.Tensor {
 // root mean square: the same sum of floats in another order or precision.
 const tolerance = 1e-5
 
-// prove predicts every test row with the fused model, from raw features, and
+// prove predicts every test row (parts.proof) with the fused model, from raw features, and
 // compares with what the trainer predicted from its matrix.
 func prove(ctx context.Context, s *Stage, meta Meta, t Transform, m *fusedModel) (rows int, worst float64, err error) {
 	p, err := readParts(ctx, s.In("split", "parts.parquet"))
@@ -124,7 +133,7 @@ func prove(ctx context.Context, s *Stage, meta Meta, t Transform, m *fusedModel)
 		return 0, 0, err
 	}
 	w := meta.Task.Width()
-	rows = p.count(kind.Test)
+	rows = p.count(p.proof())
 	want := make([]float64, rows*w)
 	forms := map[string]table.Form{}
 	for c := range w {
@@ -147,7 +156,7 @@ func prove(ctx context.Context, s *Stage, meta Meta, t Transform, m *fusedModel)
 	}
 	scale = math.Max(1, math.Sqrt(scale))
 	bad := 0
-	err = m.stream(ctx, s, t.Raw, p, kind.Test, func(at int, out []any) {
+	err = m.stream(ctx, s, t.Raw, p, p.proof(), func(at int, out []any) {
 		for i, v := range out[0].([]float32) {
 			d := math.Abs(float64(v) - want[at*w+i])
 			if !(d <= tolerance*math.Max(scale, math.Abs(want[at*w+i]))) {
@@ -161,154 +170,4 @@ func prove(ctx context.Context, s *Stage, meta Meta, t Transform, m *fusedModel)
 			Why: "what is served would not be what was evaluated", Mend: "this is a fault of a kind or of mlc; please report it with the spec"}
 	}
 	return rows, worst, err
-}
-
-// card is the model card, in Markdown.
-func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Signature) (string, error) {
-	ours, err := readJSON[Scores](s.In("metrics", "metrics.json"))
-	if err != nil {
-		return "", err
-	}
-	base, err := readJSON[Scores](s.In("baseline", "metrics.json"))
-	if err != nil {
-		return "", err
-	}
-	gate, err := readJSON[GateResult](s.In("gate", "gate.json"))
-	if err != nil {
-		return "", err
-	}
-	training, err := readJSON[struct {
-		Trainer string         `json:"trainer"`
-		Rows    int            `json:"rows"`
-		Report  map[string]any `json:"report"`
-	}](s.In("model", "report.json"))
-	if err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	w := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	w("# Model card: %s\n", a.Name)
-	w("- System: %s", a.System)
-	if a.Goal != "" {
-		w("- Goal: %s", a.Goal)
-	}
-	if a.Owner != "" {
-		w("- Owner: %s", a.Owner)
-	}
-	w("- Problem: %s, %s; the label is `%s`", a.Problem, a.Task, a.Label)
-	if len(meta.Task.Classes) > 0 {
-		w("- Classes: %s", strings.Join(meta.Task.Classes, ", "))
-	}
-	w("- Trainer: `%s`", a.Trainer)
-	w("- Split: `%s`", a.Split)
-	w("\n## Results\n")
-	w("On %d test rows; %d rows trained it. Gates: %s.\n", ours.Rows["test"], training.Rows, map[bool]string{true: "passed", false: "missed"}[gate.Passed])
-	w("| metric | test | validation | baseline (test) | gate |")
-	w("|---|---|---|---|---|")
-	var names []string
-	for n := range ours.Metrics["test"] {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	for _, n := range names {
-		valid := "–"
-		if v, ok := ours.Metrics["validation"][n]; ok {
-			valid = fmt.Sprintf("%.4f", v)
-		}
-		var asks []string
-		for _, g := range gate.Gates {
-			if g.Metric != n {
-				continue
-			}
-			if g.Min != nil {
-				asks = append(asks, fmt.Sprintf("≥ %v", *g.Min))
-			}
-			if g.Max != nil {
-				asks = append(asks, fmt.Sprintf("≤ %v", *g.Max))
-			}
-			if g.OverBaseline != nil {
-				asks = append(asks, fmt.Sprintf("baseline + %v", *g.OverBaseline))
-			}
-		}
-		if n == a.Primary {
-			n += " (primary)"
-		}
-		w("| %s | %.4f | %s | %.4f | %s |", n, ours.Metrics["test"][strings.TrimSuffix(n, " (primary)")], valid, base.Metrics["test"][strings.TrimSuffix(n, " (primary)")], strings.Join(asks, ", "))
-	}
-	w("\n## Inputs\n")
-	w("| feature | column | type | sensitive |")
-	w("|---|---|---|---|")
-	for _, f := range sig.Raw {
-		sensitive := ""
-		if f.Sensitive {
-			sensitive = "yes"
-		}
-		w("| %s | %s | %s | %s |", f.Name, f.Column, f.Type, sensitive)
-	}
-	if len(a.Sensitive) > 0 {
-		w("\nSensitive features are used because:\n")
-		var fs []string
-		for f := range a.Sensitive {
-			fs = append(fs, f)
-		}
-		sort.Strings(fs)
-		for _, f := range fs {
-			w("- %s: %s", f, a.Sensitive[f])
-		}
-	}
-	if len(a.Derived) > 0 {
-		w("\nComputed from these:\n")
-		for _, d := range a.Derived {
-			w("- %s = `%s`", d.Name, d.Expr)
-		}
-	}
-	w("\nThe matrix has %d columns.", len(t.Columns))
-	if imp, ok := training.Report["importance"].(map[string]any); ok {
-		type item struct {
-			name string
-			gain float64
-		}
-		var items []item
-		for n, v := range imp {
-			if f, ok := v.(float64); ok && f > 0 {
-				items = append(items, item{n, f})
-			}
-		}
-		sort.Slice(items, func(i, j int) bool {
-			return items[i].gain > items[j].gain || items[i].gain == items[j].gain && items[i].name < items[j].name
-		})
-		w("\n## What it looks at\n")
-		w("| column | share of gain |")
-		w("|---|---|")
-		for _, i := range items[:min(15, len(items))] {
-			w("| %s | %.1f%% |", i.name, 100*i.gain)
-		}
-	}
-	w("\n## Data\n")
-	w("%d labelled rows.", meta.Rows)
-	var reasons []string
-	for r := range meta.Dropped {
-		reasons = append(reasons, r)
-	}
-	sort.Strings(reasons)
-	for _, r := range reasons {
-		w("%d rows were left out: %s.", meta.Dropped[r], r)
-	}
-	for _, j := range meta.Joins {
-		w("- %s joined %s: %d present, %d not found, %d expired", j.Group, j.Input, j.Present, j.NotFound, j.Expired)
-	}
-	var srcs []string
-	for n := range meta.Sources {
-		srcs = append(srcs, n)
-	}
-	sort.Strings(srcs)
-	for _, n := range srcs {
-		p, err := readJSON[struct{ Rows, Quarantined int64 }](s.In("profile:"+n, "profile.json"))
-		if err != nil {
-			return "", err
-		}
-		w("- source %s: %d rows, %d set aside, `%s`", n, p.Rows, p.Quarantined, meta.Sources[n])
-	}
-	w("\nThe fused model was proved to predict what its trainer does, on every test row (worst difference %.2g).", s.Report["worst_difference"])
-	return b.String(), nil
 }

@@ -24,6 +24,22 @@ const (
 	colFile  = "_file"   // index of the file that the row comes from
 )
 
+// labelColumn is the column of a label's k-th target.
+func labelColumn(k int) string {
+	if k == 0 {
+		return colLabel
+	}
+	return fmt.Sprintf("%s.%d", colLabel, k)
+}
+
+// target is what it is called while the dataset is made.
+func target(k int) string {
+	if k == 0 {
+		return "_y"
+	}
+	return fmt.Sprintf("_y%d", k)
+}
+
 // Meta describes a dataset.
 type Meta struct {
 	Task    kind.Task        `json:"task"`
@@ -62,7 +78,7 @@ func datasetBuild(ctx context.Context, s *Stage) error {
 		return err
 	}
 	defer db.Close()
-	m := Meta{Task: kind.Task{Kind: a.Task}, Dropped: map[string]int64{}, Sources: map[string]string{}}
+	m := Meta{Task: kind.Task{Kind: a.Task, Quantiles: a.Quantiles}, Dropped: map[string]int64{}, Sources: map[string]string{}}
 	for _, in := range s.Inputs {
 		m.Sources[strings.TrimPrefix(in.Name, "source:")] = string(in.Digest)
 	}
@@ -77,7 +93,10 @@ func datasetBuild(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	cols := []string{colRow, colLabel, colAt, colGroup, colFile}
+	cols := []string{colRow, colAt, colGroup, colFile}
+	for k := range a.Labels {
+		cols = append(cols, expr.QuoteName(labelColumn(k)))
+	}
 	for _, f := range a.Features {
 		features = append(features, expr.QuoteName(f.Name))
 	}
@@ -91,8 +110,13 @@ func datasetBuild(ctx context.Context, s *Stage) error {
 	if m.Rows, err = table.Rows(s.Out("rows", "rows.parquet")); err != nil {
 		return err
 	}
-	if a.Task == kind.Binary {
+	switch a.Task {
+	case kind.Binary, kind.Anomaly:
 		m.Task.Classes = []string{"false", "true"}
+	case kind.Multilabel:
+		for _, l := range a.Labels {
+			m.Task.Classes = append(m.Task.Classes, l.Name)
+		}
 	}
 	s.Report["rows"], s.Report["dropped"], s.Report["joins"] = m.Rows, m.Dropped, m.Joins
 	s.Progress(m.Rows, m.Rows, "rows", "")
@@ -118,12 +142,15 @@ func (b *builder) labels() error {
 			mature = fmt.Sprintf("epoch_us(%s) + %d <= (SELECT max(epoch_us(%s)) FROM %s)", q, b.a.Mature, expr.QuoteName(b.a.Event), b.s.rows(b.a.Source))
 		}
 	}
-	finite := "true"
-	if b.a.Task == kind.Regression {
+	missing, targets, finite := make([]string, len(b.a.Labels)), make([]string, len(b.a.Labels)), "true"
+	for k, l := range b.a.Labels {
+		missing[k], targets[k] = target(k)+" IS NULL", l.SQL+" AS "+target(k)
+	}
+	if kind.IsNumeric(b.a.Task) {
 		finite = "coalesce(isfinite(_y), true)"
 	}
-	err := b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE labelled AS SELECT _row, _y, CASE WHEN _y IS NULL THEN 'missing label' WHEN NOT %s THEN 'infinite label' WHEN NOT _timed THEN 'missing time' WHEN NOT _mature THEN 'outcome not yet known' END AS _dropped FROM (SELECT _row, %s AS _y, %s AS _timed, %s AS _mature FROM %s AS l)",
-		finite, b.a.Label, at, mature, b.s.rows(b.a.Source)))
+	err := b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE labelled AS SELECT * EXCLUDE (_timed, _mature), CASE WHEN %s THEN 'missing label' WHEN NOT %s THEN 'infinite label' WHEN NOT _timed THEN 'missing time' WHEN NOT _mature THEN 'outcome not yet known' END AS _dropped FROM (SELECT _row, %s, %s AS _timed, %s AS _mature FROM %s AS l)",
+		strings.Join(missing, " OR "), finite, strings.Join(targets, ", "), at, mature, b.s.rows(b.a.Source)))
 	if err != nil {
 		return err
 	}
@@ -145,27 +172,43 @@ func (b *builder) labels() error {
 		return err
 	}
 	if kept == 0 {
-		return fault("label", diag.BadLabel, b.whyDropped(), "look at the label's expression and its columns' profiles", "no row has a label")
+		return fault("labels", diag.BadLabel, b.whyDropped(), "look at the label's expression and its columns' profiles", "no row has a label")
 	}
 	var classes []string
-	err = b.db.Rows(b.ctx, "SELECT DISTINCT CAST(_y AS VARCHAR) AS c, TRY_CAST(c AS DOUBLE) AS n FROM labelled WHERE _dropped IS NULL ORDER BY n NULLS LAST, c LIMIT 10001", func(scan func(...any) error) error {
-		var c string
-		var n *float64
-		if err := scan(&c, &n); err != nil {
+	for k, l := range b.a.Labels {
+		classes = nil
+		err = b.db.Rows(b.ctx, fmt.Sprintf("SELECT DISTINCT CAST(%s AS VARCHAR) AS c, TRY_CAST(c AS DOUBLE) AS n FROM labelled WHERE _dropped IS NULL ORDER BY n NULLS LAST, c LIMIT 10001", target(k)), func(scan func(...any) error) error {
+			var c string
+			var n *float64
+			if err := scan(&c, &n); err != nil {
+				return err
+			}
+			classes = append(classes, c)
+			return nil
+		})
+		if err != nil {
 			return err
 		}
-		classes = append(classes, c)
-		return nil
-	})
-	if err != nil {
-		return err
+		if len(classes) == 1 {
+			name := "label"
+			if l.Name != "" {
+				name += " " + l.Name
+			}
+			return fault(fmt.Sprintf("labels[%d]", k), diag.BadLabel, "there is nothing to tell apart", "look at the label's expression and its columns' profiles", "every %s is %s", name, classes[0])
+		}
 	}
-	if len(classes) == 1 {
-		return fault("label", diag.BadLabel, "there is nothing to tell apart", "look at the label's expression and its columns' profiles", "every label is %s", classes[0])
+	if b.a.Task == kind.Count {
+		var wrong int64
+		if err := b.db.Row(b.ctx, "SELECT count(*) FROM labelled WHERE _dropped IS NULL AND (_y < 0 OR _y <> floor(_y))", &wrong); err != nil {
+			return err
+		}
+		if wrong > 0 {
+			return fault("labels[0]", diag.BadLabel, "a count is a whole number from 0 on", `mend the label's expression, or use kind: "regression"`, "%d labels are no counts", wrong)
+		}
 	}
 	if b.a.Task == kind.Multiclass {
 		if len(classes) > 10000 {
-			return fault("label", diag.BadLabel, "a class needs rows to be learned", "did you mean a regression?", "the label has more than 10000 classes")
+			return fault("labels", diag.BadLabel, "a class needs rows to be learned", "did you mean a regression?", "the label has more than 10000 classes")
 		}
 		b.meta.Task.Classes = classes
 	}
@@ -196,7 +239,7 @@ func (b *builder) spine() error {
 	}
 	at := "0::BIGINT"
 	if a.At != "" {
-		at = "epoch_us(l." + expr.QuoteName(a.At) + ")"
+		at = fmt.Sprintf("epoch_us(l.%s) - %d", expr.QuoteName(a.At), a.Horizon)
 	}
 	group := "CAST(l._row AS VARCHAR)"
 	if len(a.Group) > 0 {
@@ -208,17 +251,25 @@ func (b *builder) spine() error {
 		}
 		group = strings.Join(parts, " || ")
 	}
-	cols := []string{"row_number() OVER (ORDER BY l._row) - 1 AS " + colRow, y + " AS " + colLabel, at + " AS " + colAt, group + " AS " + colGroup, "CAST(l._file AS BIGINT) AS " + colFile}
+	cols := []string{"row_number() OVER (ORDER BY l._row) - 1 AS " + colRow, y + " AS " + expr.QuoteName(colLabel), at + " AS " + colAt, group + " AS " + colGroup, "CAST(l._file AS BIGINT) AS " + colFile}
+	for k := 1; k < len(a.Labels); k++ {
+		cols = append(cols, "CAST("+target(k)+" AS DOUBLE) AS "+expr.QuoteName(labelColumn(k)))
+	}
 	for _, f := range a.Features {
 		cols = append(cols, f.SQL+" AS "+expr.QuoteName(f.Name))
 	}
 	keys := map[string]bool{}
+	var left []string
 	for _, j := range a.Snapshots {
-		for _, k := range j.Left {
-			if !keys[k] {
-				keys[k] = true
-				cols = append(cols, "l."+expr.QuoteName(k)+" AS "+expr.QuoteName("_key."+k))
-			}
+		left = append(left, j.Left...)
+	}
+	for _, w := range a.Windows {
+		left = append(left, w.Left...)
+	}
+	for _, k := range left {
+		if !keys[k] {
+			keys[k] = true
+			cols = append(cols, "l."+expr.QuoteName(k)+" AS "+expr.QuoteName("_key."+k))
 		}
 	}
 	return b.db.Exec(b.ctx, "CREATE TEMP TABLE spine AS SELECT "+strings.Join(cols, ", ")+" FROM "+b.s.rows(a.Source)+" AS l JOIN labelled USING (_row) WHERE _dropped IS NULL")
@@ -238,7 +289,67 @@ func (b *builder) joins() (from string, cols []string, err error) {
 			cols = append(cols, expr.QuoteName(c.Name))
 		}
 	}
+	for i, w := range b.a.Windows {
+		name := fmt.Sprintf("window_%d", i)
+		if err := b.window(name, w); err != nil {
+			return "", nil, err
+		}
+		from += fmt.Sprintf(" LEFT JOIN %s USING (%s)", name, colRow)
+		for _, c := range w.Columns {
+			cols = append(cols, expr.QuoteName(c.Name))
+		}
+	}
 	return from, cols, nil
+}
+
+// aggregates are the statistics of a window over _x0, _x1, …, doubles.
+var aggregates = map[string]string{
+	"count": "CAST(count(%[1]s) OVER %[2]s AS DOUBLE)", "sum": "sum(%[1]s) OVER %[2]s", "mean": "avg(%[1]s) OVER %[2]s",
+	"min": "min(%[1]s) OVER %[2]s", "max": "max(%[1]s) OVER %[2]s", "std": "stddev_samp(%[1]s) OVER %[2]s",
+}
+
+// ties is more than there are rows of one key that become known at once: it spreads
+// them, so that sums of floats have one order.
+const ties = 1 << 40
+
+// window computes statistics over the rows of each key that became known in the span
+// (at - window, at], for each row of the spine: facts and spine go into one sequence by
+// time, a fact before what is predicted at its very time.
+func (b *builder) window(name string, w lower.Windowed) error {
+	keys, left, notNull := make([]string, len(w.Right)), make([]string, len(w.Right)), make([]string, 0, len(w.Right)+2)
+	for i, k := range w.Right {
+		keys[i] = fmt.Sprintf("r.%s AS _k%d", expr.QuoteName(k), i)
+		left[i] = fmt.Sprintf("s.%s AS _k%d", expr.QuoteName("_key."+w.Left[i]), i)
+		notNull = append(notNull, "r."+expr.QuoteName(k)+" IS NOT NULL")
+	}
+	event := "epoch_us(r." + expr.QuoteName(w.Event) + ")"
+	created := event
+	notNull = append(notNull, event+" IS NOT NULL")
+	if w.Created != "" {
+		created = "epoch_us(r." + expr.QuoteName(w.Created) + ")"
+		notNull = append(notNull, created+" IS NOT NULL")
+	}
+	by := make([]string, len(w.Right))
+	for i := range by {
+		by[i] = fmt.Sprintf("_k%d", i)
+	}
+	part := strings.Join(by, ", ")
+	var facts, nulls, stats []string
+	for i, c := range w.Columns {
+		// Infinities have no place in sums.
+		facts = append(facts, fmt.Sprintf("CASE WHEN isfinite(%[1]s) THEN %[1]s END AS _x%[2]d", c.SQL, i))
+		nulls = append(nulls, fmt.Sprintf("CAST(NULL AS DOUBLE) AS _x%d", i))
+		frame := fmt.Sprintf("(PARTITION BY %s ORDER BY _at RANGE BETWEEN CAST(%d AS HUGEINT) * %d PRECEDING AND CURRENT ROW)", part, c.Window, ties)
+		stats = append(stats, fmt.Sprintf(aggregates[c.Fn], fmt.Sprintf("_x%d", i), frame)+" AS "+expr.QuoteName(c.Name))
+	}
+	return b.db.Exec(b.ctx, fmt.Sprintf(`CREATE TEMP TABLE %[1]s AS SELECT * FROM (
+  SELECT %[2]s, %[3]s FROM (
+    SELECT CAST(NULL AS BIGINT) AS %[2]s, %[4]s, %[5]s, CAST(_known AS HUGEINT) * %[6]d + row_number() OVER (PARTITION BY %[7]s, _known ORDER BY _row) AS _at
+      FROM (SELECT *, greatest(%[8]s, %[9]s) + %[10]d AS _known, %[4]s FROM %[11]s AS r WHERE %[12]s) AS r
+    UNION ALL BY NAME
+    SELECT s.%[2]s, %[13]s, %[14]s, CAST(s.%[15]s AS HUGEINT) * %[6]d + (%[6]d - 1) AS _at FROM spine AS s))
+WHERE %[2]s IS NOT NULL`, name, colRow, strings.Join(stats, ", "), strings.Join(keys, ", "), strings.Join(facts, ", "), int64(ties), part,
+		event, created, w.Delay, b.s.rows(w.Input), strings.Join(notNull, " AND "), strings.Join(left, ", "), strings.Join(nulls, ", "), colAt))
 }
 
 // join is the point-in-time join. A row is known from available_at =
@@ -352,6 +463,19 @@ func datasetSplit(ctx context.Context, s *Stage) error {
 	job := kind.SplitJob{Args: a.Args, Seed: a.Seed, Window: a.Window, Files: a.Files, Task: kind.Task{Kind: a.Task}, Rows: s.In("dataset", "rows.parquet")}
 	var ids []int64
 	columns := map[string]table.Form{colRow: table.Ints, colLabel: table.Floats, colAt: table.Ints, colGroup: table.Texts, colFile: table.Ints}
+	targets := 1
+	if a.Task == kind.Multilabel {
+		meta, err := readJSON[Meta](s.In("meta", "meta.json"))
+		if err != nil {
+			return err
+		}
+		targets = meta.Task.Targets()
+		for t := 1; t < targets; t++ {
+			columns[labelColumn(t)] = table.Floats
+		}
+	}
+	// Rows with the same set of labels are of one class here.
+	sets := map[string]float64{}
 	_, byColumn := k.(kind.ByColumn)
 	if byColumn {
 		columns[lower.SplitColumn] = table.Texts
@@ -361,7 +485,20 @@ func datasetSplit(ctx context.Context, s *Stage) error {
 			job.Column = append(job.Column, b.Texts(lower.SplitColumn)...)
 		}
 		ids = append(ids, b.Ints(colRow)...)
-		job.Label = append(job.Label, b.Floats(colLabel)...)
+		if targets == 1 {
+			job.Label = append(job.Label, b.Floats(colLabel)...)
+		} else {
+			for i := range b.Rows {
+				set := make([]byte, targets)
+				for t := range set {
+					set[t] = byte(b.Floats(labelColumn(t))[i])
+				}
+				if _, ok := sets[string(set)]; !ok {
+					sets[string(set)] = float64(len(sets))
+				}
+				job.Label = append(job.Label, sets[string(set)])
+			}
+		}
 		job.Group = append(job.Group, b.Texts(colGroup)...)
 		if a.Timed {
 			job.Time = append(job.Time, b.Ints(colAt)...)
@@ -391,7 +528,14 @@ func datasetSplit(ctx context.Context, s *Stage) error {
 		defer clean()
 		job.Task, job.Engine, job.Work = meta.Task, db, work
 	}
-	parts, err := k.Assign(ctx, job)
+	assign := k.Assign
+	f, folded := k.(kind.Folded)
+	if folded && a.Fold > 0 {
+		assign = func(ctx context.Context, job kind.SplitJob) ([]kind.Part, error) {
+			return f.AssignFold(ctx, job, a.Fold-1)
+		}
+	}
+	parts, err := assign(ctx, job)
 	if err != nil {
 		return err
 	}
@@ -407,15 +551,19 @@ func datasetSplit(ctx context.Context, s *Stage) error {
 	}
 	s.Report["parts"] = report
 	var faults executor.Faults
+	in := ""
+	if a.Fold > 0 {
+		in = fmt.Sprintf(" in fold %d", a.Fold)
+	}
 	for _, p := range []kind.Part{kind.Train, kind.Test} {
-		if counts[p] == 0 {
-			faults = append(faults, executor.Fault{Arg: "args", Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.EmptySplit, What: fmt.Sprintf("the split leaves no %s rows of %d", kind.PartNames[p], len(parts)), Mend: "change the spans or shares"}})
+		if counts[p] == 0 && (p == kind.Train || !folded || a.Fold > 0) {
+			faults = append(faults, executor.Fault{Arg: "args", Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.EmptySplit, What: fmt.Sprintf("the split leaves no %s rows of %d%s", kind.PartNames[p], len(parts), in), Mend: "change the spans, shares or folds"}})
 		}
 	}
 	if len(faults) > 0 {
 		return faults
 	}
-	if a.Task != kind.Regression {
+	if !kind.IsNumeric(a.Task) && a.Task != kind.Anomaly {
 		classes := map[float64]bool{}
 		for i, p := range parts {
 			if p == kind.Train {
@@ -423,7 +571,7 @@ func datasetSplit(ctx context.Context, s *Stage) error {
 			}
 		}
 		if len(classes) < 2 {
-			return fault("args", diag.BadLabel, "there is nothing to tell apart", "change the split", "every training row has the same label")
+			return fault("args", diag.BadLabel, "there is nothing to tell apart", "change the split", "every training row%s has the same label", in)
 		}
 	}
 	return table.Write(s.Out("parts", "parts.parquet"), []table.Column{{Name: colRow, Data: ids}, {Name: "part", Data: out}})

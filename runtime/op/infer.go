@@ -2,7 +2,9 @@ package op
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -11,6 +13,7 @@ import (
 	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/compiler/onnx"
 	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/table"
 )
@@ -215,54 +218,170 @@ func (m *model) matrix(ctx context.Context, s *Stage, t Transform, p parts, of k
 	return x, err
 }
 
-// labels returns the ids and labels of one part's rows, in order.
-func labels(ctx context.Context, s *Stage, p parts, of kind.Part) (ids []int64, y []float64, err error) {
-	err = table.Read(ctx, s.In("dataset", "rows.parquet"), map[string]table.Form{colRow: table.Ints, colLabel: table.Floats}, func(b table.Batch) error {
-		l := b.Floats(colLabel)
+// folded is the training rows' matrix where an encoder learned from labels: each row
+// by the transform that was fitted without its fold.
+func folded(ctx context.Context, s *Stage, t Transform, p parts, task kind.Task) (kind.Matrix, error) {
+	x := kind.Matrix{Rows: p.count(kind.Train), Cols: len(t.Columns)}
+	x.Data = make([]float32, x.Rows*x.Cols)
+	known, err := labels(ctx, s, task, p, kind.Train)
+	if err != nil {
+		return x, err
+	}
+	for k := range folds {
+		own := make(parts, len(p))
+		for i := range own {
+			own[i] = kind.Purged
+		}
+		var rows []int
+		for r, id := range known.ids {
+			if foldOf(known.groups[r]) == k {
+				own[id] = kind.Train
+				rows = append(rows, r)
+			}
+		}
+		graph, err := os.ReadFile(s.In("transform", foldFile(k)))
+		if err != nil {
+			return x, err
+		}
+		m, err := openModel(graph)
+		if err != nil {
+			return x, err
+		}
+		part, err := m.matrix(ctx, s, t, own, kind.Train)
+		if err := errors.Join(err, m.Close()); err != nil {
+			return x, err
+		}
+		for i, r := range rows {
+			copy(x.Row(r), part.Row(i))
+		}
+	}
+	return x, nil
+}
+
+// proof is the part of the rows by which the package is proved: the test rows, or
+// where a cross-validation left none the validation or the training rows.
+func (p parts) proof() kind.Part {
+	for _, of := range []kind.Part{kind.Test, kind.Valid} {
+		if p.count(of) > 0 {
+			return of
+		}
+	}
+	return kind.Train
+}
+
+// truth is what is known of one part's rows, in order.
+type truth struct {
+	ids    []int64
+	groups []string  // identities
+	y      []float64 // Task.Targets() a row
+}
+
+// labels reads it.
+func labels(ctx context.Context, s *Stage, task kind.Task, p parts, of kind.Part) (truth, error) {
+	var out truth
+	want := map[string]table.Form{colRow: table.Ints, colGroup: table.Texts}
+	for t := range task.Targets() {
+		want[labelColumn(t)] = table.Floats
+	}
+	err := table.Read(ctx, s.In("dataset", "rows.parquet"), want, func(b table.Batch) error {
+		groups := b.Texts(colGroup)
 		for i, id := range b.Ints(colRow) {
-			if p[id] == of {
-				ids, y = append(ids, id), append(y, l[i])
+			if p[id] != of {
+				continue
+			}
+			out.ids, out.groups = append(out.ids, id), append(out.groups, groups[i])
+			for t := range task.Targets() {
+				out.y = append(out.y, b.Floats(labelColumn(t))[i])
 			}
 		}
 		return nil
 	})
-	return ids, y, err
+	return out, err
 }
 
-// fuse joins a transform and a trainer's model to one graph that takes raw
-// features, and names its outputs by task: probability (binary), probabilities
-// and class (multiclass), prediction (regression).
-func fuse(task kind.Task, t Transform, transform, trained []byte, meta map[string]string) ([]byte, error) {
-	g := onnx.New("model")
-	for k, v := range meta {
-		g.Meta(k, v)
-	}
+// inputs declares raw features as a graph's inputs.
+func inputs(g *onnx.Graph, raw []lower.RawFeature) map[string]onnx.Value {
 	in := map[string]onnx.Value{}
-	for _, r := range t.Raw {
+	for _, r := range raw {
 		dt := onnx.Double
 		if r.Type == types.String {
 			dt = onnx.String
 		}
 		in[r.Name] = g.Input(r.Name, dt, -1, 1)
 	}
-	mid, err := g.Merge(transform, in)
+	return in
+}
+
+// join adds a transform and a trainer's model to a graph with the raw features in, and
+// returns the model's predictions.
+func join(g *onnx.Graph, in map[string]onnx.Value, t Transform, transform, trained []byte) (onnx.Value, error) {
+	own := map[string]onnx.Value{}
+	for _, r := range t.Raw {
+		own[r.Name] = in[r.Name]
+	}
+	mid, err := g.Merge(transform, own)
 	if err != nil {
-		return nil, fmt.Errorf("transform: %w", err)
+		return "", fmt.Errorf("transform: %w", err)
 	}
 	out, err := g.Merge(trained, map[string]onnx.Value{"X": mid["X"]})
 	if err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+		return "", fmt.Errorf("model: %w", err)
 	}
-	y, w := out["Y"], int64(task.Width())
+	return out["Y"], nil
+}
+
+// fuse joins a transform and a trainer's model to one graph that takes raw
+// features, and names its outputs by task: probability (binary), probabilities
+// and class (multiclass), probabilities (multilabel), quantiles, score (anomaly), else
+// prediction.
+func fuse(task kind.Task, t Transform, transform, trained []byte, meta map[string]string) ([]byte, error) {
+	g := onnx.New("model")
+	for k, v := range meta {
+		g.Meta(k, v)
+	}
+	y, err := join(g, inputs(g, t.Raw), t, transform, trained)
+	if err != nil {
+		return nil, err
+	}
+	w := int64(task.Width())
 	switch task.Kind {
-	case kind.Binary:
-		g.Output("probability", y, onnx.Float, -1, w)
 	case kind.Multiclass:
-		g.Output("probabilities", y, onnx.Float, -1, w)
+		g.Output(bundle.MainOutput(task.Kind), y, onnx.Float, -1, w)
 		best := g.OpA("ArgMax", onnx.Attrs{"axis": 1, "keepdims": 1}, y)
 		g.Output("class", g.OpA("Gather", onnx.Attrs{"axis": 0}, g.Const(task.Classes, int64(len(task.Classes))), best), onnx.String, -1, 1)
 	default:
-		g.Output("prediction", y, onnx.Float, -1, w)
+		g.Output(bundle.MainOutput(task.Kind), y, onnx.Float, -1, w)
 	}
 	return g.Marshal(), nil
+}
+
+// fusedInputs reads a stage's transform and model and loads them as one.
+func fusedInputs(s *Stage, meta Meta, info map[string]string) (Transform, *fusedModel, error) {
+	t, err := readJSON[Transform](s.In("transform", "transform.json"))
+	if err != nil {
+		return t, nil, err
+	}
+	transform, err := os.ReadFile(s.In("transform", "transform.onnx"))
+	if err != nil {
+		return t, nil, err
+	}
+	trained, err := os.ReadFile(s.In("model", "model.onnx"))
+	if err != nil {
+		return t, nil, err
+	}
+	b, err := fuse(meta.Task, t, transform, trained, info)
+	if err != nil {
+		return t, nil, err
+	}
+	m, err := openModel(b)
+	if err != nil {
+		return t, nil, err
+	}
+	return t, &fusedModel{m, b}, nil
+}
+
+// fusedModel is a loaded model with its bytes.
+type fusedModel struct {
+	*model
+	bytes []byte
 }

@@ -78,7 +78,7 @@ func TestJoinIsPointInTime(t *testing.T) {
 		write(rt, dir, "source:labels", "SELECT * FROM (VALUES "+values(m, func(i int) string {
 			return fmt.Sprintf("(%d::BIGINT, 0, %s, make_timestamp(%d), %d::BIGINT)", i+1, text(labels[i].key), labels[i].at, i%2)
 		})+") AS r(_row, _file, key, \"at\", y)")
-		args := lower.DatasetArgs{Task: kind.Regression, Label: "CAST(l.y + l._row AS DOUBLE)", Source: "source:labels", At: "at", Event: "at", Features: []lower.Projection{},
+		args := lower.DatasetArgs{Task: kind.Regression, Labels: []lower.Target{{SQL: "CAST(l.y + l._row AS DOUBLE)"}}, Source: "source:labels", At: "at", Event: "at", Features: []lower.Projection{},
 			Snapshots: []lower.Join{{Input: "source:facts", Left: []string{"key"}, Right: []string{"key"}, Event: "event", Created: "created", Delay: delay, TTL: ttl,
 				Columns: []lower.Projection{{Name: "f.value", Type: types.Int, SQL: `CAST(r."value" AS DOUBLE)`}}}}}
 		stage(rt, dir, lower.OpDataset, args, []string{"source:labels", "source:facts"}, []string{"rows", "meta"})

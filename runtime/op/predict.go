@@ -279,10 +279,8 @@ func (o PredictOptions) sound() error {
 	}
 	taken := map[string]bool{"row": true}
 	for _, t := range o.Signature.Outputs {
-		if taken[t.Name] = true; t.Width > 1 {
-			for _, c := range o.Signature.Task.Classes {
-				taken["probability."+c] = true
-			}
+		for _, c := range append(o.Signature.Columns(t), t.Name) {
+			taken[c] = true
 		}
 	}
 	for _, k := range o.Keep {
@@ -478,12 +476,9 @@ func (p *Prepared) columns(rows []int64, keep [][]string, out []any) []table.Col
 		case []string:
 			cols = append(cols, table.Column{Name: info.Name, Data: d})
 		case []float32:
-			w := p.o.Signature.Outputs[i].Width
-			for c := range w {
-				name := info.Name
-				if w > 1 {
-					name = "probability." + p.o.Signature.Task.Classes[c]
-				}
+			names := p.o.Signature.Columns(p.o.Signature.Outputs[i])
+			w := len(names)
+			for c, name := range names {
 				v := make([]float32, len(rows))
 				for r := range v {
 					v[r] = d[r*w+c]

@@ -3,6 +3,7 @@ package op
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"mlc.dev/mlc/compiler/expr"
@@ -26,7 +27,7 @@ type ColumnProfile struct {
 	Min       *float64  `json:"min,omitempty"`
 	Max       *float64  `json:"max,omitempty"`
 	Quantiles []float64 `json:"quantiles,omitempty"`
-	// Top are the commonest values of a string or condition.
+	// Top are the commonest values of a string or condition, long ones by their beginning.
 	Top []ValueCount `json:"top,omitempty"`
 }
 
@@ -36,18 +37,37 @@ type ValueCount struct {
 	Count int64  `json:"count"`
 }
 
+// topText is how many characters of a value Top tells at most.
+const topText = 1000
+
 // Probabilities are those of ColumnProfile.Quantiles.
 var Probabilities = []float64{0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99}
 
 // profile reads the good rows once more, on one thread: means and quantiles
 // depend on the order of rows.
-func profile(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) ([]ColumnProfile, error) {
+func profile(ctx context.Context, s *Stage, cols []kind.Column) ([]ColumnProfile, error) {
 	rows := expr.ReadParquet(s.Out("rows", "rows.parquet"))
 	one, err := s.sql(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
 	defer one.Close()
+	rows, err = buffered(ctx, one, rows, len(cols))
+	if err != nil {
+		return nil, err
+	}
+	var out []ColumnProfile
+	for batch := range slices.Chunk(cols, batch) {
+		ps, err := profileBatch(ctx, one, rows, batch)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ps...)
+	}
+	return out, nil
+}
+
+func profileBatch(ctx context.Context, one *sql.DB, rows string, cols []kind.Column) ([]ColumnProfile, error) {
 	probs := strings.Trim(strings.Join(strings.Fields(fmt.Sprint(Probabilities)), ", "), " ")
 	items := []string{"count(*)"}
 	for _, c := range cols {
@@ -94,7 +114,7 @@ func profile(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) ([]C
 			continue
 		}
 		q := expr.QuoteName(c.Name)
-		err := db.Rows(ctx, fmt.Sprintf("SELECT CAST(%s AS VARCHAR) AS _v, count(*) AS _n FROM %s WHERE _v IS NOT NULL GROUP BY _v ORDER BY _n DESC, _v LIMIT 20", q, rows), func(scan func(...any) error) error {
+		err := one.Rows(ctx, fmt.Sprintf("SELECT left(CAST(%s AS VARCHAR), %d) AS _v, count(*) AS _n FROM %s WHERE _v IS NOT NULL GROUP BY _v ORDER BY _n DESC, _v LIMIT 20", q, topText, rows), func(scan func(...any) error) error {
 			var v ValueCount
 			if err := scan(&v.Value, &v.Count); err != nil {
 				return err

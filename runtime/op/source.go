@@ -1,12 +1,13 @@
 package op
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -80,8 +81,7 @@ func typed(c kind.Column, native bool) string {
 		if native {
 			return q
 		}
-		// TIMESTAMPTZ heeds an offset; a bare TIMESTAMP would pass over it.
-		return "CAST(TRY_CAST(" + q + " AS TIMESTAMPTZ) AS TIMESTAMP)"
+		return expr.ReadTimestamp(q)
 	}
 	return q
 }
@@ -103,6 +103,9 @@ func faultsSQL(cols []kind.Column) string {
 			add("isinf("+t+")", "infinite")
 		case types.Int:
 			add(t+" IS NULL AND "+r+" IS NOT NULL", "not a whole number")
+		case types.Timestamp:
+			add(t+" IS NULL AND "+r+" IS NOT NULL", "not a timestamp")
+			add("NOT isfinite("+t+")", "infinite") // Parquet's least and greatest
 		default:
 			add(t+" IS NULL AND "+r+" IS NOT NULL", "not a "+string(c.Type))
 		}
@@ -134,6 +137,20 @@ func faultsSQL(cols []kind.Column) string {
 	return "concat_ws('; ', " + strings.Join(parts, ", ") + ")"
 }
 
+// batch is how many columns one statement works on: DuckDB's optimizer takes time
+// that grows with their square.
+const batch = 200
+
+// buffered is a FROM clause for reading rows a batch of columns at a time: a table in
+// memory where there are several batches, since the footer of a Parquet file is read
+// whole each time.
+func buffered(ctx context.Context, db *sql.DB, rows string, columns int) (string, error) {
+	if columns <= batch {
+		return rows, nil
+	}
+	return "buffered", db.Exec(ctx, "CREATE TEMP TABLE buffered AS SELECT * FROM "+rows)
+}
+
 // sourceValidate types every value, sets bad rows aside with their reasons, and
 // profiles the rest.
 func sourceValidate(ctx context.Context, s *Stage) error {
@@ -155,32 +172,54 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 	for i, n := range names {
 		native[n] = sqlTypes[i] == "TIMESTAMP"
 	}
-	var quoted, casts, values, texts []string
-	for i, c := range a.Columns {
+	var quoted, texts []string
+	for _, c := range a.Columns {
 		q := expr.QuoteName(c.Name)
-		quoted = append(quoted, q)
-		casts = append(casts, fmt.Sprintf("%s AS _t%d", typed(c, native[c.Name]), i))
-		values = append(values, fmt.Sprintf("_t%d AS %s", i, q))
-		texts = append(texts, q+" := "+q)
+		quoted, texts = append(quoted, q), append(texts, q+" := "+q)
 	}
-	// One scan: the typed rows, and the faults and texts of the bad ones.
-	err = db.Exec(ctx, fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT _row, _file, %s AS _faults, CASE WHEN _faults <> '' THEN CAST(to_json(struct_pack(%s)) AS VARCHAR) END AS _texts, %s FROM (SELECT *, %s FROM %s)",
-		faultsSQL(a.Columns), strings.Join(texts, ", "), strings.Join(values, ", "), strings.Join(casts, ", "), raw))
+	from, err := buffered(ctx, db, raw, len(a.Columns))
 	if err != nil {
 		return err
 	}
+	// Tables side by side, in the order of the rows: the typed values and the faults
+	// of a batch of columns each.
+	var tables, faulty []string
+	for cols := range slices.Chunk(a.Columns, batch) {
+		casts, values := make([]string, len(cols)), make([]string, len(cols))
+		for i, c := range cols {
+			casts[i] = fmt.Sprintf("%s AS _t%d", typed(c, native[c.Name]), i)
+			values[i] = fmt.Sprintf("_t%d AS %s", i, expr.QuoteName(c.Name))
+		}
+		if len(tables) == 0 {
+			values = append(values, "_row", "_file")
+		}
+		table, faults := fmt.Sprintf("batch_%d", len(tables)), fmt.Sprintf("_faults_%d", len(tables))
+		err := db.Exec(ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT %s AS %s, %s FROM (SELECT *, %s FROM %s)",
+			table, faultsSQL(cols), faults, strings.Join(values, ", "), strings.Join(casts, ", "), from))
+		if err != nil {
+			return err
+		}
+		tables, faulty = append(tables, table), append(faulty, "nullif("+faults+", '')")
+	}
 	good := strings.Join(append([]string{"_row", "_file"}, quoted...), ", ")
+	err = db.Exec(ctx, fmt.Sprintf("CREATE TEMP VIEW checked AS SELECT %s, concat_ws('; ', %s) AS _faults FROM %s", good, strings.Join(faulty, ", "), strings.Join(tables, " POSITIONAL JOIN ")))
+	if err != nil {
+		return err
+	}
 	if err := db.WriteParquet(ctx, "SELECT "+good+" FROM checked WHERE _faults = ''", s.Out("rows", "rows.parquet")); err != nil {
 		return err
 	}
-	if err := db.WriteParquet(ctx, "SELECT _row, _file, _faults AS reasons, _texts AS row FROM checked WHERE _faults <> '' ORDER BY _row", s.Out("quarantine", "rows.parquet")); err != nil {
+	err = db.WriteParquet(ctx, fmt.Sprintf("SELECT _row, _file, reasons, CAST(to_json(struct_pack(%s)) AS VARCHAR) AS row FROM %s JOIN (SELECT _row, _faults AS reasons FROM checked WHERE _faults <> '') USING (_row) ORDER BY _row",
+		strings.Join(texts, ", "), from), s.Out("quarantine", "rows.parquet"))
+	if err != nil {
 		return err
 	}
-	var rows, bad, rejected int64
+	var rows, bad int64
 	if err := db.Row(ctx, "SELECT count(*), count(*) FILTER (_faults <> '') FROM checked", &rows, &bad); err != nil {
 		return err
 	}
-	if rejected, err = countLines(s.In("rejects", "rejects.jsonl")); err != nil {
+	rejected, first, err := countRejects(s.In("rejects", "rejects.jsonl"))
+	if err != nil {
 		return err
 	}
 	s.Report["rows"], s.Report["quarantined"] = rows-bad, bad+rejected
@@ -190,7 +229,7 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 			return err
 		}
 		if rejected > 0 {
-			reasons = append(reasons, fmt.Sprintf("%d lines are no rows", rejected))
+			reasons = append(reasons, fmt.Sprintf("%d lines are no rows (line %d of %s: %s%s)", rejected, first.Line, first.File, first.Reason, map[bool]string{true: "; …"}[rejected > 1]))
 		}
 		s.Report["reasons"] = reasons
 		if share := float64(bad+rejected) / float64(rows+rejected); share > a.MaxQuarantine {
@@ -201,10 +240,10 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 	if rows-bad == 0 {
 		return fault("", diag.NoRows, "there is nothing to learn from", "check what wrote it", "source %q has no rows", a.Source)
 	}
-	if err := db.Exec(ctx, "DROP TABLE checked"); err != nil {
+	if err := db.Exec(ctx, "DROP VIEW checked; DROP TABLE "+strings.Join(tables, "; DROP TABLE ")); err != nil {
 		return err
 	}
-	profiles, err := profile(ctx, db, s, a.Columns)
+	profiles, err := profile(ctx, s, a.Columns)
 	if err != nil {
 		return err
 	}
@@ -224,21 +263,30 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 	return s.writeJSON(s.Out("profile", "profile.json"), map[string]any{"source": a.Source, "rows": rows - bad, "quarantined": bad + rejected, "columns": profiles})
 }
 
-func countLines(path string) (int64, error) {
+// rejectedLine is a line that is no row.
+type rejectedLine struct {
+	File   string `json:"file"`
+	Line   int64  `json:"line"`
+	Reason string `json:"reason"`
+}
+
+// countRejects counts the lines that are no rows, and returns the first.
+func countRejects(path string) (n int64, first rejectedLine, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return 0, err
+		return 0, first, err
 	}
 	defer f.Close()
-	n, buf := int64(0), make([]byte, 1<<16)
+	d := json.NewDecoder(f)
 	for {
-		k, err := f.Read(buf)
-		n += int64(bytes.Count(buf[:k], []byte{'\n'}))
-		if err == io.EOF {
-			return n, nil
+		var line rejectedLine
+		if err := d.Decode(&line); err == io.EOF {
+			return n, first, nil
+		} else if err != nil {
+			return 0, first, err
 		}
-		if err != nil {
-			return 0, err
+		if n++; n == 1 {
+			first = line
 		}
 	}
 }

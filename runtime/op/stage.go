@@ -32,16 +32,21 @@ type Stage struct {
 
 // operations is the table of what mlc stage runs.
 var operations = map[string]func(context.Context, *Stage) error{
-	lower.OpSnapshot: sourceSnapshot,
-	lower.OpValidate: sourceValidate,
-	lower.OpDataset:  datasetBuild,
-	lower.OpSplit:    datasetSplit,
-	lower.OpFit:      transformFit,
-	lower.OpTrain:    modelTrain,
-	lower.OpEvaluate: modelEvaluate,
-	lower.OpMeasure:  modelMeasure,
-	lower.OpGate:     modelGate,
-	lower.OpPackage:  modelPackage,
+	lower.OpSnapshot:  sourceSnapshot,
+	lower.OpValidate:  sourceValidate,
+	lower.OpDataset:   datasetBuild,
+	lower.OpSplit:     datasetSplit,
+	lower.OpFit:       transformFit,
+	lower.OpStack:     transformStack,
+	lower.OpTrain:     modelTrain,
+	lower.OpCalibrate: modelCalibrate,
+	lower.OpEvaluate:  modelEvaluate,
+	lower.OpPool:      modelPool,
+	lower.OpMeasure:   modelMeasure,
+	lower.OpExplain:   modelExplain,
+	lower.OpGate:      modelGate,
+	lower.OpChallenge: modelChallenge,
+	lower.OpPackage:   modelPackage,
 }
 
 // Run runs the stage in dir. Faults of the user's are also left in faults.json.

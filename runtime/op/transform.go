@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"os"
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
@@ -20,6 +22,9 @@ type Transform struct {
 	Raw     []lower.RawFeature `json:"raw"`
 	Columns []string           `json:"columns"`
 	Fitted  []FittedInput      `json:"fitted"`
+	// Folded: an encoder learned from labels, so the rows that train go through the
+	// transforms of their folds.
+	Folded bool `json:"folded,omitempty"`
 }
 
 // FittedInput is a feature's encoders with their parameters, in order.
@@ -44,7 +49,10 @@ func transformFit(ctx context.Context, s *Stage) error {
 		return err
 	}
 	train := parts.count(kind.Train)
-	f := &fitter{s: s, a: a, params: make([][]json.RawMessage, len(a.Inputs))}
+	f := &fitter{s: s, a: a, params: make([][]json.RawMessage, len(a.Inputs)), folded: map[place][]json.RawMessage{}}
+	if err := f.labels(ctx, parts); err != nil {
+		return err
+	}
 	depth := 0
 	for _, in := range a.Inputs {
 		depth = max(depth, len(in.Encoders))
@@ -62,7 +70,7 @@ func transformFit(ctx context.Context, s *Stage) error {
 			if !e.Learns() {
 				p, err := e.Fit(args, kind.Values{})
 				if err != nil {
-					return fmt.Errorf("%s of %s: %w", e.Name(), in.Feature, err)
+					return f.unfit(i, level, e, err)
 				}
 				f.params[i] = append(f.params[i], p)
 				continue
@@ -81,11 +89,22 @@ func transformFit(ctx context.Context, s *Stage) error {
 		}
 		s.Progress(int64(level+1), int64(depth), "levels", "fitting encoders")
 	}
-	g, cols, err := f.graph()
+	g, cols, err := f.graph(whole)
 	if err != nil {
 		return err
 	}
-	t := Transform{Raw: a.Raw, Columns: cols, Fitted: []FittedInput{}}
+	if len(f.folded) > 0 {
+		for k := range folds {
+			g, _, err := f.graph(k)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(s.Out("transform", foldFile(k)), g.Marshal(), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	t := Transform{Folded: len(f.folded) > 0, Raw: a.Raw, Columns: cols, Fitted: []FittedInput{}}
 	for i, in := range a.Inputs {
 		t.Fitted = append(t.Fitted, FittedInput{in.Feature, f.params[i]})
 	}
@@ -100,6 +119,105 @@ type fitter struct {
 	s      *Stage
 	a      lower.TransformArgs
 	params [][]json.RawMessage // by input and level, as far as fitted
+	// folded are, of encoders that learn from labels, the parameters learned without
+	// each fold's rows.
+	folded map[place][]json.RawMessage
+	// task, y and fold are of the training rows; none where no encoder asks for them.
+	task kind.Task
+	y    []float64
+	fold []int
+}
+
+// place is that of an encoder: its input and level.
+type place struct{ input, level int }
+
+// folds are how many times an encoder that learns from labels is fitted beside the
+// whole: a row that trains is encoded by what was learned of the other folds
+// (Micci-Barreca 2001; as scikit-learn's TargetEncoder). Rows of one entity are in one.
+const folds = 5
+
+// whole stands for all training rows in place of a fold.
+const whole = -1
+
+// foldFile is the transform for a fold's training rows.
+func foldFile(k int) string { return fmt.Sprintf("fold%d.onnx", k) }
+
+// foldOf is the fold of an identity.
+func foldOf(group string) int {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(group)) // never fails
+	return int(h.Sum64() % folds)
+}
+
+// labels reads what encoders that learn from labels take.
+func (f *fitter) labels(ctx context.Context, p parts) error {
+	asked := false
+	for _, in := range f.a.Inputs {
+		for _, raw := range in.Encoders {
+			e, _, err := f.encoder(raw)
+			if err != nil {
+				return err
+			}
+			_, supervised := e.(kind.Supervised)
+			asked = asked || supervised
+		}
+	}
+	if !asked {
+		return nil
+	}
+	meta, err := readJSON[Meta](f.s.In("meta", "meta.json"))
+	if err != nil {
+		return err
+	}
+	known, err := labels(ctx, f.s, meta.Task, p, kind.Train)
+	if err != nil {
+		return err
+	}
+	f.task, f.y = meta.Task, known.y
+	for _, g := range known.groups {
+		f.fold = append(f.fold, foldOf(g))
+	}
+	return nil
+}
+
+// learn fits one encoder on the training rows, and without each fold where it learns
+// from labels.
+func (f *fitter) learn(i, level int, e kind.Encoder, args json.RawMessage, v kind.Values) error {
+	_, supervised := e.(kind.Supervised)
+	if supervised {
+		v.Labels, v.Task = f.y, f.task
+	}
+	p, err := e.Fit(args, v)
+	if err != nil {
+		return f.unfit(i, level, e, err)
+	}
+	f.params[i] = append(f.params[i], p)
+	for k := 0; supervised && k < folds; k++ {
+		others := kind.Values{Task: f.task}
+		for r, fold := range f.fold {
+			if fold == k {
+				continue
+			}
+			if v.Texts != nil {
+				others.Texts = append(others.Texts, v.Texts[r])
+			} else {
+				others.Numbers = append(others.Numbers, v.Numbers[r])
+			}
+			others.Labels = append(others.Labels, f.y[r*f.task.Targets():(r+1)*f.task.Targets()]...)
+		}
+		p, err := e.Fit(args, others)
+		if err != nil {
+			return f.unfit(i, level, e, err)
+		}
+		at := place{i, level}
+		f.folded[at] = append(f.folded[at], p)
+	}
+	return nil
+}
+
+// unfit says that an encoder cannot learn from the data.
+func (f *fitter) unfit(i, level int, e kind.Encoder, err error) error {
+	return fault(fmt.Sprintf("inputs[%d].encoders[%d]", i, level), diag.BadArgs, "its training rows give nothing to learn from", "encode the feature otherwise, or leave it out", "encoder %s of %s: %v", e.Name(), f.a.Inputs[i].Feature, err)
 }
 
 func (f *fitter) encoder(raw json.RawMessage) (kind.Encoder, json.RawMessage, error) {
@@ -140,8 +258,8 @@ func (f *fitter) start(g *onnx.Graph) (map[string]expr.Input, error) {
 	return values, nil
 }
 
-// encode adds the first levels encoders of input i.
-func (f *fitter) encode(g *onnx.Graph, v expr.Input, i, levels int) (onnx.Value, kind.Flow, []string, error) {
+// encode adds the first levels encoders of input i, as a fold's training rows see them.
+func (f *fitter) encode(g *onnx.Graph, v expr.Input, i, levels, fold int) (onnx.Value, kind.Flow, []string, error) {
 	in := f.a.Inputs[i]
 	x, flow := v.Value, kind.Numbers
 	if v.Type == types.String {
@@ -157,7 +275,11 @@ func (f *fitter) encode(g *onnx.Graph, v expr.Input, i, levels int) (onnx.Value,
 		if !ok {
 			return "", "", nil, fmt.Errorf("encoder %s does not take %s", e.Name(), in.Feature)
 		}
-		y, ns, err := e.Lower(g, flow, x, args, f.params[i][l])
+		params := f.params[i][l]
+		if p := f.folded[place{i, l}]; fold != whole && p != nil {
+			params = p[fold]
+		}
+		y, ns, err := e.Lower(g, flow, x, args, params)
 		if err != nil {
 			return "", "", nil, fmt.Errorf("%s of %s: %w", e.Name(), in.Feature, err)
 		}
@@ -176,7 +298,7 @@ func (f *fitter) fit(ctx context.Context, inputs []int, level int, parts parts) 
 	}
 	flows := make([]kind.Flow, len(inputs))
 	for k, i := range inputs {
-		x, flow, _, err := f.encode(g, values[f.a.Inputs[i].Feature], i, level)
+		x, flow, _, err := f.encode(g, values[f.a.Inputs[i].Feature], i, level, whole)
 		if err != nil {
 			return err
 		}
@@ -226,18 +348,17 @@ func (f *fitter) fit(ctx context.Context, inputs []int, level int, parts parts) 
 		if err != nil {
 			return err
 		}
-		p, err := e.Fit(args, out[k])
-		if err != nil {
-			return fmt.Errorf("%s of %s: %w", e.Name(), f.a.Inputs[i].Feature, err)
+		if err := f.learn(i, level, e, args, out[k]); err != nil {
+			return err
 		}
-		f.params[i] = append(f.params[i], p)
 		out[k] = kind.Values{}
 	}
 	return nil
 }
 
-// graph is the whole transform: X, float [N, columns].
-func (f *fitter) graph() (*onnx.Graph, []string, error) {
+// graph is the transform for serving, or for a fold's training rows: X, float
+// [N, columns].
+func (f *fitter) graph(fold int) (*onnx.Graph, []string, error) {
 	g := onnx.New("transform")
 	values, err := f.start(g)
 	if err != nil {
@@ -252,7 +373,7 @@ func (f *fitter) graph() (*onnx.Graph, []string, error) {
 		}
 	}
 	for i, in := range f.a.Inputs {
-		x, flow, names, err := f.encode(g, values[in.Feature], i, len(in.Encoders))
+		x, flow, names, err := f.encode(g, values[in.Feature], i, len(in.Encoders), fold)
 		if err != nil {
 			return nil, nil, err
 		}

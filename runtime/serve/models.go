@@ -25,6 +25,7 @@ type handle struct {
 	ref     service.Ref
 	version Version
 	sig     *bundle.Signature
+	columns []string        // of the main output
 	schema  *predlog.Schema // nil: nothing is logged
 	users   sync.WaitGroup
 }
@@ -135,7 +136,7 @@ func (s *Server) load(ctx context.Context, ref service.Ref, v Version) (*handle,
 	}
 	h := &handle{ref: ref, version: v}
 	if b.Signature.Format != "" {
-		h.sig = &b.Signature
+		h.sig, h.columns = &b.Signature, api.Columns(b.Signature.Task)
 	}
 	name, number := ref.Model, strconv.Itoa(v.Number)
 	compute, batch := s.metrics.compute.WithLabelValues(name, number), s.metrics.batch.WithLabelValues(name, number)
@@ -466,14 +467,17 @@ func (d *direct) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 // ask runs a version.
 func ask(ctx context.Context, h *handle, c api.Call) (api.Answer, error) {
 	a := api.Answer{Model: h.Name(), Version: h.Version()}
+	if h.sig != nil {
+		a.Threshold = h.sig.Task.Cut()
+	}
 	in, err := h.inOrder(c)
 	if err != nil {
 		return a, err
 	}
 	out, t, err := h.Infer(ctx, in, c.Rows)
 	a.Outputs, a.Queue, a.Compute = out, t.Queue, t.Compute
-	if err == nil && len(c.Classes) > 0 {
-		a.Outputs, err = h.byClass(out, c.Classes)
+	if err == nil && len(c.Columns) > 0 {
+		a.Outputs, err = h.byColumn(out, c.Columns)
 	}
 	return a, err
 }
@@ -537,25 +541,25 @@ func (h *handle) missing(info ort.Info, n int) ort.Value {
 	return nil
 }
 
-// byClass puts the columns of probabilities in the order of the classes by which
-// the caller reads them.
-func (h *handle) byClass(out []ort.Value, classes []string) ([]ort.Value, error) {
-	if h.sig == nil || slices.Equal(h.sig.Task.Classes, classes) {
+// byColumn puts the columns of the main output in the order of those by which the
+// caller reads it.
+func (h *handle) byColumn(out []ort.Value, columns []string) ([]ort.Value, error) {
+	if h.sig == nil || slices.Equal(h.columns, columns) {
 		return out, nil
 	}
-	at := make([]int, len(classes))
-	for i, c := range classes {
-		if at[i] = slices.Index(h.sig.Task.Classes, c); at[i] < 0 || len(classes) != len(h.sig.Task.Classes) {
+	at := make([]int, len(columns))
+	for i, c := range columns {
+		if at[i] = slices.Index(h.columns, c); at[i] < 0 || len(columns) != len(h.columns) {
 			return nil, changed
 		}
 	}
 	for k, v := range out {
 		t, ok := v.(ort.Tensor)
 		d, floats := t.Data.([]float32)
-		if !ok || !floats || len(t.Shape) != 2 || t.Shape[1] != int64(len(classes)) {
+		if !ok || !floats || len(t.Shape) != 2 || t.Shape[1] != int64(len(columns)) {
 			continue
 		}
-		w := len(classes)
+		w := len(columns)
 		moved := make([]float32, len(d))
 		for r := 0; r < len(d); r += w {
 			for i := range at {

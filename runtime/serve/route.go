@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/bundle"
@@ -201,7 +202,7 @@ func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 			if ferr != nil {
 				return a, k, err
 			}
-			f.Version = a.Version
+			f.Version, f.Threshold = a.Version, a.Threshold
 			return f, fk, nil
 		}
 		if r.mirror != nil {
@@ -286,7 +287,8 @@ func (r *route) kept(h *handle, c api.Call, last []ort.Value) kept {
 	return kept{h.schema, last}
 }
 
-// fallbackOutputs are a declared answer as outputs for n rows.
+// fallbackOutputs are a declared answer as outputs for n rows. Of probabilities what
+// is left out is 0; every quantile has to be there.
 func fallbackOutputs(answer map[string]any, sig *bundle.Signature, outputs []ort.Info, n int) ([]ort.Value, error) {
 	out := make([]ort.Value, len(outputs))
 	for i, o := range outputs {
@@ -303,11 +305,14 @@ func fallbackOutputs(answer map[string]any, sig *bundle.Signature, outputs []ort
 			}
 		case map[string]any:
 			if sig == nil {
-				return nil, fmt.Errorf("%q is by class, and the model has no classes", o.Name)
+				return nil, fmt.Errorf("%q is by name, and the model has no names", o.Name)
 			}
-			for k, class := range sig.Task.Classes {
-				if p, ok := v[class].(float64); ok && k < width {
+			for k, name := range api.Columns(sig.Task) {
+				switch p, ok := v[name].(float64); {
+				case ok && k < width:
 					row[k] = float32(p)
+				case sig.Task.Kind == kind.Quantile:
+					return nil, fmt.Errorf("%q has no %s", o.Name, name)
 				}
 			}
 		}

@@ -350,6 +350,113 @@ func TestSplitIsSticky(t *testing.T) {
 	}
 }
 
+// Each version of a split decides by its own threshold, unless the service has one.
+func TestVersionsDecideForThemselves(t *testing.T) {
+	from := func(threshold float64, b *bundle.Bundle) *bundle.Bundle {
+		b.Signature.Task.Threshold = threshold
+		return b
+	}
+	s := &shelf{aliases: map[string]int{"a": 1, "b": 2}, bundles: map[int]*bundle.Bundle{1: from(.2, model(.25)), 2: from(.9, model(.75)), 3: model(.25), 4: from(.2, picky())}}
+	svc := one()
+	svc.Threshold = 0
+	svc.Split = []service.Branch{{Name: "a", Model: ref("a"), Weight: 50}, {Name: "b", Model: ref("b"), Weight: 50}}
+	ask := func(r *running, want map[string]bool) {
+		t.Helper()
+		seen := map[string]bool{}
+		for i := 0; len(seen) < len(want) && i < 1000; i++ {
+			a := r.predict(fmt.Sprintf(`{"features":{"f.x":1},"key":"%d"}`, i))
+			decision, known := want[a.Version]
+			if a.Status != 200 || !known || a.Predictions[0].Decision != decision {
+				t.Fatalf("%+v", a)
+			}
+			seen[a.Version] = true
+		}
+		if len(seen) < len(want) {
+			t.Errorf("only %v answered", seen)
+		}
+	}
+	ask(start(t, svc, s), map[string]bool{"1": true, "2": false})
+	all := *svc
+	all.Threshold = .5
+	ask(start(t, &all, s), map[string]bool{"1": false, "2": true})
+
+	// What follows an alias brings its own.
+	follows := one()
+	follows.Threshold = 0
+	s.promote("a", 3)
+	ask(start(t, follows, s), map[string]bool{"3": false})
+
+	// A fallback is decided as the version that failed would have been.
+	follows.Fallback = &service.Fallback{Answer: map[string]any{"probability": .27}}
+	s.promote("a", 4)
+	r := start(t, follows, s)
+	if a := r.predict(`{"features":{"f.x":99}}`); !a.Fallback || a.Version != "4" || !a.Predictions[0].Decision {
+		t.Errorf("%+v", a)
+	}
+
+	// The last step decides.
+	steps := one()
+	steps.Threshold, steps.Split, steps.Steps = 0, nil, []service.Step{{Name: "one", Model: ref("a")}, {Name: "two", Model: ref("b"), Inputs: map[string]string{"f.x": "one.probability"}}}
+	s.promote("a", 1)
+	ask(start(t, steps, s), map[string]bool{"2": false})
+}
+
+// Whatever the task, the service answers with what the model or its fallback gives.
+func TestTasks(t *testing.T) {
+	for name, c := range map[string]struct {
+		task            kind.Task
+		fallback        map[string]any
+		answer, instead string // of row 1 of the table, and of none
+		table           []float32
+	}{
+		"multilabel": {kind.Task{Kind: kind.Multilabel, Classes: []string{"a", "b"}}, map[string]any{"probabilities": map[string]any{"b": .75}},
+			`{"labels":["a","b"],"probabilities":{"a":0.5,"b":1}}`, `{"labels":["b"],"probabilities":{"a":0,"b":0.75}}`, []float32{0, 0, .5, 1}},
+		"quantile": {kind.Task{Kind: kind.Quantile, Quantiles: []float64{.1, .9}}, map[string]any{"quantiles": map[string]any{"0.9": 7., "0.1": 2.}},
+			`{"quantiles":{"0.1":3,"0.9":5}}`, `{"quantiles":{"0.1":2,"0.9":7}}`, []float32{0, 0, 3, 5}},
+		"count": {kind.Task{Kind: kind.Count}, map[string]any{"prediction": 4.}, `{"prediction":1.5}`, `{"prediction":4}`, []float32{0, 1.5}},
+		"anomaly": {kind.Task{Kind: kind.Anomaly, Threshold: .75}, map[string]any{"score": .25},
+			`{"score":0.75,"decision":true}`, `{"score":0.25,"decision":false}`, []float32{0, .75}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := int64(c.task.Width())
+			g := onnx.New("table")
+			x := g.Input("f.x", onnx.Double, -1, 1)
+			at := g.Op("Reshape", g.Cast(x, onnx.Int64), g.Const([]int64{-1}, 1))
+			main := bundle.MainOutput(c.task.Kind)
+			g.Output(main, g.OpA("Gather", onnx.Attrs{"axis": 0}, g.Const(c.table, 2, w), at), onnx.Float, -1, w)
+			sig := signature()
+			sig.Task, sig.Inputs, sig.Raw = c.task, sig.Inputs[:1], sig.Raw[:1]
+			sig.Outputs = []bundle.Tensor{{Name: main, DType: "float", Width: int(w)}}
+			svc := one()
+			svc.Threshold, svc.Fallback = 0, &service.Fallback{Answer: c.fallback}
+			r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: {Model: g.Marshal(), Signature: sig}}})
+			for x, want := range map[int]string{1: `"fallback":false,"predictions":[` + c.answer + `]`, 99: `"fallback":true,"predictions":[` + c.instead + `]`} {
+				if a := r.predict(fmt.Sprintf(`{"features":{"f.x":%d}}`, x)); a.Status != 200 || !strings.Contains(a.body, want) {
+					t.Errorf("%d: %s", x, a.body)
+				}
+			}
+		})
+	}
+}
+
+// A fallback that lacks a quantile of the model's is none: its answer would be made up.
+func TestFallbackOfOtherQuantiles(t *testing.T) {
+	sig := signature()
+	sig.Task = kind.Task{Kind: kind.Quantile, Quantiles: []float64{.1, .5}}
+	sig.Outputs = []bundle.Tensor{{Name: "quantiles", DType: "float", Width: 2}}
+	g := onnx.New("picky")
+	x := g.Input("f.x", onnx.Double, -1, 1)
+	g.Input("f.c", onnx.String, -1, 1)
+	at := g.Op("Reshape", g.Cast(x, onnx.Int64), g.Const([]int64{-1}, 1))
+	g.Output("quantiles", g.OpA("Gather", onnx.Attrs{"axis": 0}, g.Const([]float32{1, 2}, 1, 2), at), onnx.Float, -1, 2)
+	svc := one()
+	svc.Fallback = &service.Fallback{Answer: map[string]any{"quantiles": map[string]any{"0.1": 1., "0.9": 3.}}}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: {Model: g.Marshal(), Signature: sig}}})
+	if a := r.predict(`{"features":{"f.x":99}}`); a.Status != 500 {
+		t.Errorf("%+v", a)
+	}
+}
+
 // linear is a bundle whose probability is a combination of f.x and f.y, which it
 // takes in the order given.
 func linear(x, y float64, order ...string) *bundle.Bundle {

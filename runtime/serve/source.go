@@ -93,7 +93,11 @@ func (f *Folder) Open(_ context.Context, ref service.Ref, _ Version) (*bundle.Bu
 }
 
 // File is a Source of one ONNX model that mlc did not make. It has no signature.
-type File struct{ Path string }
+type File struct {
+	Path string
+	// Convert makes ONNX of what the file holds; nil: it is ONNX.
+	Convert func([]byte) ([]byte, error)
+}
 
 // Resolve is version 1 of whatever is asked.
 func (f File) Resolve(context.Context, service.Ref) (Version, error) {
@@ -103,5 +107,8 @@ func (f File) Resolve(context.Context, service.Ref) (Version, error) {
 // Open reads the file.
 func (f File) Open(context.Context, service.Ref, Version) (*bundle.Bundle, error) {
 	b, err := os.ReadFile(f.Path)
+	if err == nil && f.Convert != nil {
+		b, err = f.Convert(b)
+	}
 	return &bundle.Bundle{Model: b}, err
 }

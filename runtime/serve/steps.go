@@ -131,7 +131,7 @@ func (r *route) runSteps(ctx context.Context, c api.Call) (all api.Answer, h *ha
 		}
 		var a api.Answer
 		if last, err = st.inputs(h, given, made); err == nil {
-			a, err = ask(ctx, h, api.Call{ID: c.ID, Inputs: last, Classes: c.Classes, Rows: c.Rows, Protocol: c.Protocol})
+			a, err = ask(ctx, h, api.Call{ID: c.ID, Inputs: last, Columns: c.Columns, Rows: c.Rows, Protocol: c.Protocol})
 		}
 		if err == nil {
 			for k, o := range h.Outputs() {
@@ -141,7 +141,7 @@ func (r *route) runSteps(ctx context.Context, c api.Call) (all api.Answer, h *ha
 		free()
 		all.Queue += a.Queue
 		all.Compute += a.Compute
-		all.Model, all.Version, all.Outputs = h.Name(), h.Version(), a.Outputs
+		all.Model, all.Version, all.Outputs, all.Threshold = h.Name(), h.Version(), a.Outputs, a.Threshold
 		if err != nil {
 			return all, h, last, err
 		}

@@ -7,3 +7,13 @@ func (d *DB) ExpireLease(ctx context.Context) error {
 	_, err := d.db.ExecContext(ctx, "UPDATE leases SET expires = clock_timestamp() - interval '1 second'")
 	return err
 }
+
+// Age makes the state one of the format before.
+func (d *DB) Age(ctx context.Context) error {
+	for _, q := range []string{"DROP TABLE plans", "DROP TABLE origins", "UPDATE meta SET value = '" + before + "' WHERE name = 'format'"} {
+		if _, err := d.db.ExecContext(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}

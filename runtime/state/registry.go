@@ -42,6 +42,13 @@ func (d *DB) Registered(model string, bundle plan.Digest) (int, error) {
 	return v, err
 }
 
+// Aliased returns the bundle of the version that an alias names, or "".
+func (d *DB) Aliased(model, alias string) (plan.Digest, error) {
+	var bundle string
+	_, err := d.row("SELECT bundle FROM versions JOIN aliases ON versions.model = aliases.model AND versions.version = aliases.version WHERE aliases.model = ? AND alias = ?", []any{model, alias}, &bundle)
+	return plan.Digest(bundle), err
+}
+
 // Register makes a version of a bundle, unless there is one, and moves the alias
 // promote, when not empty, to it.
 func (d *DB) Register(ctx context.Context, model string, bundle plan.Digest, metrics json.RawMessage, run int64, promote string, now time.Time) (version int, isNew bool, err error) {

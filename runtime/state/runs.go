@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"mlc.dev/mlc/compiler/plan"
@@ -65,22 +66,64 @@ func (d *DB) SaveRunSteps(ctx context.Context, run int64, steps ...RunStep) erro
 	})
 }
 
-// LastRun returns the newest run and whether there is one.
-func (d *DB) LastRun() (Run, bool, error) {
+// Runs returns every run without its steps, oldest first.
+func (d *DB) Runs() ([]Run, error) {
+	var out []Run
+	err := d.rows("SELECT id, started, finished, status, plan FROM runs ORDER BY id", nil, func() { out = nil }, func(scan func(...any) error) error {
+		r, err := scanRun(scan)
+		out = append(out, r)
+		return err
+	})
+	return out, err
+}
+
+// RunSteps returns what happened to the steps of the runs from the given one on.
+func (d *DB) RunSteps(from int64) ([]RunStep, error) {
+	var out []RunStep
+	err := d.rows("SELECT id, key, status, seconds, detail FROM run_steps WHERE run >= ? ORDER BY run, position", []any{from}, func() { out = nil }, func(scan func(...any) error) error {
+		var s RunStep
+		err := scan(&s.ID, &s.Key, &s.Status, &s.Seconds, &s.Detail)
+		out = append(out, s)
+		return err
+	})
+	return out, err
+}
+
+// scanRun reads a run without its steps.
+func scanRun(scan func(...any) error) (Run, error) {
 	var r Run
 	var started string
 	var finished *string
-	ok, err := d.row("SELECT id, started, finished, status, plan FROM runs ORDER BY id DESC LIMIT 1", nil, &r.ID, &started, &finished, &r.Status, &r.Plan)
+	err := scan(&r.ID, &started, &finished, &r.Status, &r.Plan)
+	if err != nil {
+		return r, err
+	}
+	if r.Started, err = time.Parse(time.RFC3339Nano, started); err != nil || finished == nil {
+		return r, err
+	}
+	r.Finished, err = time.Parse(time.RFC3339Nano, *finished)
+	return r, err
+}
+
+// LastRun returns the newest run and whether there is one.
+func (d *DB) LastRun() (Run, bool, error) {
+	return d.run("ORDER BY id DESC LIMIT 1")
+}
+
+// Run returns a run and whether there is one of that ID.
+func (d *DB) Run(id int64) (Run, bool, error) { return d.run("WHERE id = ?", id) }
+
+// run returns the one that a clause picks, with its steps.
+func (d *DB) run(clause string, args ...any) (Run, bool, error) {
+	var r Run
+	ok := false
+	err := d.rows("SELECT id, started, finished, status, plan FROM runs "+clause, args, func() { ok = false }, func(scan func(...any) error) (err error) {
+		r, err = scanRun(scan)
+		ok = true
+		return err
+	})
 	if !ok || err != nil {
 		return r, false, err
-	}
-	if r.Started, err = time.Parse(time.RFC3339Nano, started); err != nil {
-		return r, false, err
-	}
-	if finished != nil {
-		if r.Finished, err = time.Parse(time.RFC3339Nano, *finished); err != nil {
-			return r, false, err
-		}
 	}
 	err = d.rows("SELECT id, key, status, seconds, detail FROM run_steps WHERE run = ? ORDER BY position", []any{r.ID}, func() { r.Steps = nil }, func(scan func(...any) error) error {
 		var s RunStep
@@ -89,4 +132,27 @@ func (d *DB) LastRun() (Run, bool, error) {
 		return err
 	})
 	return r, true, err
+}
+
+// SavePlan keeps a plan by its digest.
+func (d *DB) SavePlan(ctx context.Context, p *plan.Plan) error {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return d.within(ctx, func(t tx) error {
+		_, err := t.exec("INSERT INTO plans VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", string(p.Digest()), string(b))
+		return err
+	})
+}
+
+// Plan returns the plan of a digest and whether it was kept.
+func (d *DB) Plan(digest plan.Digest) (*plan.Plan, bool, error) {
+	var text string
+	ok, err := d.row("SELECT plan FROM plans WHERE digest = ?", []any{string(digest)}, &text)
+	if !ok || err != nil {
+		return nil, false, err
+	}
+	p := &plan.Plan{}
+	return p, true, json.Unmarshal([]byte(text), p)
 }

@@ -54,7 +54,7 @@ type Options struct {
 }
 
 // format is raised when the tables change.
-const format = "2"
+const format = "3"
 
 // tables of both databases: {id} is a key that counts up, {int} and {real} are
 // numbers of 64 bits.
@@ -68,7 +68,17 @@ CREATE TABLE IF NOT EXISTS versions (model TEXT NOT NULL, version {int} NOT NULL
 CREATE TABLE IF NOT EXISTS aliases (model TEXT NOT NULL, alias TEXT NOT NULL, version {int} NOT NULL, PRIMARY KEY (model, alias));
 CREATE TABLE IF NOT EXISTS moves (id {id}, model TEXT NOT NULL, alias TEXT NOT NULL, from_version {int}, to_version {int}, at TEXT NOT NULL, why TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS images (ref TEXT PRIMARY KEY, digest TEXT NOT NULL);
+` + since2
+
+// before is the format that had the tables but those of since2: the plans of runs,
+// and what results are of. It is brought up to date where it is opened.
+const (
+	before = "2"
+	since2 = `
+CREATE TABLE IF NOT EXISTS plans (digest TEXT PRIMARY KEY, plan TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS origins (key TEXT PRIMARY KEY, engines TEXT NOT NULL, inputs TEXT NOT NULL);
 `
+)
 
 // filesTable is only ever in SQLite.
 const filesTable = `
@@ -142,9 +152,23 @@ func (d *DB) create(text string, types map[string]string) error {
 	return err
 }
 
-// fits refuses a state of another format.
+// fits brings a state of the format before up to date, and refuses any other.
 func (d *DB) fits(have string) error {
 	if have == format {
+		return nil
+	}
+	if have == before {
+		err := d.within(d.ctx, func(t tx) error {
+			if _, err := t.exec(since2); err != nil {
+				return err
+			}
+			_, err := t.exec("UPDATE meta SET value = ? WHERE name = 'format'", format)
+			return err
+		})
+		if err != nil {
+			d.Close()
+			return fmt.Errorf("state %s: %w", d.name, err)
+		}
 		return nil
 	}
 	d.Close()
@@ -294,7 +318,10 @@ type StepResult struct {
 	Outputs map[string]plan.Digest
 	Report  json.RawMessage
 	Seconds float64
-	Run     int64
+	// Run made it; 0: it was made apart from any run, to be looked at.
+	Run int64
+	// Engines computed it. Steps and Step leave it out; see Origin.
+	Engines string
 }
 
 // Step returns the result for a key and whether there is one.
@@ -354,7 +381,8 @@ func (d *DB) Lasts() (map[string]Last, error) {
 
 const saveLast = "INSERT INTO last VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET key = excluded.key, version = excluded.version, args = excluded.args, inputs = excluded.inputs, seconds = excluded.seconds"
 
-// SaveStep records a finished step, durably, with how it was made.
+// SaveStep records a finished step, durably, with how it was made. A result of no
+// run is not the last of its ID.
 func (d *DB) SaveStep(ctx context.Context, s plan.Step, inputs map[string]plan.Digest, r StepResult) error {
 	outputs, err := json.Marshal(r.Outputs)
 	if err != nil {
@@ -369,8 +397,36 @@ func (d *DB) SaveStep(ctx context.Context, s plan.Step, inputs map[string]plan.D
 			string(r.Key), s.ID, string(outputs), string(r.Report), r.Seconds, r.Run); err != nil {
 			return err
 		}
+		if _, err := t.exec("INSERT INTO origins VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET engines = excluded.engines, inputs = excluded.inputs", string(r.Key), r.Engines, string(ins)); err != nil || r.Run == 0 {
+			return err
+		}
 		_, err := t.exec(saveLast, s.ID, string(r.Key), s.Version, string(s.Args), string(ins), r.Seconds)
 		return err
+	})
+}
+
+// Origin is what a result was made by and of: the engines that computed it, and the
+// digests of its inputs by name. ok is false where that was not recorded.
+func (d *DB) Origin(key plan.Digest) (engines string, inputs map[string]plan.Digest, ok bool, err error) {
+	var ins string
+	if ok, err = d.row("SELECT engines, inputs FROM origins WHERE key = ?", []any{string(key)}, &engines, &ins); !ok || err != nil {
+		return "", nil, false, err
+	}
+	return engines, inputs, true, json.Unmarshal([]byte(ins), &inputs)
+}
+
+// DropSteps forgets results of steps, all or none: the next plan that needs one
+// runs its step.
+func (d *DB) DropSteps(ctx context.Context, keys []plan.Digest) error {
+	return d.tx(ctx, func(t tx) error {
+		for _, key := range keys {
+			for _, table := range []string{"steps", "origins"} {
+				if _, err := t.exec("DELETE FROM "+table+" WHERE key = ?", string(key)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
+	"github.com/apache/arrow/go/v15/parquet"
 	"github.com/apache/arrow/go/v15/parquet/file"
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
 
@@ -48,6 +49,27 @@ const (
 	Ints
 	Texts
 )
+
+// Natural returns the form of some columns of a Parquet file: Texts for strings, else
+// Floats.
+func Natural(path string, names []string) (map[string]Form, error) {
+	r, err := file.OpenParquetFile(path, false)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	defer r.Close()
+	out := map[string]Form{}
+	for _, name := range names {
+		i := r.MetaData().Schema.ColumnIndexByName(name)
+		if i < 0 {
+			return nil, fmt.Errorf("%s: no column %q", path, name)
+		}
+		if out[name] = Floats; r.MetaData().Schema.Column(i).PhysicalType() == parquet.Types.ByteArray {
+			out[name] = Texts
+		}
+	}
+	return out, nil
+}
 
 // Rows returns the number of rows of a Parquet file.
 func Rows(path string) (int64, error) {

@@ -1,6 +1,6 @@
-// Package container runs a command of the user's for the kinds that have one, in
-// the container that the executor has made: with limits, its lines passed on, and
-// whatever it started ended with it.
+// Package container runs programs of the user's for the kinds that have one, in the
+// container that the executor has made or in place: with limits, their lines passed
+// on, and whatever they started ended with them.
 package container
 
 import (
@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +32,10 @@ const watch = 200 * time.Millisecond
 // lastLines is how much of what the command wrote a failure repeats.
 const lastLines = 12
 
+// drain is how long a pipe is read on that something keeps open after its program
+// and the program's group have ended.
+const drain = time.Second
+
 // Kind is what the kinds of the name "container" have in common.
 type Kind struct{}
 
@@ -45,11 +51,33 @@ type Args struct {
 	Params  json.RawMessage `json:"params"`
 }
 
-// Call runs a command of the user's: in MLC_IN it finds schema.json and files, by
-// name the paths that they are at, and what it leaves is in the folder out. A
-// failure of the command is a kind.Faults about the field command or
-// resources.memory.
+// Program is what runs.
+type Program struct {
+	Args []string
+	Dir  string
+	Env  []string // all of it
+	// Name is what faults call it, and Field the argument that they are about.
+	Name, Field string
+}
+
+// Command is a command of the user's as a program: in the folder of its code, with
+// the container's environment.
+func Command(w kind.Work, args []string) Program {
+	p := Program{Args: args, Dir: w.Code, Env: environment(os.Environ()), Name: args[0], Field: "command"}
+	if p.Dir == "" {
+		p.Dir = w.Dir
+	}
+	return p
+}
+
+// Call calls a command of the user's.
 func Call(ctx context.Context, w kind.Work, command []string, schema any, files map[string]string) (out string, err error) {
+	return Command(w, command).Call(ctx, w, schema, files)
+}
+
+// Call runs a program that in MLC_IN finds schema.json and files, by name the paths
+// that they are at; what it leaves is in the folder out. The error is that of Run.
+func (p Program) Call(ctx context.Context, w kind.Work, schema any, files map[string]string) (out string, err error) {
 	in, out := filepath.Join(w.Dir, "in"), filepath.Join(w.Dir, "out")
 	for _, dir := range []string{in, out} {
 		if err := os.MkdirAll(dir, 0o777); err != nil {
@@ -68,17 +96,20 @@ func Call(ctx context.Context, w kind.Work, command []string, schema any, files 
 			return "", err
 		}
 	}
-	return out, run(ctx, w, command, in, out)
+	p.Env = append(slices.Clone(p.Env), "MLC_IN="+in, "MLC_OUT="+out)
+	return out, p.Run(ctx, w)
 }
 
-// run runs a command to its end, with MLC_IN and MLC_OUT, in the folder of its code.
-func run(ctx context.Context, w kind.Work, args []string, in, out string) error {
-	cmd := exec.Command(args[0], args[1:]...)
-	if cmd.Dir = w.Code; w.Code == "" {
-		cmd.Dir = w.Dir
-	}
-	cmd.Env = append(environment(os.Environ()), "MLC_IN="+in, "MLC_OUT="+out)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+// Run runs the program to its end, within w.Memory, and hands its lines to w.Log. A
+// failure of the program is a kind.Faults about Field or resources.memory. When ctx
+// is done, or mlc dies, so does the program with its whole process group.
+func (p Program) Run(ctx context.Context, w kind.Work) error {
+	cmd := exec.Command(p.Args[0], p.Args[1:]...)
+	cmd.Dir, cmd.Env = p.Dir, p.Env
+	cmd.SysProcAttr = attributes()
+	// The system takes the end of the thread that started it for that of mlc.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	// Both streams in one, in the order of writing.
 	r, lines, err := os.Pipe()
 	if err != nil {
@@ -89,15 +120,16 @@ func run(ctx context.Context, w kind.Work, args []string, in, out string) error 
 	err = cmd.Start()
 	lines.Close()
 	if err != nil {
-		return notStarted(args[0], err)
+		return p.notStarted(err)
 	}
 	kill := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var over atomic.Int64
+	var last []string
 	done := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Add(1)
+	var watching, reading sync.WaitGroup
+	watching.Add(1)
 	go func() {
-		defer wg.Done()
+		defer watching.Done()
 		tick := time.NewTicker(watch)
 		defer tick.Stop()
 		for {
@@ -116,19 +148,28 @@ func run(ctx context.Context, w kind.Work, args []string, in, out string) error 
 			}
 		}
 	}()
-	last := pass(r, w.Log)
+	reading.Add(1)
+	go func() {
+		defer reading.Done()
+		last = pass(r, w.Log)
+	}()
 	err = cmd.Wait()
 	close(done)
-	wg.Wait()
+	watching.Wait()
 	kill() // what it left behind
+	// What left its group can hold the pipe open for ever.
+	if err := r.SetReadDeadline(time.Now().Add(drain)); err != nil {
+		return err
+	}
+	reading.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if used := over.Load(); used > 0 {
-		return kind.Faults{{Field: "resources.memory", Code: diag.OutOfMemory, What: fmt.Sprintf("the command took %s of memory, its limit is %s", types.FormatSize(used), types.FormatSize(w.Memory)),
+		return kind.Faults{{Field: "resources.memory", Code: diag.OutOfMemory, What: fmt.Sprintf("the %s took %s of memory, its limit is %s", p.Field, types.FormatSize(used), types.FormatSize(w.Memory)),
 			Why: "it was stopped, so that its runner lives on", Mend: "raise resources.memory, or make it take less"}}
 	}
-	return ended(args, err, last)
+	return p.ended(err, last)
 }
 
 // environment leaves out what is between mlc and the executor.
@@ -142,16 +183,16 @@ func environment(all []string) []string {
 	return out
 }
 
-func notStarted(name string, err error) error {
-	what := fmt.Sprintf("the command cannot be started: %v", err)
+func (p Program) notStarted(err error) error {
+	what := fmt.Sprintf("the %s cannot be started: %v", p.Field, err)
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
-		what = fmt.Sprintf("there is no program %q in the container", name)
+		what = fmt.Sprintf("there is no program %q in the container", p.Name)
 	}
-	return kind.Faults{{Field: "command", Code: diag.CommandFailed, What: what, Why: "nothing could run", Mend: "name a program that the image has, by its path or on its PATH; code is mounted where the command starts"}}
+	return kind.Faults{{Field: p.Field, Code: diag.CommandFailed, What: what, Why: "nothing could run", Mend: "name a program that the image has, by its path or on its PATH; code is mounted where the command starts"}}
 }
 
-// ended is the fault of a command that failed, or nil.
-func ended(args []string, err error, lines []string) error {
+// ended is the fault of a program that failed, or nil.
+func (p Program) ended(err error, lines []string) error {
 	if err == nil {
 		return nil
 	}
@@ -159,9 +200,9 @@ func ended(args []string, err error, lines []string) error {
 	if !errors.As(err, &exit) {
 		return err
 	}
-	f := kind.Fault{Field: "command", Code: diag.CommandFailed, What: fmt.Sprintf("%s ended with %v", args[0], err), Mend: "mend the command; what is finished stays finished"}
+	f := kind.Fault{Field: p.Field, Code: diag.CommandFailed, What: fmt.Sprintf("%s ended with %v", p.Name, err), Mend: "mend the " + p.Field + "; what is finished stays finished"}
 	if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() {
-		f.What = fmt.Sprintf("%s was killed by signal %s", args[0], s.Signal())
+		f.What = fmt.Sprintf("%s was killed by signal %s", p.Name, s.Signal())
 		if s.Signal() == syscall.SIGKILL {
 			f.Field, f.Code = "resources.memory", diag.OutOfMemory
 			f.What += ": the system ran out of memory, or someone killed it"

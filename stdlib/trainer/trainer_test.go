@@ -21,7 +21,7 @@ import (
 )
 
 var args = map[string]string{
-	"gbdt":   `{"rounds":40,"learning_rate":0.2,"max_leaves":15,"max_depth":0,"min_rows":5,"l2":1,"min_gain":0,"bins":255,"early_stopping":10}`,
+	"gbdt":   `{"rounds":40,"learning_rate":0.2,"max_leaves":15,"max_depth":0,"min_rows":5,"l2":1,"min_gain":0,"bins":255,"early_stopping":10,"row_sample":1,"column_sample":1}`,
 	"linear": `{"l2":1,"tolerance":1e-6,"max_steps":2000}`,
 	"prior":  `{}`,
 	"rule":   `{}`,
@@ -165,7 +165,7 @@ func TestGBDTStopsEarly(t *testing.T) {
 	task := kind.Task{Kind: kind.Regression}
 	train, valid := examples(task, 300, 3, 1, false), examples(task, 300, 3, 2, false)
 	res, err := gbdt.Trainer{}.Train(context.Background(), kind.TrainJob{Task: task, Threads: 1, Names: []string{"a", "b", "c"}, Train: train, Valid: valid, Progress: func(int, int, string) {},
-		Args: json.RawMessage(`{"rounds":5000,"learning_rate":0.3,"max_leaves":31,"min_rows":2,"l2":0,"bins":255,"early_stopping":5}`)})
+		Args: json.RawMessage(`{"rounds":5000,"learning_rate":0.3,"max_leaves":31,"min_rows":2,"l2":0,"bins":255,"early_stopping":5,"row_sample":1,"column_sample":1}`)})
 	if err != nil {
 		t.Fatal(err)
 	}

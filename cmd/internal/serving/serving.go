@@ -26,6 +26,7 @@ import (
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/secret"
 	"mlc.dev/mlc/runtime/serve"
+	"mlc.dev/mlc/stdlib/foreign/trees"
 )
 
 // Flags are where a server listens, and how it logs.
@@ -117,21 +118,34 @@ const (
 	ModelsDir   = "models"
 )
 
-// Open reads what is to be served: a folder as mlc build makes it, or an ONNX model.
+// IsModel reports whether a path means a model's file, and no service: by its name, or
+// because there is such a file.
+func IsModel(path string) bool {
+	info, err := os.Stat(path)
+	return strings.HasSuffix(path, ".onnx") || err == nil && info.Mode().IsRegular()
+}
+
+// Open reads what is to be served: a folder as mlc build makes it, or a model of ONNX,
+// LightGBM or XGBoost.
 func Open(path string) (*service.Service, serve.Source, error) {
-	if strings.HasSuffix(path, ".onnx") {
-		if _, err := os.Stat(path); err != nil {
-			return nil, nil, err
-		}
+	if IsModel(path) {
 		abs, err := filepath.Abs(path)
 		if err != nil {
 			return nil, nil, err
 		}
-		return service.ForModel(strings.TrimSuffix(filepath.Base(path), ".onnx")), serve.File{Path: abs}, nil
+		b, err := os.ReadFile(abs)
+		if err != nil {
+			return nil, nil, err
+		}
+		file := serve.File{Path: abs}
+		if trees.Is(b) {
+			file.Convert = convert
+		}
+		return service.ForModel(strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))), file, nil
 	}
 	b, err := os.ReadFile(filepath.Join(path, ServiceFile))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s is neither an ONNX model nor a folder with a service: %w", path, err)
+		return nil, nil, fmt.Errorf("%s is neither a model nor a folder with a service: %w", path, err)
 	}
 	svc, err := service.Parse(b)
 	if err != nil {
@@ -139,4 +153,13 @@ func Open(path string) (*service.Service, serve.Source, error) {
 	}
 	src, err := serve.OpenFolder(filepath.Join(path, ModelsDir))
 	return svc, src, err
+}
+
+// convert makes ONNX of a model of LightGBM or XGBoost.
+func convert(b []byte) ([]byte, error) {
+	m, err := trees.Read(b)
+	if err != nil {
+		return nil, err
+	}
+	return m.ONNX()
 }

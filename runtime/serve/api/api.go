@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/ort"
@@ -77,8 +78,9 @@ type Call struct {
 	// Names are those of Inputs: a version that was loaded since may have them in
 	// another order. Empty: they are in the order of the one that answers.
 	Names []string
-	// Classes are those by which the caller reads probabilities; empty: as they come.
-	Classes []string
+	// Columns are those by which the caller reads the model's main output, as Columns
+	// has them; empty: as they come.
+	Columns []string
 	// Inputs must not change after Infer has returned either: shadows and logs keep them.
 	Inputs []ort.Value
 	// Rows is the number of rows, where all inputs have them as their first
@@ -95,8 +97,24 @@ type Answer struct {
 	Model, Version, Variant string
 	// Fallback says that the outputs are the declared fallback's.
 	Fallback bool
-	Queue    time.Duration
-	Compute  time.Duration
+	// Threshold is the least probability, or score, that the version which answered
+	// decides as true; 0: it is not told.
+	Threshold float64
+	Queue     time.Duration
+	Compute   time.Duration
+}
+
+// Columns are the names of the columns of a task's main output: its classes, its labels,
+// or its quantiles as decimals; none where it has one column and no class.
+func Columns(t kind.Task) []string {
+	if t.Kind != kind.Quantile {
+		return t.Classes
+	}
+	out := make([]string, len(t.Quantiles))
+	for i, q := range t.Quantiles {
+		out[i] = strconv.FormatFloat(q, 'f', -1, 64)
+	}
+	return out
 }
 
 // Stats are counted since the model was loaded.

@@ -62,7 +62,8 @@ func (m *models) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 }
 
 // model is one of the signature that can be checked by hand: with x its first
-// number, the probability x/10000, the probabilities x, 1-x and 0, or the value 2x.
+// number, the probability or score x/10000, the probabilities x, 1-x and 0, the
+// quantiles x, 1+x and 2+x, or the value 2x.
 func model(t *testing.T, sig *bundle.Signature) *models {
 	g := onnx.New("model")
 	var x onnx.Value
@@ -73,13 +74,19 @@ func model(t *testing.T, sig *bundle.Signature) *models {
 		}
 	}
 	switch sig.Task.Kind {
-	case kind.Binary:
-		g.Output("probability", g.Cast(g.Op("Div", x, g.Scalar(10000.0)), onnx.Float), onnx.Float, -1, 1)
+	case kind.Binary, kind.Anomaly:
+		g.Output(bundle.MainOutput(sig.Task.Kind), g.Cast(g.Op("Div", x, g.Scalar(10000.0)), onnx.Float), onnx.Float, -1, 1)
 	case kind.Multiclass:
 		y := g.Cast(g.OpA("Concat", onnx.Attrs{"axis": 1}, x, g.Op("Sub", g.Scalar(1.0), x), g.Op("Mul", x, g.Scalar(0.0))), onnx.Float)
 		g.Output("probabilities", y, onnx.Float, -1, 3)
 		best := g.OpA("ArgMax", onnx.Attrs{"axis": 1, "keepdims": 1}, y)
 		g.Output("class", g.OpA("Gather", onnx.Attrs{"axis": 0}, g.Const(sig.Task.Classes, 3), best), onnx.String, -1, 1)
+	case kind.Multilabel:
+		y := g.OpA("Concat", onnx.Attrs{"axis": 1}, x, g.Op("Sub", g.Scalar(1.0), x), g.Op("Mul", x, g.Scalar(0.0)))
+		g.Output("probabilities", g.Cast(y, onnx.Float), onnx.Float, -1, 3)
+	case kind.Quantile:
+		y := g.OpA("Concat", onnx.Attrs{"axis": 1}, x, g.Op("Add", g.Scalar(1.0), x), g.Op("Add", g.Scalar(2.0), x))
+		g.Output("quantiles", g.Cast(y, onnx.Float), onnx.Float, -1, 3)
 	default:
 		g.Output("prediction", g.Cast(g.Op("Mul", x, g.Scalar(2.0)), onnx.Float), onnx.Float, -1, 1)
 	}
@@ -174,6 +181,9 @@ hang: true
 `,
 	"multiclass": "Adelie 0.75 0.25 3 true\n",
 	"regression": "2000\n",
+	"multilabel": "1 news 0.75 3 0 true\n",
+	"quantile":   "2.5 4.5 3 true\n",
+	"anomaly":    "0.75 true false true\n",
 }
 
 // check holds what a driver printed, and what its client sent, against what should be.

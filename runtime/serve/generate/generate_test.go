@@ -21,7 +21,7 @@ import (
 	"mlc.dev/mlc/runtime/bundle"
 )
 
-var cases = []string{"binary", "multiclass", "regression"}
+var cases = []string{"binary", "multiclass", "regression", "multilabel", "quantile", "anomaly"}
 
 // load reads the service of a case.
 func load(t testing.TB, name string) Input {
@@ -34,13 +34,14 @@ func load(t testing.TB, name string) Input {
 		Service    *service.Service
 		Signatures map[string]*bundle.Signature
 		Image      string
+		Targets    []string
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
 		t.Fatal(err)
 	}
-	in := Input{Service: c.Service, Image: c.Image, Version: "v1.2.3", Signatures: map[service.Ref]*bundle.Signature{}}
+	in := Input{Service: c.Service, Image: c.Image, Version: "v1.2.3", Targets: c.Targets, Signatures: map[service.Ref]*bundle.Signature{}}
 	for ref, sig := range c.Signatures {
 		model, alias, _ := strings.Cut(ref, "@")
 		in.Signatures[service.Ref{Model: model, Alias: alias}] = sig
@@ -283,11 +284,12 @@ func TestKubernetesNames(t *testing.T) {
 func anyInput(t *rapid.T) Input {
 	in := Input{Image: "registry.example/x:1", Version: "v0", Signatures: map[service.Ref]*bundle.Signature{}}
 	ref := service.Ref{Model: "m", Alias: "production"}
-	task := rapid.SampledFrom([]kind.Task{{Kind: kind.Binary}, {Kind: kind.Regression}, {Kind: kind.Multiclass, Classes: []string{"a", `b"*/` + "\n", "ç"}}}).Draw(t, "task")
-	sig := &bundle.Signature{Format: bundle.SignatureFormat, Model: "m", Task: task, Outputs: map[string][]bundle.Tensor{
-		kind.Binary: {{Name: "probability", DType: "float", Width: 1}}, kind.Regression: {{Name: "prediction", DType: "float", Width: 1}},
-		kind.Multiclass: {{Name: "probabilities", DType: "float", Width: task.Width()}, {Name: "class", DType: "string", Width: 1}},
-	}[task.Kind]}
+	task := rapid.SampledFrom([]kind.Task{{Kind: kind.Binary}, {Kind: kind.Regression}, {Kind: kind.Multiclass, Classes: []string{"a", `b"*/` + "\n", "ç"}},
+		{Kind: kind.Multilabel, Classes: []string{"a", `b"*/` + "\n"}}, {Kind: kind.Quantile, Quantiles: []float64{1e-7, 0.5}}, {Kind: kind.Count}, {Kind: kind.Anomaly}}).Draw(t, "task")
+	sig := &bundle.Signature{Format: bundle.SignatureFormat, Model: "m", Task: task, Outputs: []bundle.Tensor{{Name: bundle.MainOutput(task.Kind), DType: "float", Width: task.Width()}}}
+	if task.Kind == kind.Multiclass {
+		sig.Outputs = append(sig.Outputs, bundle.Tensor{Name: "class", DType: "string", Width: 1})
+	}
 	for _, n := range rapid.SliceOfNDistinct(wireName, 1, 8, rapid.ID[string]).Draw(t, "features") {
 		f := lower.Field{Name: n, Nullable: rapid.Bool().Draw(t, "nullable"), Type: rapid.SampledFrom([]types.Type{types.Bool, types.Int, types.Float, types.String, types.Timestamp}).Draw(t, "type")}
 		dtype := "double"

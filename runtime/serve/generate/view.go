@@ -18,6 +18,7 @@ import (
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/bundle"
+	"mlc.dev/mlc/runtime/serve/api"
 )
 
 // view is what templates see.
@@ -35,9 +36,10 @@ type view struct {
 	GRPC    int
 	Metrics int
 
-	Task     string
-	Classes  []string
-	Features []feature
+	Task      string
+	Classes   []string // or labels
+	Quantiles []string
+	Features  []feature
 
 	// Secrets are the variables that hold secrets, Mounts the files, and Dirs the
 	// folders that they are mounted as.
@@ -124,6 +126,9 @@ func newView(in Input) (*view, error) {
 	}
 	if v.front != nil {
 		v.Task, v.Classes = v.front.Task.Kind, v.front.Task.Classes
+		if v.Task == kind.Quantile {
+			v.Quantiles = api.Columns(v.front.Task)
+		}
 		if v.Features, err = features(v.front.Raw); err != nil {
 			return nil, err
 		}
@@ -399,8 +404,25 @@ func (v *view) Literals() bool {
 // Binary tells that the task is true or false.
 func (v *view) Binary() bool { return v.Task == kind.Binary }
 
-// Multiclass tells that the task is one of several classes; else it is a number.
+// Multiclass tells that the task is one of several classes.
 func (v *view) Multiclass() bool { return v.Task == kind.Multiclass }
+
+// Multilabel tells that the task is any of several labels.
+func (v *view) Multilabel() bool { return v.Task == kind.Multilabel }
+
+// Quantile tells that the task is quantiles.
+func (v *view) Quantile() bool { return v.Task == kind.Quantile }
+
+// Anomaly tells that the task is a score; one that is none of these is a number.
+func (v *view) Anomaly() bool { return v.Task == kind.Anomaly }
+
+// Threshold is what decides, in words.
+func (v *view) Threshold() string {
+	if v.in.Service.Threshold == 0 {
+		return "the threshold of the model's version"
+	}
+	return "the service's threshold"
+}
 
 // LambdaMemory is in MiB: a core comes with 1769 of them.
 func (v *view) LambdaMemory() int64 { return min(10240, max(v.Memory(), int64(v.CPU())*1769)) }

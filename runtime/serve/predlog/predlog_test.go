@@ -181,6 +181,35 @@ func TestSegments(t *testing.T) {
 	}
 }
 
+// TestColumnsOfTasks: what a model gives of several numbers has a column for each.
+func TestColumnsOfTasks(t *testing.T) {
+	for _, x := range []struct {
+		task kind.Task
+		want string
+	}{
+		{kind.Task{Kind: kind.Multilabel, Classes: []string{"cat", "dog"}}, "probability.cat probability.dog"},
+		{kind.Task{Kind: kind.Quantile, Quantiles: []float64{0.05, 0.5}}, "quantile.0.05 quantile.0.5"},
+		{kind.Task{Kind: kind.Quantile, Quantiles: []float64{0.5}}, "quantile.0.5"},
+		{kind.Task{Kind: kind.Count}, "prediction"},
+		{kind.Task{Kind: kind.Anomaly}, "score"},
+	} {
+		l, m := open(t, folder(t.TempDir()))
+		main := bundle.MainOutput(x.task.Kind)
+		s := l.Schema(&bundle.Signature{Task: x.task, Outputs: []bundle.Tensor{{Name: main, DType: "float", Width: x.task.Width()}}}, nil, nil)
+		var names []string
+		for _, c := range s.columns {
+			names = append(names, c.name)
+		}
+		if got := strings.Join(names, " "); got != x.want {
+			t.Errorf("%v: %s", x.task, got)
+		}
+		w := x.task.Width()
+		l.Add(Record{ID: "a", Rows: 2, Schema: s, Outputs: []ort.Value{ort.Tensor{Shape: []int64{2, int64(w)}, Data: make([]float32, 2*w)}}})
+		shut(t, l)
+		counts(t, m, 1, 0, 0, 1)
+	}
+}
+
 // TestForeign: every type of another's model, values of many dimensions, texts
 // that are no UTF-8, and names that clash.
 func TestForeign(t *testing.T) {

@@ -22,13 +22,13 @@ type field struct {
 	name   string
 	typ    string // as ort.Info has it
 	masked bool
-	// cell says that a row has one value, classes that it has one for each; without
+	// cell says that a row has one value, names that it has one for each; without
 	// either, the values of a row are JSON.
-	cell    bool
-	classes int
+	cell  bool
+	names int
 }
 
-// column is a column of a segment: one field, or the class of one.
+// column is a column of a segment: one field, or a class, label or quantile of one.
 type column struct {
 	name   string
 	output bool
@@ -44,9 +44,8 @@ func (l *Log) Schema(sig *bundle.Signature, inputs, outputs []ort.Info) *Schema 
 	for m := range l.mask {
 		masked[m] = true
 	}
-	var classes []string
 	if sig != nil {
-		inputs, outputs, classes = infos(sig.Inputs), infos(sig.Outputs), sig.Task.Classes
+		inputs, outputs = infos(sig.Inputs), infos(sig.Outputs)
 		for _, c := range sig.Computed { // each may read those before it
 			for m := range masked {
 				if strings.Contains(c.SQL, expr.QuoteName(m)) {
@@ -57,10 +56,14 @@ func (l *Log) Schema(sig *bundle.Signature, inputs, outputs []ort.Info) *Schema 
 	}
 	s := &Schema{}
 	for _, in := range inputs {
-		s.inputs = append(s.inputs, fieldOf(in, nil, masked))
+		s.inputs = append(s.inputs, fieldOf(in, 1, masked))
 	}
-	for _, out := range outputs {
-		s.outputs = append(s.outputs, fieldOf(out, classes, nil))
+	names := make([][]string, len(outputs))
+	for i, out := range outputs {
+		if names[i] = []string{out.Name}; sig != nil {
+			names[i] = sig.Columns(sig.Outputs[i])
+		}
+		s.outputs = append(s.outputs, fieldOf(out, len(names[i]), nil))
 	}
 	taken := map[string]bool{}
 	for _, n := range fixed {
@@ -78,10 +81,14 @@ func (l *Log) Schema(sig *bundle.Signature, inputs, outputs []ort.Info) *Schema 
 		add(f.name, false, i, -1)
 	}
 	for i, f := range s.outputs {
-		for c := range f.classes {
-			add("probability."+classes[c], true, i, c)
+		for c := range f.names {
+			add(names[i][c], true, i, c)
 		}
-		if f.classes == 0 {
+		switch {
+		case f.names > 0:
+		case f.cell && len(names[i]) == 1:
+			add(names[i][0], true, i, -1)
+		default:
 			add(f.name, true, i, -1)
 		}
 	}
@@ -97,7 +104,7 @@ func infos(tensors []bundle.Tensor) []ort.Info {
 	return out
 }
 
-func fieldOf(info ort.Info, classes []string, masked map[string]bool) field {
+func fieldOf(info ort.Info, names int, masked map[string]bool) field {
 	f := field{name: info.Name, typ: info.Type, masked: masked[info.Name]}
 	width := int64(1)
 	for _, d := range info.Shape[min(1, len(info.Shape)):] {
@@ -113,8 +120,8 @@ func fieldOf(info ort.Info, classes []string, masked map[string]bool) field {
 	case !tensor(info.Type):
 	case width == 1 && (variable || len(info.Shape) == 0):
 		f.cell = true
-	case info.Type == "float" && variable && width > 1 && width == int64(len(classes)):
-		f.classes = len(classes)
+	case info.Type == "float" && variable && width > 1 && width == int64(names):
+		f.names = names
 	}
 	return f
 }

@@ -25,8 +25,8 @@ import (
 // microseconds UTC), _id, _row (from 0 in its request), _service, _model,
 // _version, _variant, _fallback, _shadow, _error (HTTP's status and the text),
 // _queue_us, _compute_us, _total_us, then the inputs by name, then the outputs by
-// name, where the probabilities of classes are a column a class,
-// "probability.<class>".
+// name, where probabilities and quantiles are a column each, "probability.<class>",
+// "probability.<label>" and "quantile.<q>".
 //
 // Values are as the model takes them: numbers as DOUBLE, FLOAT, BIGINT or UBIGINT,
 // times as a DOUBLE of microseconds. What is missing or masked is NULL; so is a
@@ -292,7 +292,7 @@ func each[T any](g *segment, of func(*Record) T) []T {
 
 // field is the data of an input's or output's column.
 func (g *segment) field(c column, f field) any {
-	if !f.cell && f.classes == 0 {
+	if !f.cell && f.names == 0 {
 		return gather(g, c, f, func(v ort.Value, n int) []string { return rowJSON(v, n) })
 	}
 	switch f.typ {
@@ -344,18 +344,18 @@ func cells[T any](c column, f field) func(ort.Value, int) []T {
 			return nil
 		}
 		data, _ := wide(t.Data).([]T)
-		if f.classes == 0 {
+		if f.names == 0 {
 			if len(data) != n {
 				return nil
 			}
 			return data
 		}
-		if len(data) != n*f.classes {
+		if len(data) != n*f.names {
 			return nil
 		}
 		out := make([]T, n)
 		for i := range out {
-			out[i] = data[i*f.classes+c.class]
+			out[i] = data[i*f.names+c.class]
 		}
 		return out
 	}

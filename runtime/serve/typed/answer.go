@@ -19,6 +19,9 @@ type results struct {
 	threshold   float32
 }
 
+// labelCut is the least probability of a label that is told.
+const labelCut = 0.5
+
 // results finds the outputs of an answer and holds them against the signature.
 func (f *form) results(a *api.Answer, rows int, threshold float64) (results, *api.Error) {
 	r := results{rows: rows, width: f.sig.Task.Width(), threshold: float32(threshold)}
@@ -72,24 +75,27 @@ func (f *form) appendAnswer(b []byte, id string, a *api.Answer, r results, total
 		}
 		switch f.sig.Task.Kind {
 		case kind.Binary:
-			p := r.main[i]
-			b = appendNumber(append(b, `{"probability":`...), p)
-			b = append(b, `,"decision":`...)
-			if finite(p) {
-				b = strconv.AppendBool(b, p >= r.threshold)
-			} else {
-				b = append(b, "null"...)
-			}
+			b = r.appendDecided(append(b, `{"probability":`...), i)
+		case kind.Anomaly:
+			b = r.appendDecided(append(b, `{"score":`...), i)
 		case kind.Multiclass:
 			b = appendText(append(b, `{"class":`...), r.class[i])
-			b = append(b, `,"probabilities":{`...)
-			for c, p := range r.main[i*r.width:][:r.width] {
-				if c > 0 {
-					b = append(b, ',')
+			b = f.appendColumns(append(b, `,"probabilities":`...), r, i)
+		case kind.Multilabel:
+			b = append(b, `{"labels":[`...)
+			told := false
+			for c, p := range r.row(i) {
+				if p >= labelCut {
+					if told {
+						b = append(b, ',')
+					}
+					key := f.keys[c]
+					b, told = append(b, key[:len(key)-1]...), true
 				}
-				b = appendNumber(append(b, f.classKeys[c]...), p)
 			}
-			b = append(b, '}')
+			b = f.appendColumns(append(b, `],"probabilities":`...), r, i)
+		case kind.Quantile:
+			b = f.appendColumns(append(b, `{"quantiles":`...), r, i)
 		default:
 			b = appendNumber(append(b, `{"prediction":`...), r.main[i])
 		}
@@ -99,6 +105,31 @@ func (f *form) appendAnswer(b []byte, id string, a *api.Answer, r results, total
 	b = strconv.AppendInt(append(b, `,"compute_us":`...), micros(a.Compute), 10)
 	b = strconv.AppendInt(append(b, `,"total_us":`...), micros(total), 10)
 	return append(b, "}}\n"...)
+}
+
+// row is a row's columns.
+func (r results) row(i int) []float32 { return r.main[i*r.width:][:r.width] }
+
+// appendDecided writes a row's number and what is decided by it.
+func (r results) appendDecided(b []byte, i int) []byte {
+	p := r.main[i]
+	b = append(appendNumber(b, p), `,"decision":`...)
+	if !finite(p) {
+		return append(b, "null"...)
+	}
+	return strconv.AppendBool(b, p >= r.threshold)
+}
+
+// appendColumns writes a row's columns by name.
+func (f *form) appendColumns(b []byte, r results, i int) []byte {
+	b = append(b, '{')
+	for c, v := range r.row(i) {
+		if c > 0 {
+			b = append(b, ',')
+		}
+		b = appendNumber(append(b, f.keys[c]...), v)
+	}
+	return append(b, '}')
 }
 
 func finite(v float32) bool { return v-v == 0 }

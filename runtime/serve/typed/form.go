@@ -39,7 +39,8 @@ type form struct {
 	tensorNames    []string
 	// main is the output of numbers, class that of the classes' names, -1 if none.
 	main, class int
-	classKeys   []string // of JSON, with the colon
+	columns     []string // of the main output
+	keys        []string // theirs in JSON, with the colon
 	openapi     []byte
 	model       []byte // answer of /v1/model, but for the version
 	// err says why the signature cannot be served.
@@ -135,17 +136,18 @@ func newForm(svc *service.Service, sig *bundle.Signature) *form {
 	}
 	for i, o := range sig.Outputs {
 		switch {
-		case o.Name == outputs[sig.Task.Kind]:
+		case o.Name == bundle.MainOutput(sig.Task.Kind):
 			f.main = i
 		case o.Name == "class" && sig.Task.Kind == kind.Multiclass:
 			f.class = i
 		}
 	}
-	if f.main < 0 || (f.class < 0) == (sig.Task.Kind == kind.Multiclass) {
+	if f.main < 0 || sig.Task.Width() == 0 || (f.class < 0) == (sig.Task.Kind == kind.Multiclass) {
 		return fail("the model's outputs are not those of a %s task", sig.Task.Kind)
 	}
-	for _, c := range sig.Task.Classes {
-		f.classKeys = append(f.classKeys, string(append(appendText(nil, c), ':')))
+	f.columns = api.Columns(sig.Task)
+	for _, c := range f.columns {
+		f.keys = append(f.keys, string(append(appendText(nil, c), ':')))
 	}
 	var err error
 	if f.openapi, err = openAPI(svc, f); err == nil {
@@ -156,9 +158,6 @@ func newForm(svc *service.Service, sig *bundle.Signature) *form {
 	}
 	return f
 }
-
-// outputs are the names of the main output by task.
-var outputs = map[string]string{kind.Binary: "probability", kind.Multiclass: "probabilities", kind.Regression: "prediction"}
 
 // dtype is the type of the tensor that holds x.
 func (x *field) dtype() string {

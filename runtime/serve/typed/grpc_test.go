@@ -97,7 +97,11 @@ func TestProtoAnswersByTask(t *testing.T) {
 	for task, want := range map[string]string{
 		kind.Binary:     `[{"decision":false,"probability":0},{"decision":false,"probability":0.1},{"decision":true,"probability":0.2}]`,
 		kind.Multiclass: `[{"class":"a","probabilities":{"a":0,"b\"":0.1,"ç":0.2}},{"class":"b\"","probabilities":{"a":0.3,"b\"":0.4,"ç":0.5}},{"class":"ç","probabilities":{"a":0.6,"b\"":0.7,"ç":0.8}}]`,
+		kind.Multilabel: `[{"probabilities":{"a":0,"b\"":0.1,"ç":0.2}},{"labels":["ç"],"probabilities":{"a":0.3,"b\"":0.4,"ç":0.5}},{"labels":["a","b\"","ç"],"probabilities":{"a":0.6,"b\"":0.7,"ç":0.8}}]`,
 		kind.Regression: `[{"prediction":0},{"prediction":0.1},{"prediction":0.2}]`,
+		kind.Quantile:   `[{"quantiles":{"0.05":0,"0.5":0.1}},{"quantiles":{"0.05":0.2,"0.5":0.3}},{"quantiles":{"0.05":0.4,"0.5":0.5}}]`,
+		kind.Count:      `[{"prediction":0},{"prediction":0.1},{"prediction":0.2}]`,
+		kind.Anomaly:    `[{"decision":false,"score":0},{"decision":false,"score":0.1},{"decision":true,"score":0.2}]`,
 	} {
 		a, m := setup(birds(task), func(s *service.Service) { s.Threshold = 0.2 })
 		c := dialProto(t, a, m.sig)
@@ -489,7 +493,7 @@ func TestProtocTakesTheProto(t *testing.T) {
 			t.Errorf("%v\n%s\n%s", err, out, text)
 		}
 	}
-	for _, task := range []string{kind.Binary, kind.Multiclass, kind.Regression} {
+	for _, task := range tasks {
 		write(task+".proto", testService(), birds(task))
 	}
 	svc, sig := odd()

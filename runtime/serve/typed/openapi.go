@@ -128,9 +128,12 @@ func (x *field) example() any {
 }
 
 // prediction is the schema of a row's answer, and an example of it.
-func (f *form) prediction() (object, object) {
+func (f *form) prediction(svc *service.Service) (object, object) {
 	number := func(text string) object {
 		return object{{"type", []string{"number", "null"}}, {"format", "float"}, {"description", text}}
+	}
+	decision := func(text string) object {
+		return object{{"type", []string{"boolean", "null"}}, {"description", text}}
 	}
 	chance := func(text string) object {
 		return append(number(text), member{"minimum", 0}, member{"maximum", 1})
@@ -139,9 +142,21 @@ func (f *form) prediction() (object, object) {
 	case kind.Binary:
 		return record(object{
 			{"probability", chance("How likely it is true; null where the model gives no finite number.")},
-			{"decision", object{{"type", []string{"boolean", "null"}}, {"description", "Whether the probability is at least the service's threshold."}}},
+			{"decision", decision("Whether the probability is at least " + whose(svc) + ".")},
 		}, "probability", "decision"), object{{"probability", 0.93}, {"decision", true}}
-	case kind.Multiclass:
+	case kind.Anomaly:
+		return record(object{
+			{"score", chance("How unusual it is, from 0 (usual) to 1; null where the model gives no finite number.")},
+			{"decision", decision("Whether the score is at least " + whose(svc) + ".")},
+		}, "score", "decision"), object{{"score", 0.71}, {"decision", true}}
+	case kind.Quantile:
+		var each, example object
+		for i, q := range f.columns {
+			each = append(each, member{q, number("What the value stays below with the probability " + q + ".")})
+			example = append(example, member{q, i + 1})
+		}
+		return record(object{{"quantiles", record(each, f.columns...)}}, "quantiles"), object{{"quantiles", example}}
+	case kind.Multiclass, kind.Multilabel:
 		var each, example object
 		for i, c := range f.sig.Task.Classes {
 			each = append(each, member{c, chance("How likely it is " + c + ".")})
@@ -151,12 +166,26 @@ func (f *form) prediction() (object, object) {
 			}
 			example = append(example, member{c, p})
 		}
+		if f.sig.Task.Kind == kind.Multilabel {
+			return record(object{
+				{"labels", object{{"type", "array"}, {"uniqueItems", true}, {"items", object{{"type", "string"}, {"enum", f.sig.Task.Classes}}}, {"description", "Those whose probability is at least 0.5, in the order of the probabilities."}}},
+				{"probabilities", record(each, f.sig.Task.Classes...)},
+			}, "labels", "probabilities"), object{{"labels", f.sig.Task.Classes[:1]}, {"probabilities", example}}
+		}
 		return record(object{
 			{"class", object{{"type", "string"}, {"enum", f.sig.Task.Classes}, {"description", "The likeliest class."}}},
 			{"probabilities", record(each, f.sig.Task.Classes...)},
 		}, "class", "probabilities"), object{{"class", f.sig.Task.Classes[0]}, {"probabilities", example}}
 	}
 	return record(object{{"prediction", number("What the model predicts; null where that is no finite number.")}}, "prediction"), object{{"prediction", 12.5}}
+}
+
+// whose says in words which threshold decides.
+func whose(svc *service.Service) string {
+	if svc.Threshold == 0 {
+		return "the threshold of the model's version that answers"
+	}
+	return "the service's threshold"
 }
 
 // openAPI builds the description.
@@ -179,7 +208,7 @@ func openAPI(svc *service.Service, f *form) ([]byte, error) {
 		{"id", object{{"type", "string"}, {"pattern", "^[!-~]{1,128}$"}, {"description", "The caller's name for the request; it comes back."}}},
 		{"key", object{{"type", "string"}, {"maxLength", 256}, {"description", "Keeps a caller with one variant of the model."}}},
 	}
-	prediction, predicted := f.prediction()
+	prediction, predicted := f.prediction(svc)
 	answer := object{
 		{"id", "4d2f"}, {"model", f.sig.Model}, {"version", "1"}, {"variant", ""}, {"fallback", false}, {"predictions", []any{predicted}},
 		{"timing", object{{"queue_us", 12}, {"compute_us", 85}, {"total_us", 140}}},
@@ -354,8 +383,12 @@ func describe(svc *service.Service, f *form) ([]byte, error) {
 		in = append(in, o)
 	}
 	o := object{{"name", f.sig.Model}, {"system", svc.System}, {"service", svc.Name}, {"task", f.sig.Task}}
-	if f.sig.Task.Kind == kind.Binary {
-		o = append(o, member{"threshold", svc.Threshold})
+	if k := f.sig.Task.Kind; k == kind.Binary || k == kind.Anomaly {
+		threshold := svc.Threshold
+		if threshold == 0 {
+			threshold = f.sig.Task.Cut()
+		}
+		o = append(o, member{"threshold", threshold})
 	}
 	return json.Marshal(append(o, member{"inputs", in}, member{"outputs", f.sig.Outputs}))
 }

@@ -154,9 +154,25 @@ func TestExamplesAreTaken(t *testing.T) {
 
 // TestAnswersFitTheirSchemas holds what is answered against what is described.
 func TestAnswersFitTheirSchemas(t *testing.T) {
-	for _, task := range []string{kind.Binary, kind.Multiclass, kind.Regression} {
+	for _, task := range tasks {
 		a, _ := setup(birds(task), nil)
-		schema := schemas(t, get(a, "/openapi.json").Body.Bytes())
+		doc := get(a, "/openapi.json").Body.Bytes()
+		schema := schemas(t, doc)
+		var told struct {
+			Paths map[string]struct {
+				Post struct {
+					Responses map[string]struct {
+						Content map[string]struct{ Example json.RawMessage }
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal(doc, &told); err != nil {
+			t.Fatal(err)
+		}
+		if err := allows(schema("PredictResponse"), told.Paths["/v1/predict"].Post.Responses["200"].Content["application/json"].Example); err != nil {
+			t.Errorf("%s: the example: %v", task, err)
+		}
 		for _, c := range []struct {
 			name string
 			w    *httptest.ResponseRecorder
@@ -191,7 +207,7 @@ func TestOpenAPIIsValid(t *testing.T) {
 	py := python(t, "openapi_spec_validator")
 	dir := t.TempDir()
 	var files []string
-	for i, task := range []string{kind.Binary, kind.Multiclass, kind.Regression} {
+	for i, task := range tasks {
 		svc := testService()
 		if i > 0 {
 			svc.Auth = &service.Auth{Bearer: []string{"env:A"}, APIKey: []string{"env:B"}}

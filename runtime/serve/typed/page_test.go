@@ -2,6 +2,7 @@ package typed
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"testing"
 
 	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/runtime/serve/api"
 )
 
 // TestPageIsWholeAndClosed: it takes nothing from elsewhere, and no script but its
@@ -190,7 +192,7 @@ func (b *browser) shoot(name string) {
 // TestPageInChromium makes a prediction and a mistake on the page, for every task.
 func TestPageInChromium(t *testing.T) {
 	b := newBrowser(t)
-	for task, want := range map[string]string{kind.Binary: "false", kind.Multiclass: "a", kind.Regression: "0"} {
+	for task, want := range map[string]string{kind.Binary: "false", kind.Multiclass: "a", kind.Multilabel: "none", kind.Regression: "0", kind.Quantile: "0 … 0.1", kind.Count: "0", kind.Anomaly: "false"} {
 		a, m := setup(birds(task), nil)
 		s := httptest.NewServer(a.Handler())
 		b.session = ""
@@ -211,6 +213,24 @@ func TestPageInChromium(t *testing.T) {
 			t.Errorf("the model got %v", cols)
 		}
 		b.shoot(task)
+		decides := task == kind.Binary || task == kind.Anomaly
+		if got := b.eval(`document.getElementById("result").textContent.includes("true from 0.5")`); got != fmt.Sprint(decides) {
+			t.Errorf("%s: the page tells the threshold: %s", task, got)
+		}
+		if decides { // another version, whose threshold the page does not know
+			m.mu.Lock()
+			m.infer = func(_ context.Context, c api.Call) (api.Answer, error) {
+				a := answer(m.sig, c.Rows)
+				a.Version = "4"
+				return a, nil
+			}
+			m.mu.Unlock()
+			b.eval(`document.getElementById("predict").click()`)
+			b.until(`document.getElementById("result").textContent.includes("version 4")`)
+			if got := b.eval(`document.getElementById("result").textContent.includes("true from")`); got != "false" {
+				t.Errorf("%s: the page tells another version's threshold", task)
+			}
+		}
 		curl := b.eval(`document.getElementById("curl").textContent`)
 		if !strings.Contains(curl, s.URL+"/v1/predict") || !strings.Contains(curl, `"bird.weight":12.5,"bird.eggs":null`) {
 			t.Errorf("curl: %s", curl)

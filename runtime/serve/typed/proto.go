@@ -41,7 +41,14 @@ const (
 	multiclassClass         = 1
 	multiclassProbabilities = 2
 
-	regressionPrediction = 1
+	regressionPrediction = 1 // and a count's
+
+	// Of these no two tasks share a number.
+	multilabelLabels        = 3
+	multilabelProbabilities = 4
+	quantileQuantiles       = 5
+	anomalyScore            = 6
+	anomalyDecision         = 7
 )
 
 // The numbers that protobuf keeps for itself.
@@ -132,7 +139,15 @@ func Proto(svc *service.Service, sig *bundle.Signature) (string, error) {
 	switch sig.Task.Kind {
 	case kind.Binary:
 		w("  // How likely it is true.\n  optional float probability = %d;", binaryProbability)
-		w("  // Whether the probability is at least the service's threshold.\n  optional bool decision = %d;", binaryDecision)
+		w("  // Whether the probability is at least %s.\n  optional bool decision = %d;", whose(svc), binaryDecision)
+	case kind.Anomaly:
+		w("  // How unusual it is, from 0 (usual) to 1.\n  optional float score = %d;", anomalyScore)
+		w("  // Whether the score is at least %s.\n  optional bool decision = %d;", whose(svc), anomalyDecision)
+	case kind.Multilabel:
+		w("  // The labels whose probability is at least 0.5.\n  repeated string labels = %d;", multilabelLabels)
+		w("  // How likely each label is.\n  map<string, float> probabilities = %d;", multilabelProbabilities)
+	case kind.Quantile:
+		w("  // What the value stays below, by the probability of that, as %s.\n  map<string, float> quantiles = %d;", f.columns[0], quantileQuantiles)
 	case kind.Multiclass:
 		w("  // The likeliest class.\n  string class = %d;", multiclassClass)
 		w("  // How likely each class is.\n  map<string, float> probabilities = %d;", multiclassProbabilities)
@@ -334,32 +349,28 @@ func (f *form) appendProto(b, scratch []byte, id string, a *api.Answer, r result
 	if a.Fallback {
 		b = protowire.AppendVarint(protowire.AppendTag(b, responseFallback, protowire.VarintType), 1)
 	}
-	number := func(m []byte, n protowire.Number, v float32) []byte {
-		return protowire.AppendFixed32(protowire.AppendTag(m, n, protowire.Fixed32Type), math.Float32bits(v))
-	}
 	for i := range r.rows {
 		m := scratch[:0]
 		switch f.sig.Task.Kind {
 		case kind.Binary:
-			if p := r.main[i]; finite(p) {
-				m = number(m, binaryProbability, p)
-				m = protowire.AppendVarint(protowire.AppendTag(m, binaryDecision, protowire.VarintType), protowire.EncodeBool(p >= r.threshold))
-			}
+			m = decided(m, binaryProbability, binaryDecision, r.main[i], r.threshold)
+		case kind.Anomaly:
+			m = decided(m, anomalyScore, anomalyDecision, r.main[i], r.threshold)
 		case kind.Multiclass:
 			m = protowire.AppendString(protowire.AppendTag(m, multiclassClass, protowire.BytesType), r.class[i])
-			for c, p := range r.main[i*r.width:][:r.width] {
-				if !finite(p) {
-					continue
+			m = f.appendProtoColumns(m, multiclassProbabilities, r.row(i))
+		case kind.Multilabel:
+			for c, p := range r.row(i) {
+				if p >= labelCut {
+					m = protowire.AppendString(protowire.AppendTag(m, multilabelLabels, protowire.BytesType), f.columns[c])
 				}
-				name := f.sig.Task.Classes[c]
-				m = protowire.AppendTag(m, multiclassProbabilities, protowire.BytesType)
-				m = protowire.AppendVarint(m, uint64(protowire.SizeTag(1)+protowire.SizeBytes(len(name))+protowire.SizeTag(2)+protowire.SizeFixed32()))
-				m = protowire.AppendString(protowire.AppendTag(m, 1, protowire.BytesType), name)
-				m = number(m, 2, p)
 			}
+			m = f.appendProtoColumns(m, multilabelProbabilities, r.row(i))
+		case kind.Quantile:
+			m = f.appendProtoColumns(m, quantileQuantiles, r.row(i))
 		default:
 			if p := r.main[i]; finite(p) {
-				m = number(m, regressionPrediction, p)
+				m = appendProtoNumber(m, regressionPrediction, p)
 			}
 		}
 		b = protowire.AppendBytes(protowire.AppendTag(b, responsePredictions, protowire.BytesType), m)
@@ -370,4 +381,32 @@ func (f *form) appendProto(b, scratch []byte, id string, a *api.Answer, r result
 		m = protowire.AppendVarint(protowire.AppendTag(m, timingQueue+protowire.Number(n), protowire.VarintType), uint64(micros(d)))
 	}
 	return protowire.AppendBytes(protowire.AppendTag(b, responseTiming, protowire.BytesType), m), m
+}
+
+func appendProtoNumber(m []byte, n protowire.Number, v float32) []byte {
+	return protowire.AppendFixed32(protowire.AppendTag(m, n, protowire.Fixed32Type), math.Float32bits(v))
+}
+
+// decided writes a number and what is decided by it, where it is finite.
+func decided(m []byte, value, decision protowire.Number, v, threshold float32) []byte {
+	if !finite(v) {
+		return m
+	}
+	m = appendProtoNumber(m, value, v)
+	return protowire.AppendVarint(protowire.AppendTag(m, decision, protowire.VarintType), protowire.EncodeBool(v >= threshold))
+}
+
+// appendProtoColumns writes a row's columns as a map by name.
+func (f *form) appendProtoColumns(m []byte, n protowire.Number, row []float32) []byte {
+	for c, v := range row {
+		if !finite(v) {
+			continue
+		}
+		name := f.columns[c]
+		m = protowire.AppendTag(m, n, protowire.BytesType)
+		m = protowire.AppendVarint(m, uint64(protowire.SizeTag(1)+protowire.SizeBytes(len(name))+protowire.SizeTag(2)+protowire.SizeFixed32()))
+		m = protowire.AppendString(protowire.AppendTag(m, 1, protowire.BytesType), name)
+		m = appendProtoNumber(m, 2, v)
+	}
+	return m
 }

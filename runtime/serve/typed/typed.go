@@ -26,7 +26,19 @@
 //	 "predictions": [{"probability": 0.93, "decision": true}, …],
 //	 "timing": {"queue_us": 0, "compute_us": 0, "total_us": 0}}
 //
-// or {"error": "…", "id": "…"}; with "offset", counted in bytes, where the body is no
+// where a row's prediction is, by the model's task,
+//
+//	binary      {"probability": 0.93, "decision": true}
+//	multiclass  {"class": "a", "probabilities": {"a": 0.7, "b": 0.3}}
+//	multilabel  {"labels": ["a"], "probabilities": {"a": 0.7, "b": 0.2}}
+//	regression  {"prediction": 12.5}, and so is a count
+//	quantile    {"quantiles": {"0.1": 3, "0.9": 20}}
+//	anomaly     {"score": 0.71, "decision": true}
+//
+// A decision is whether the number reaches the service's threshold, or, where that has
+// none, that of the version which answered; a label's is 0.5.
+//
+// Otherwise the answer is {"error": "…", "id": "…"}; with "offset", counted in bytes, where the body is no
 // JSON (400), and with "faults" where its values are not what the model takes (422).
 //
 // GET /openapi.json, /v1/model and / describe it; / is a page to try it on.
@@ -265,11 +277,18 @@ func (a *API) infer(ctx context.Context, m api.Model, c *call, id, protocol stri
 	case a.stickyFeature != "":
 		key = c.value(a.stickyFeature)
 	}
-	ans, err := m.Infer(ctx, api.Call{ID: id, Key: key, Names: c.form.tensorNames, Classes: c.form.sig.Task.Classes, Inputs: c.tensors(), Rows: c.rows, Protocol: protocol})
+	ans, err := m.Infer(ctx, api.Call{ID: id, Key: key, Names: c.form.tensorNames, Columns: c.form.columns, Inputs: c.tensors(), Rows: c.rows, Protocol: protocol})
 	if err != nil {
 		return ans, results{}, api.From(err)
 	}
-	res, bad := c.results(&ans, c.rows, a.svc.Threshold)
+	threshold := a.svc.Threshold
+	if threshold == 0 {
+		threshold = ans.Threshold
+	}
+	if threshold == 0 {
+		threshold = c.form.sig.Task.Cut()
+	}
+	res, bad := c.results(&ans, c.rows, threshold)
 	return ans, res, bad
 }
 

@@ -3,6 +3,7 @@ package typed
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -89,6 +90,9 @@ func answer(sig *bundle.Signature, rows int) api.Answer {
 
 func ptr(v float64) *float64 { return &v }
 
+// tasks are all that there are.
+var tasks = []string{kind.Binary, kind.Multiclass, kind.Multilabel, kind.Regression, kind.Quantile, kind.Count, kind.Anomaly}
+
 // birds is a signature with every type.
 func birds(task string) *bundle.Signature {
 	sig := &bundle.Signature{Format: bundle.SignatureFormat, Model: "churn", Task: kind.Task{Kind: task}, NullString: types.NullString, Raw: []lower.Field{
@@ -110,6 +114,14 @@ func birds(task string) *bundle.Signature {
 	case kind.Multiclass:
 		sig.Task.Classes = []string{"a", `b"`, "ç"}
 		sig.Outputs = []bundle.Tensor{{Name: "probabilities", DType: "float", Width: 3}, {Name: "class", DType: "string", Width: 1}}
+	case kind.Multilabel:
+		sig.Task.Classes = []string{"a", `b"`, "ç"}
+		sig.Outputs = []bundle.Tensor{{Name: "probabilities", DType: "float", Width: 3}}
+	case kind.Quantile:
+		sig.Task.Quantiles = []float64{0.05, 0.5}
+		sig.Outputs = []bundle.Tensor{{Name: "quantiles", DType: "float", Width: 2}}
+	case kind.Anomaly:
+		sig.Outputs = []bundle.Tensor{{Name: "score", DType: "float", Width: 1}}
 	default:
 		sig.Outputs = []bundle.Tensor{{Name: "prediction", DType: "float", Width: 1}}
 	}
@@ -204,7 +216,11 @@ func TestAnswersByTask(t *testing.T) {
 	for task, want := range map[string]string{
 		kind.Binary:     `{"probability":0,"decision":false},{"probability":0.1,"decision":false},{"probability":0.2,"decision":true}`,
 		kind.Multiclass: `{"class":"a","probabilities":{"a":0,"b\"":0.1,"ç":0.2}},{"class":"b\"","probabilities":{"a":0.3,"b\"":0.4,"ç":0.5}},{"class":"ç","probabilities":{"a":0.6,"b\"":0.7,"ç":0.8}}`,
+		kind.Multilabel: `{"labels":[],"probabilities":{"a":0,"b\"":0.1,"ç":0.2}},{"labels":["ç"],"probabilities":{"a":0.3,"b\"":0.4,"ç":0.5}},{"labels":["a","b\"","ç"],"probabilities":{"a":0.6,"b\"":0.7,"ç":0.8}}`,
 		kind.Regression: `{"prediction":0},{"prediction":0.1},{"prediction":0.2}`,
+		kind.Quantile:   `{"quantiles":{"0.05":0,"0.5":0.1}},{"quantiles":{"0.05":0.2,"0.5":0.3}},{"quantiles":{"0.05":0.4,"0.5":0.5}}`,
+		kind.Count:      `{"prediction":0},{"prediction":0.1},{"prediction":0.2}`,
+		kind.Anomaly:    `{"score":0,"decision":false},{"score":0.1,"decision":false},{"score":0.2,"decision":true}`,
 	} {
 		a, _ := setup(birds(task), func(s *service.Service) { s.Threshold = 0.2 })
 		w := post(a, `{"id":"x1","rows":[`+good+`,`+good+`,`+good+`]}`)
@@ -220,6 +236,52 @@ func TestAnswersByTask(t *testing.T) {
 	}
 }
 
+// TestThresholds: the service's own goes first, then that of the version which answered,
+// then that of the signature by which the rows were read, then 0.5.
+func TestThresholds(t *testing.T) {
+	for _, task := range []string{kind.Binary, kind.Anomaly} {
+		for _, c := range []struct{ service, version, signature, want float64 }{
+			{0.3, 0.8, 0.7, 0.3}, {0, 0.8, 0.7, 0.8}, {0, 0, 0.7, 0.7}, {0, 0, 0, 0.5},
+		} {
+			sig := birds(task)
+			sig.Task.Threshold = c.signature
+			a, m := setup(sig, func(s *service.Service) { s.Threshold = c.service })
+			m.infer = func(context.Context, api.Call) (api.Answer, error) {
+				ans := answer(sig, 10) // 0, 0.1 … 0.9
+				ans.Threshold = c.version
+				return ans, nil
+			}
+			for i, p := range decode(t, post(a, `{"rows":[`+strings.Repeat(good+",", 9)+good+`]}`)).Predictions {
+				if want := i >= int(10*c.want); p["decision"] != want {
+					t.Errorf("%s %+v: row %d is decided %v", task, c, i, p["decision"])
+				}
+			}
+			var told struct{ Threshold float64 }
+			if err := json.Unmarshal(get(a, "/v1/model").Body.Bytes(), &told); err != nil {
+				t.Fatal(err)
+			}
+			if told.Threshold != c.want && c.version == 0 {
+				t.Errorf("%s %+v: /v1/model tells %v", task, c, told.Threshold)
+			}
+			doc := string(a.cached.Load().openapi)
+			if got := strings.Contains(doc, "the service's threshold"); got != (c.service > 0) {
+				t.Errorf("%s %+v: openapi.json %v the service's threshold", task, c, got)
+			}
+		}
+	}
+}
+
+// TestCallsNameTheirColumns, so that a version with others does not answer them.
+func TestCallsNameTheirColumns(t *testing.T) {
+	for task, want := range map[string]string{kind.Multilabel: `[a b" ç]`, kind.Quantile: "[0.05 0.5]", kind.Count: "[]"} {
+		a, m := setup(birds(task), nil)
+		decode(t, post(a, `{"features":`+good+`}`))
+		if got := fmt.Sprint(m.last.Columns); got != want {
+			t.Errorf("%s: %s", task, got)
+		}
+	}
+}
+
 func TestNumbersThatAreNotFiniteAreNull(t *testing.T) {
 	a, m := setup(birds(kind.Binary), nil)
 	m.infer = func(_ context.Context, c api.Call) (api.Answer, error) {
@@ -227,6 +289,13 @@ func TestNumbersThatAreNotFiniteAreNull(t *testing.T) {
 	}
 	w := post(a, `{"features":`+good+`}`)
 	if !strings.Contains(w.Body.String(), `"fallback":true,"predictions":[{"probability":null,"decision":null}]`) {
+		t.Error(w.Body)
+	}
+	a, m = setup(birds(kind.Multilabel), nil)
+	m.infer = func(_ context.Context, c api.Call) (api.Answer, error) {
+		return api.Answer{Outputs: []ort.Value{ort.Tensor{Shape: []int64{1, 3}, Data: []float32{float32(math.NaN()), 1, 0}}}}, nil
+	}
+	if w = post(a, `{"features":`+good+`}`); !strings.Contains(w.Body.String(), `[{"labels":["b\""],"probabilities":{"a":null,"b\"":1,"ç":0}}]`) {
 		t.Error(w.Body)
 	}
 }
@@ -399,6 +468,7 @@ func TestWhatCannotBeServedIs501(t *testing.T) {
 	for name, change := range map[string]func(*bundle.Signature){
 		"computed":           func(s *bundle.Signature) { s.Inputs[0].Name = "bird.bmi" },
 		"in SQL only":        func(s *bundle.Signature) { s.Inputs = s.Inputs[1:] },
+		"no columns":         func(s *bundle.Signature) { s.Task = kind.Task{Kind: kind.Quantile}; s.Outputs[0].Name = "quantiles" },
 		"other outputs":      func(s *bundle.Signature) { s.Outputs[0].Name = "y" },
 		"other tensors":      func(s *bundle.Signature) { s.Inputs[0].DType = "float" },
 		"twice the name":     func(s *bundle.Signature) { s.Raw[1].Name = s.Raw[0].Name },

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -28,7 +29,7 @@ type Source struct{}
 func (Source) Name() string { return "file" }
 
 // Version of the implementation.
-func (Source) Version() int { return 1 }
+func (Source) Version() int { return 2 }
 
 // Schema is #File.
 func (Source) Schema() schema.Kind {
@@ -171,8 +172,11 @@ func fault(field string, code diag.Code, what, why, mend string) error {
 // firstLine is what of an engine's message is fit for people.
 func firstLine(s string) string {
 	l, _, _ := strings.Cut(s, "\n")
-	if strings.Contains(l, "invalid state") {
+	switch {
+	case strings.Contains(l, "invalid state"):
 		return "its lines end in \\n here and in \\r\\n there"
+	case strings.Contains(l, "Invalid unicode"):
+		return "not UTF-8"
 	}
 	return l[:min(len(l), 300)]
 }
@@ -210,6 +214,10 @@ type reject struct {
 	Reason string `json:"reason"`
 	Text   string `json:"text"`
 }
+
+// lineLimit is how long a line may be, 16 MiB; a longer one is rejected. A buffer holds
+// two: by default it would hold sixteen.
+const lineLimit = "max_line_size=16777216, buffer_size=33554432"
 
 // maxText bounds the bytes of a rejected line that are kept.
 const maxText = 10_000
@@ -285,10 +293,44 @@ func (s *snapshot) missing(i int, names []string) error {
 	return nil
 }
 
+// misread reports that the columns are separated by something else than the file is
+// read with, as its first line tells.
+func (s *snapshot) misread(i int, t *text) error {
+	fit := func(fields []string) int {
+		if !s.args.Header {
+			return map[bool]int{true: 1}[len(fields) == len(s.job.Columns)]
+		}
+		n := 0
+		for _, c := range s.job.Columns {
+			if slices.Contains(fields, c.Name) {
+				n++
+			}
+		}
+		return n
+	}
+	d := t.separated(fit)
+	if d == t.delimiter {
+		return nil
+	}
+	field := "path"
+	if s.args.Delimiter != "" {
+		field = "delimiter"
+	}
+	columns := "columns"
+	if len(t.first) == 1 {
+		columns = "column"
+	}
+	return fault(field, diag.Unreadable, fmt.Sprintf("%s has %d %s where %q separates them; its first line is written with %q", s.job.Labels[i], len(t.first), columns, t.delimiter, d),
+		"its first line is "+strings.TrimRight(string(t.top[:min(len(t.top), 200)]), "\r"), fmt.Sprintf("set delimiter: %q", d))
+}
+
 func (s *snapshot) csv(i int, path string, t *text) (string, error) {
 	names := t.header
 	if !s.args.Header {
 		if len(t.first) != len(s.job.Columns) {
+			if err := s.misread(i, t); err != nil {
+				return "", err
+			}
 			return "", fault("columns", diag.ColumnGone, fmt.Sprintf("%s has %d columns in its first line, the spec declares %d", s.job.Labels[i], len(t.first), len(s.job.Columns)),
 				"without a header every column of the file has to be declared, in order", "")
 		}
@@ -297,6 +339,9 @@ func (s *snapshot) csv(i int, path string, t *text) (string, error) {
 			names = append(names, c.Name)
 		}
 	} else if err := s.missing(i, names); err != nil {
+		if other := s.misread(i, t); other != nil {
+			err = other
+		}
 		return "", err
 	}
 	// Columns are positional for DuckDB, so each gets a name that cannot clash.
@@ -315,7 +360,7 @@ func (s *snapshot) csv(i int, path string, t *text) (string, error) {
 	opts := []string{
 		"auto_detect=false", "delim=" + expr.QuoteString(t.delimiter), `quote='"'`, `escape='"'`, fmt.Sprintf("header=%v", s.args.Header),
 		"columns={" + strings.Join(declared, ", ") + "}", "store_rejects=true", fmt.Sprintf("rejects_table='rejects_%d'", i), fmt.Sprintf("rejects_scan='scans_%d'", i),
-		"compression=" + expr.QuoteString(t.compression), "allow_quoted_nulls=false",
+		"compression=" + expr.QuoteString(t.compression), "allow_quoted_nulls=false", lineLimit,
 	}
 	if len(nulls) > 0 {
 		opts = append(opts, "nullstr=["+strings.Join(nulls, ", ")+"]")
@@ -332,7 +377,7 @@ func (s *snapshot) csv(i int, path string, t *text) (string, error) {
 func (s *snapshot) jsonLines(i int, path string, t *text) (string, error) {
 	// One raw line a row keeps malformed lines visible; \x01 cannot occur in JSON.
 	t.from = "read_csv(" + expr.QuotePath(path) + ", hive_partitioning=false, auto_detect=false, delim=E'\\x01', quote='', escape='', header=false, columns={'l': 'VARCHAR'}, store_rejects=true, " +
-		fmt.Sprintf("rejects_table='rejects_%d', rejects_scan='scans_%d', ", i, i) + "max_line_size=16777216, compression=" + expr.QuoteString(t.compression) + ")"
+		fmt.Sprintf("rejects_table='rejects_%d', rejects_scan='scans_%d', ", i, i) + lineLimit + ", compression=" + expr.QuoteString(t.compression) + ")"
 	cols := []string{fmt.Sprintf("%d::INTEGER AS _file", i)}
 	for _, c := range s.job.Columns {
 		path := `$."` + strings.ReplaceAll(c.Name, `"`, `\"`) + `"`

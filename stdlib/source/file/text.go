@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"mlc.dev/mlc/compiler/diag"
 )
@@ -23,6 +24,7 @@ type text struct {
 	delimiter   string   // CSV and TSV
 	header      []string // CSV with a header; JSON lines: the fields seen first
 	first       []string // the first record's fields
+	top         []byte   // CSV and TSV: the first line
 	lines       int64    // lines that are not blank
 	blank       int64
 
@@ -74,11 +76,11 @@ func openText(path, label, format string, a args) (*text, error) {
 		return nil, unreadable(label, err)
 	}
 	if format != "jsonl" {
-		c := csv.NewReader(bytes.NewReader(head))
-		c.Comma = []rune(t.delimiter)[0]
-		c.FieldsPerRecord = -1
-		t.first, err = c.Read()
-		if err != nil && err != io.EOF {
+		t.top, _, _ = bytes.Cut(head, []byte{'\n'})
+		if i := notText(t.top); i >= 0 {
+			return nil, fault("path", diag.Unreadable, fmt.Sprintf("%s cannot be read: byte %d of its first line, %#02x, is not UTF-8", label, i+1, t.top[i]), "text is UTF-8", "convert it, for example with iconv -f LATIN1 -t UTF-8")
+		}
+		if t.first, err = fields(head, t.delimiter); err != nil {
 			return nil, unreadable(label, err)
 		}
 		if a.Header {
@@ -92,6 +94,48 @@ func openText(path, label, format string, a args) (*text, error) {
 		return nil, unreadable(label, err)
 	}
 	return t, nil
+}
+
+// fields are those of the first record, none of an empty file.
+func fields(text []byte, delimiter string) ([]string, error) {
+	c := csv.NewReader(bytes.NewReader(text))
+	c.Comma = []rune(delimiter)[0]
+	c.FieldsPerRecord = -1
+	f, err := c.Read()
+	if err == io.EOF {
+		return nil, nil
+	}
+	return f, err
+}
+
+// notText is the place of the first byte that no text in UTF-8 has there, or -1.
+func notText(line []byte) int {
+	for i := 0; i < len(line); {
+		r, n := utf8.DecodeRune(line[i:])
+		if r == 0 || r == utf8.RuneError && n == 1 {
+			return i
+		}
+		i += n
+	}
+	return -1
+}
+
+// delimiters are what columns are separated by.
+var delimiters = []string{",", ";", "\t", "|"}
+
+// separated is the delimiter with which the first line fits best, by how well its
+// fields do; the file's own where no other fits better.
+func (t *text) separated(fit func(fields []string) int) string {
+	best, most := t.delimiter, 0
+	if own, err := fields(t.top, t.delimiter); err == nil {
+		most = fit(own)
+	}
+	for _, d := range delimiters {
+		if f, err := fields(t.top, d); err == nil && fit(f) > most {
+			best, most = d, fit(f)
+		}
+	}
+	return best
 }
 
 // keys are the fields of the JSON objects at the beginning of a file, in the order

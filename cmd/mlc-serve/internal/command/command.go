@@ -37,11 +37,11 @@ func root() *cobra.Command {
 	var f serving.Flags
 	var states, artifacts, cache string
 	c := &cobra.Command{
-		Use:   "mlc-serve FOLDER|MODEL.onnx",
-		Short: "Serve the models of a folder that mlc build made, or an ONNX model",
+		Use:   "mlc-serve FOLDER|MODEL_FILE",
+		Short: "Serve the models of a folder that mlc build made, or a model's file",
 		Long: "Serves a folder that `mlc build` made: a service and its models. With --state and\n" +
 			"--artifacts its models come from the registry there, and follow their aliases.\n" +
-			"Or serves any ONNX model, by the Open Inference Protocol.",
+			"Or serves any ONNX model, or one of LightGBM or XGBoost, by the Open Inference\nProtocol.",
 		Args:          cobra.ExactArgs(1),
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -89,8 +89,8 @@ func (a *app) root() *cobra.Command {
 	f.StringVarP(&a.dir, "dir", "C", ".", "the spec's `folder`")
 	f.StringVarP(&a.env, "env", "e", "local", "the environment's `name`: NAME.mlc.hcl")
 	f.StringArrayVar(&a.vars, "var", nil, "set a variable of the environment, as `name=value`")
-	c.AddCommand(a.initCmd(), a.fmtCmd(), a.vetCmd(), a.renderCmd(), a.planCmd(), a.applyCmd(), a.statusCmd(), a.showCmd(), a.explainCmd(),
-		a.predictCmd(), a.serveCmd(), a.runCmd(), a.scheduleCmd(), a.generateCmd(), a.buildCmd(), a.ciCmd(), a.promoteCmd(), a.rollbackCmd(), a.graphCmd(), a.doctorCmd(), a.versionCmd(), a.stageCmd())
+	c.AddCommand(a.initCmd(), a.fmtCmd(), a.vetCmd(), a.renderCmd(), a.planCmd(), a.applyCmd(), a.statusCmd(), a.showCmd(), a.diffCmd(), a.blameCmd(), a.explainCmd(),
+		a.predictCmd(), a.serveCmd(), a.runCmd(), a.scheduleCmd(), a.generateCmd(), a.buildCmd(), a.ciCmd(), a.promoteCmd(), a.rollbackCmd(), a.gcCmd(), a.graphCmd(), a.doctorCmd(), a.versionCmd(), a.stageCmd())
 	return c
 }
 
@@ -166,14 +166,18 @@ func (a *app) open(ctx context.Context, readOnly bool) (*compiler.Result, *runti
 		return r, nil, err
 	}
 	s.Resolve = oci.Resolve
-	if lib, err := ort.Find(); err == nil { // without one, apply says so
-		d, err := s.FileDigest(lib.Path)
-		if err != nil {
-			return r, s, err
-		}
-		s.Engines = "onnxruntime " + d.Short()
+	return r, s, computes(s)
+}
+
+// computes names what computes steps here. Without a library, apply says so.
+func computes(s *runtime.System) error {
+	lib, err := ort.Find()
+	if err != nil {
+		return nil
 	}
-	return r, s, nil
+	d, err := s.FileDigest(lib.Path)
+	s.Engines = "onnxruntime " + d.Short()
+	return err
 }
 
 // Version is what `mlc version` tells: the module's version, or that of its

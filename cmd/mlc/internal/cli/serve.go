@@ -23,9 +23,9 @@ const follow = time.Second
 func (a *app) serveCmd() *cobra.Command {
 	var f serving.Flags
 	c := &cobra.Command{
-		Use:   "serve [SERVICE|MODEL.onnx]",
+		Use:   "serve [SERVICE|MODEL_FILE]",
 		Short: "Answer requests with the models of a service",
-		Long:  "Runs a service of the spec here: the typed API and its page, the Open Inference\nProtocol, and metrics. Its models follow their aliases: promote and rollback take\neffect within two seconds, and no request fails. Or serves any ONNX model.",
+		Long:  "Runs a service of the spec here: the typed API and its page, the Open Inference\nProtocol, and metrics. Its models follow their aliases: promote and rollback take\neffect within two seconds, and no request fails. Or serves a model's file: any ONNX model, or one of LightGBM or XGBoost.",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			o := serve.Options{Version: Version(), Log: f.Logger(os.Stderr)}
@@ -33,7 +33,7 @@ func (a *app) serveCmd() *cobra.Command {
 			if len(args) > 0 {
 				name = args[0]
 			}
-			if strings.HasSuffix(name, ".onnx") {
+			if name != "" && serving.IsModel(name) {
 				var err error
 				if o.Service, o.Source, err = serving.Open(name); err != nil {
 					return err

@@ -48,7 +48,7 @@ func isWhole(q string) string {
 	return "TRY_CAST(" + q + " AS DOUBLE) = CAST(TRY_CAST(" + q + " AS BIGINT) AS DOUBLE)"
 }
 func isTime(q string) string {
-	return `regexp_matches(` + q + `, '^\s*\d{4}[-/]') AND isfinite(TRY_CAST(` + q + ` AS TIMESTAMPTZ))`
+	return expr.ReadTimestamp(q) + " IS NOT NULL"
 }
 func isBool(q string) string { return "lower(" + q + ") IN ('true', 'false')" }
 
@@ -77,7 +77,7 @@ func (t *table) types(ctx context.Context) error {
 			}
 		case times == n:
 			c.typ = types.Timestamp
-			typed = "CAST(TRY_CAST(" + c.sql + " AS TIMESTAMPTZ) AS TIMESTAMP)"
+			typed = expr.ReadTimestamp(c.sql)
 		case bools == n:
 			c.typ = types.Bool
 			typed = "TRY_CAST(" + c.sql + " AS BOOLEAN)"

@@ -4,7 +4,13 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"syscall"
 )
+
+// attributes start a process in a group of its own, that ends when its parent does.
+func attributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
 
 // resident is the memory in bytes that the processes of a group hold, or 0 where
 // the system does not tell.

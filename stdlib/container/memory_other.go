@@ -1,5 +1,0 @@
-//go:build !linux
-
-package container
-
-func resident(int) int64 { return 0 }
