@@ -102,7 +102,7 @@ func inOrder(a, b group) int {
 func data(source string) group { return group("data " + source) }
 
 // groupOf is the group of an argument of a step.
-func (b *blame) groupOf(s plan.Step, field string) group {
+func (w *blame) groupOf(s plan.Step, field string) group {
 	switch s.Op {
 	case lower.OpDataset:
 		if field == "features" || field == "snapshots" || field == "computed" {
@@ -114,7 +114,7 @@ func (b *blame) groupOf(s plan.Step, field string) group {
 		case "kind", "args", "seed":
 			return gSplit
 		case "files":
-			return data(b.label)
+			return data(w.label)
 		}
 		return gLabel
 	case lower.OpEvaluate:
@@ -477,8 +477,7 @@ func (w *blame) columns(s plan.Step) []string {
 type mixed struct {
 	plan plan.Plan
 	// at is a step by its ID and by those components of its mixture that it depends on.
-	at      map[string]int
-	depends map[string]mask // of an ID of the chain, by component
+	at map[string]int
 }
 
 // isB tells whether a group is B's in a mixture.

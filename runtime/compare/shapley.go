@@ -95,8 +95,8 @@ func weights(n int, known func(mask) bool) (w []map[mask]float64, used int) {
 func spread(n, component int, values map[mask]float64) (low, high float64) {
 	first := true
 	for _, o := range orders(n) {
-		m, at, ok := mask(0), mask(0), true
-		_, ok = values[0]
+		m, at := mask(0), mask(0)
+		_, ok := values[0]
 		for _, i := range o {
 			if i == component {
 				at = m

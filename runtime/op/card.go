@@ -51,7 +51,7 @@ func (s *Stage) verdict() (verdict, error) {
 }
 
 // asked is what a gate demands, in words.
-func asked(g lower.Gate) string {
+func asked(g GateOutcome) string {
 	var asks []string
 	if g.Min != nil {
 		asks = append(asks, fmt.Sprintf("at least %v", *g.Min))
@@ -62,7 +62,11 @@ func asked(g lower.Gate) string {
 	if g.OverBaseline != nil {
 		asks = append(asks, fmt.Sprintf("better than the baseline by %v", *g.OverBaseline))
 	}
-	return strings.Join(asks, ", ") + fmt.Sprintf(", with a confidence of %v\u00a0%%", 100*g.Confidence)
+	text := strings.Join(asks, ", ")
+	if g.Error == nil && g.OverError == nil {
+		return text // the value counts as it is
+	}
+	return text + fmt.Sprintf(", with a confidence of %v\u00a0%%", 100*g.Confidence)
 }
 
 // report is the HTML page of a bundle.
@@ -84,7 +88,7 @@ func (s *Stage) report(a lower.PackageArgs, meta Meta, sig bundle.Signature, v v
 		}
 		for _, g := range v.gate.Gates {
 			if g.Metric == name {
-				m.Better, m.Gate, m.Passed = better(g.Better), asked(g.Gate), &g.Passed
+				m.Better, m.Gate, m.Passed = better(g.Better), asked(g), &g.Passed
 			}
 		}
 		d.Metrics = append(d.Metrics, m)
@@ -162,7 +166,7 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 		demand := ""
 		for _, g := range gate.Gates {
 			if g.Metric == n {
-				demand = asked(g.Gate)
+				demand = asked(g)
 			}
 		}
 		interval := "–"

@@ -93,10 +93,11 @@ func datasetBuild(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	cols := []string{colRow, colAt, colGroup, colFile}
+	cols := []string{colRow}
 	for k := range a.Labels {
 		cols = append(cols, expr.QuoteName(labelColumn(k)))
 	}
+	cols = append(cols, colAt, colGroup, colFile)
 	for _, f := range a.Features {
 		features = append(features, expr.QuoteName(f.Name))
 	}

@@ -46,7 +46,8 @@ func modelTrain(ctx context.Context, s *Stage) error {
 	}
 	defer m.Close()
 	examples := func(of kind.Part) (kind.Examples, error) {
-		x, err := kind.Matrix{}, error(nil)
+		var x kind.Matrix
+		var err error
 		if t.Folded && of == kind.Train {
 			x, err = folded(ctx, s, t, p, meta.Task)
 		} else {

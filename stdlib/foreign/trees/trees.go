@@ -200,23 +200,23 @@ func (m *Model) check() error {
 }
 
 // check proves that a tree is one: each node and leaf is reached once.
-func (t *tree) check(m *Model) error {
-	if t.group < 0 || t.group >= len(m.base) {
-		return fmt.Errorf("it adds to output %d of %d", t.group, len(m.base))
+func (tr *tree) check(m *Model) error {
+	if tr.group < 0 || tr.group >= len(m.base) {
+		return fmt.Errorf("it adds to output %d of %d", tr.group, len(m.base))
 	}
-	if len(t.leaves) != len(t.nodes)+1 {
-		return fmt.Errorf("it has %d splits and %d leaves", len(t.nodes), len(t.leaves))
+	if len(tr.leaves) != len(tr.nodes)+1 {
+		return fmt.Errorf("it has %d splits and %d leaves", len(tr.nodes), len(tr.leaves))
 	}
-	for i, v := range t.leaves {
+	for i, v := range tr.leaves {
 		if !finite(v) {
 			return fmt.Errorf("leaf %d is %v", i, v)
 		}
 	}
-	if len(t.nodes) == 0 {
+	if len(tr.nodes) == 0 {
 		return nil
 	}
 	type place struct{ at, depth int32 }
-	nodes, leaves := make([]bool, len(t.nodes)), make([]bool, len(t.leaves))
+	nodes, leaves := make([]bool, len(tr.nodes)), make([]bool, len(tr.leaves))
 	todo := []place{{0, 1}}
 	for len(todo) > 0 {
 		p := todo[len(todo)-1]
@@ -238,7 +238,7 @@ func (t *tree) check(m *Model) error {
 		if p.depth > maxDepth {
 			return fmt.Errorf("it is deeper than %d", maxDepth)
 		}
-		n := t.nodes[at]
+		n := tr.nodes[at]
 		switch {
 		case n.feature < 0 || int(n.feature) >= m.Cols:
 			return fmt.Errorf("split %d is of feature %d of %d", at, n.feature, m.Cols)

@@ -156,6 +156,11 @@ func (t *table) roles(ctx context.Context, p *problem) error {
 			}
 		}
 	}
+	more, err := t.parts(ctx, p)
+	if err != nil {
+		return err
+	}
+	leaks += more
 	if features == 0 {
 		return fault(diag.BadArgs, fmt.Sprintf("%s has no column to predict %q from", t.path, p.label.name), "every other one is an id, a time, empty or the same in every row", "add columns that tell something, or name another label with --label")
 	}
@@ -217,6 +222,59 @@ func (t *table) tells(ctx context.Context, c *column, p *problem) (string, error
 		return fmt.Sprintf("It alone tells %s (correlation %.3f)", quote(p.label.name), *r), nil
 	}
 	return "", nil
+}
+
+// widest is the most numbers of which all pairs are looked at.
+const widest = 30
+
+// parts marks pairs of features whose sum or difference is the label in every row, such
+// as the casual and the registered of a count, and returns how many features that are.
+func (t *table) parts(ctx context.Context, p *problem) (int, error) {
+	var numbers []*column
+	for _, c := range t.cols {
+		if c != p.label && !c.out && c.typ.Numeric() && c.typ != types.Bool {
+			numbers = append(numbers, c)
+		}
+	}
+	if !kind.IsNumeric(p.kind) || len(numbers) < 2 || len(numbers) > widest {
+		return 0, nil
+	}
+	type pair struct {
+		a, b *column
+		how  string
+	}
+	var pairs []pair
+	var tests []string
+	for i, a := range numbers {
+		for _, b := range numbers[i+1:] {
+			for _, c := range []struct {
+				pair
+				sql string
+			}{{pair{a, b, "the sum of"}, a.sql + " + " + b.sql}, {pair{a, b, "the difference of"}, "abs(" + a.sql + " - " + b.sql + ")"}} {
+				pairs = append(pairs, c.pair)
+				tests = append(tests, fmt.Sprintf("coalesce(CAST(sum(CASE WHEN abs(CAST(%s AS DOUBLE) - %s) > %s THEN 1 ELSE 0 END) AS BIGINT), 1)", c.sql, p.label.sql, strconv.FormatFloat(1e-9*p.label.size(), 'e', -1, 64)))
+			}
+		}
+	}
+	wrong, dest := make([]int64, len(tests)), make([]any, len(tests))
+	for i := range wrong {
+		dest[i] = &wrong[i]
+	}
+	if err := t.db.Row(ctx, "SELECT "+strings.Join(tests, ", ")+" FROM t WHERE "+p.label.sql+" IS NOT NULL", dest...); err != nil {
+		return 0, err
+	}
+	found := 0
+	for i, n := range wrong {
+		x := pairs[i]
+		if n > 0 || x.a.out || x.b.out {
+			continue
+		}
+		for _, c := range []*column{x.a, x.b} {
+			c.out, c.leak, c.note = true, true, fmt.Sprintf("A leak? %s is %s %s and %s in every row. It is no feature; make it one if it is known when a prediction is made.", quote(p.label.name), x.how, quote(x.a.name), quote(x.b.name))
+			found++
+		}
+	}
+	return found, nil
 }
 
 // size is the greatest absolute value of a number, or 1.

@@ -77,7 +77,7 @@ func TestShared(t *testing.T) {
 		{"telco_churn/telco_customer_churn.csv.gz", "Churn", []string{`expr: "Churn = 'Yes'"`, `null_values: ["", " "]`, "An id?", `TotalCharges: {type: "float", min: 18.8, max: 8685}`, `!"customer_id",`}},
 		{"california_housing/housing.csv.gz", "median_house_value", []string{`kind: "regression"`, `total_bedrooms: {type: "float", min: 1, max: 6445}`, `kind:   "random"`}},
 		{"bank_marketing/bank-additional-full.csv.gz", "", []string{`delimiter: ";"`, `"emp.var.rate": {type: "float", nulls: "never", min: -3.4, max: 1.4}`}},
-		{"bike_sharing/hour.csv.gz", "", []string{`at: "dteday"`, `split: {kind: "time", validation: "72d", test: "146d"}`, "!leak"}},
+		{"bike_sharing/hour.csv.gz", "", []string{`at: "dteday"`, `split: {kind: "time", validation: "72d", test: "146d"}`, `A leak? "cnt" is the sum of "casual" and "registered" in every row`}},
 		{"beijing_pm25/pollution.csv.gz", "pm2.5", []string{`null_values: ["", "NA"]`, `expr: "\"pm2.5\""`, `problems: pm2_5: {`}},
 		{"creditcard_fraud_sample/creditcard_sample.csv.gz", "", []string{`expr: "Class = 1"`, `primary: "pr_auc"`, `pr_auc: over_baseline: 0.09`}},
 		{"nyc_taxi/green_tripdata_2020-04_with_index.csv.gz", "total_amount", []string{"A leak? It alone tells \"total_amount\" (correlation 0.985)", "It has no value in any row", "more than one column is a time"}},
