@@ -13,7 +13,7 @@ import (
 func Current(op, version string, kinds kind.Kinds) (now string, ok bool) {
 	find := map[string]func(name string) (kind.Versioned, bool){
 		OpSnapshot: get(kinds.Sources), OpSplit: get(kinds.Splits), OpFit: get(kinds.Encoders), OpTrain: get(kinds.Trainers), OpCalibrate: get(kinds.Calibrators),
-		OpEvaluate: get(kinds.Metrics), OpExplain: get(kinds.Metrics), OpGate: get(kinds.Metrics), OpChallenge: get(kinds.Metrics), OpMeasure: get(kinds.CustomMetrics),
+		OpEvaluate: get(kinds.Metrics), OpPool: get(kinds.Metrics), OpExplain: get(kinds.Metrics), OpGate: get(kinds.Metrics), OpChallenge: get(kinds.Metrics), OpMeasure: get(kinds.CustomMetrics),
 	}[op]
 	own, ok := versions[op]
 	parts := strings.Fields(version)

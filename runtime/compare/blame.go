@@ -105,7 +105,7 @@ func data(source string) group { return group("data " + source) }
 func (w *blame) groupOf(s plan.Step, field string) group {
 	switch s.Op {
 	case lower.OpDataset:
-		if field == "features" || field == "snapshots" || field == "computed" {
+		if field == "features" || field == "snapshots" || field == "windows" || field == "computed" {
 			return gFeatures
 		}
 		return gLabel
@@ -213,6 +213,9 @@ func (w *blame) prepare(ctx context.Context) error {
 	w.model = names[0]
 	w.label = labelSource(w.b, w.model)
 	w.x, w.y = steps(w.a.Plan), steps(w.b.Plan)
+	if pool := lower.OpPool + " " + w.model; w.x[pool].ID != "" || w.y[pool].ID != "" {
+		return absent(fmt.Sprintf("model %q is judged by cross-validation, whose folds are not mixed", w.model), "compare the two by `mlc diff`, or judge by a split that holds rows back")
+	}
 	for _, op := range []string{lower.OpDataset, lower.OpSplit, lower.OpFit, lower.OpTrain, lower.OpCalibrate, lower.OpEvaluate} {
 		if id := op + " " + w.model; w.y[id].ID != "" || w.x[id].ID != "" {
 			w.chain = append(w.chain, id)
@@ -748,7 +751,7 @@ func (w *blame) probe(ctx context.Context, at map[string]int, made []map[string]
 	if err != nil {
 		return probe{}, false, err
 	}
-	v := value(k, j.Rows)
+	v := j.Rows.Metric(k)
 	return probe{v, &j}, !math.IsNaN(v), nil
 }
 
@@ -777,7 +780,7 @@ func (w *blame) errors(ctx context.Context, sums []map[mask]float64, probes map[
 		errs, err := boot.Errors(ctx, len(sums), func(at []int32, to []float64) {
 			clear(to)
 			for _, m := range p {
-				v := value(k, probes[m].judged.Rows.At(at))
+				v := probes[m].judged.Rows.At(at).Metric(k)
 				for i, s := range sums {
 					if f := s[m]; f != 0 {
 						to[i] += f * v

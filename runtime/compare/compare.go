@@ -535,7 +535,7 @@ func pair(ctx context.Context, a, b *Model, kinds kind.Kinds) (map[string]float6
 	errs, err := boot.Errors(ctx, len(metrics), func(at []int32, out []float64) {
 		p, q := a.Judged.Rows.At(at), b.Judged.Rows.At(at)
 		for i, m := range metrics {
-			out[i] = value(m, q) - value(m, p)
+			out[i] = q.Metric(m) - p.Metric(m)
 		}
 	})
 	if err != nil {
@@ -546,15 +546,6 @@ func pair(ctx context.Context, a, b *Model, kinds kind.Kinds) (map[string]float6
 		out[m.Name()] = errs[i]
 	}
 	return out, nil
-}
-
-// value is a metric of some rows, NaN where it has none.
-func value(m kind.Metric, p evaluate.Predictions) float64 {
-	v, err := m.Compute(p.Task, p.Y, p.P)
-	if err != nil {
-		return math.NaN()
-	}
-	return v
 }
 
 // sameRows reports whether rows with the same labels were judged.

@@ -283,6 +283,11 @@ func optional[T any](ctx context.Context, l *Loader, tree plan.Digest, file stri
 func (l *Loader) model(ctx context.Context, s *Side, name string, m *Model, bundle plan.Digest) error {
 	out := func(id, output string) plan.Digest { return s.Made[id].Outputs[output] }
 	dataset, evaluated := lower.OpDataset+" "+name, lower.OpEvaluate+" "+name
+	if s.Plan != nil {
+		if pool := lower.OpPool + " " + name; steps(s.Plan)[pool].ID != "" { // a cross-validation
+			evaluated = pool
+		}
+	}
 	measured := evaluated
 	if s.Plan != nil {
 		var a lower.EvaluateArgs

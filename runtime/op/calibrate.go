@@ -23,15 +23,7 @@ func modelCalibrate(ctx context.Context, s *Stage) error {
 	if !ok {
 		return fmt.Errorf("no calibrator %q", a.Kind)
 	}
-	meta, err := readJSON[Meta](s.In("meta", "meta.json"))
-	if err != nil {
-		return err
-	}
-	p, err := readParts(ctx, s.In("split", "parts.parquet"))
-	if err != nil {
-		return err
-	}
-	t, m, err := fusedInputs(s, meta, nil)
+	meta, p, t, m, err := s.loaded(ctx)
 	if err != nil {
 		return err
 	}

@@ -20,15 +20,12 @@ func modelExplain(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	meta, err := readJSON[Meta](s.In("meta", "meta.json"))
+	meta, p, t, m, err := s.loaded(ctx)
 	if err != nil {
 		return err
 	}
+	defer m.Close()
 	scores, err := readJSON[Scores](s.In("metrics", "metrics.json"))
-	if err != nil {
-		return err
-	}
-	p, err := readParts(ctx, s.In("split", "parts.parquet"))
 	if err != nil {
 		return err
 	}
@@ -46,11 +43,6 @@ func modelExplain(ctx context.Context, s *Stage) error {
 		}
 		metrics = append(metrics, k)
 	}
-	t, m, err := fusedInputs(s, meta, nil)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
 	raw := make([]string, len(t.Raw))
 	for i, f := range t.Raw {
 		raw[i] = f.Name

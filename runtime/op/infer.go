@@ -355,6 +355,19 @@ func fuse(task kind.Task, t Transform, transform, trained []byte, meta map[strin
 	return g.Marshal(), nil
 }
 
+// loaded is what judging a model takes: its task, the parts of the rows, and the model,
+// which the caller closes.
+func (s *Stage) loaded(ctx context.Context) (meta Meta, p parts, t Transform, m *fusedModel, err error) {
+	if meta, err = readJSON[Meta](s.In("meta", "meta.json")); err != nil {
+		return
+	}
+	if p, err = readParts(ctx, s.In("split", "parts.parquet")); err != nil {
+		return
+	}
+	t, m, err = fusedInputs(s, meta, nil)
+	return
+}
+
 // fusedInputs reads a stage's transform and model and loads them as one.
 func fusedInputs(s *Stage, meta Meta, info map[string]string) (Transform, *fusedModel, error) {
 	t, err := readJSON[Transform](s.In("transform", "transform.json"))

@@ -18,6 +18,7 @@ import (
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/schema"
+	"mlc.dev/mlc/stdlib/trainer/classweight"
 )
 
 //go:embed gbdt.cue
@@ -38,40 +39,23 @@ func (Trainer) Schema() schema.Kind {
 }
 
 type args struct {
-	Rounds        int            `json:"rounds"`
-	LearningRate  float64        `json:"learning_rate"`
-	MaxLeaves     int            `json:"max_leaves"`
-	MaxDepth      int            `json:"max_depth"`
-	MinRows       int            `json:"min_rows"`
-	L2            float64        `json:"l2"`
-	MinGain       float64        `json:"min_gain"`
-	Bins          int            `json:"bins"`
-	EarlyStopping int            `json:"early_stopping"`
-	Categorical   []string       `json:"categorical"`
-	CatSmooth     float64        `json:"cat_smooth"`
-	CatL2         float64        `json:"cat_l2"`
-	Monotone      map[string]int `json:"monotone"`
-	RowSample     float64        `json:"row_sample"`
-	ColumnSample  float64        `json:"column_sample"`
-	ClassWeight   classWeight    `json:"class_weight"`
+	Rounds        int                `json:"rounds"`
+	LearningRate  float64            `json:"learning_rate"`
+	MaxLeaves     int                `json:"max_leaves"`
+	MaxDepth      int                `json:"max_depth"`
+	MinRows       int                `json:"min_rows"`
+	L2            float64            `json:"l2"`
+	MinGain       float64            `json:"min_gain"`
+	Bins          int                `json:"bins"`
+	EarlyStopping int                `json:"early_stopping"`
+	Categorical   []string           `json:"categorical"`
+	CatSmooth     float64            `json:"cat_smooth"`
+	CatL2         float64            `json:"cat_l2"`
+	Monotone      map[string]int     `json:"monotone"`
+	RowSample     float64            `json:"row_sample"`
+	ColumnSample  float64            `json:"column_sample"`
+	ClassWeight   classweight.Weight `json:"class_weight"`
 }
-
-// classWeight is "balanced" or a number by class.
-type classWeight struct {
-	balanced bool
-	by       map[string]float64
-}
-
-// UnmarshalJSON reads either form.
-func (c *classWeight) UnmarshalJSON(b []byte) error {
-	if string(b) == `"balanced"` {
-		c.balanced = true
-		return nil
-	}
-	return json.Unmarshal(b, &c.by)
-}
-
-func (c classWeight) given() bool { return c.balanced || len(c.by) > 0 }
 
 // Check refuses a task without labels to learn from, class weights and directions
 // where they have no meaning, and patterns that are none.
@@ -80,10 +64,7 @@ func (Trainer) Check(raw json.RawMessage, task string) []kind.Fault {
 		return []kind.Fault{{Code: diag.BadArgs, What: "a gbdt model does not fit an anomaly problem", Why: "it learns from labels, which only judge there", Mend: `use {kind: "isolation_forest"}, or make the problem binary`}}
 	}
 	a := kind.DecodeArgs[args](raw)
-	var out []kind.Fault
-	if a.ClassWeight.given() && task != "" && task != kind.Binary && task != kind.Multiclass {
-		out = append(out, kind.Fault{Field: "class_weight", Code: diag.BadArgs, What: "class_weight has no meaning in a " + task + " problem", Why: "it weighs a row by the one class that it has", Mend: "leave it out"})
-	}
+	out := a.ClassWeight.Check(task)
 	if len(a.Monotone) > 0 && task == kind.Multiclass {
 		out = append(out, kind.Fault{Field: "monotone", Code: diag.BadArgs, What: "monotone has no meaning in a multiclass problem", Why: "what makes one class likelier makes others less so", Mend: "leave it out"})
 	}
@@ -116,7 +97,7 @@ func (Trainer) Train(ctx context.Context, job kind.TrainJob) (kind.TrainResult, 
 	var faults kind.Faults
 	b.categorical, b.monotone, faults = a.columns(job.Names)
 	b.bounded = len(a.Monotone) > 0
-	weights, wrong := a.ClassWeight.classes(job.Task, job.Train.Y)
+	weights, wrong := a.ClassWeight.Classes(job.Task, job.Train.Y)
 	if faults = append(faults, wrong...); len(faults) > 0 {
 		return kind.TrainResult{}, faults
 	}
@@ -196,39 +177,4 @@ func list(names []string) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n)
 	}
 	return strings.Join(names, ", ")
-}
-
-// classes is the weight of each class; nil without any.
-func (c classWeight) classes(task kind.Task, y []float64) ([]float64, kind.Faults) {
-	if !c.given() {
-		return nil, nil
-	}
-	names := task.Classes
-	if task.Kind == kind.Binary {
-		names = []string{"false", "true"}
-	}
-	out := make([]float64, len(names))
-	if c.balanced {
-		for _, v := range y {
-			out[int(v)]++
-		}
-		for k, n := range out {
-			out[k] = float64(len(y)) / (float64(len(out)) * math.Max(n, 1))
-		}
-		return out, nil
-	}
-	var faults kind.Faults
-	for _, name := range slices.Sorted(maps.Keys(c.by)) {
-		if !slices.Contains(names, name) {
-			faults = append(faults, kind.Fault{Field: "class_weight", Code: diag.BadArgs, What: fmt.Sprintf("class_weight names %q, which is no class%s", name, diag.Suggest(name, names)),
-				Why: "the classes are " + strings.Join(names, ", "), Mend: "mend the name"})
-		}
-	}
-	for k, name := range names {
-		out[k] = 1
-		if v, ok := c.by[name]; ok {
-			out[k] = v
-		}
-	}
-	return out, faults
 }

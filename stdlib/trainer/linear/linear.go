@@ -6,10 +6,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
-	"strings"
 
 	"gonum.org/v1/gonum/floats"
 
@@ -18,6 +15,7 @@ import (
 	"mlc.dev/mlc/compiler/onnx"
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/schema"
+	"mlc.dev/mlc/stdlib/trainer/classweight"
 )
 
 //go:embed linear.cue
@@ -38,40 +36,20 @@ func (Trainer) Schema() schema.Kind {
 }
 
 type args struct {
-	L1          float64     `json:"l1"`
-	L2          float64     `json:"l2"`
-	ClassWeight classWeight `json:"class_weight"`
-	Tolerance   float64     `json:"tolerance"`
-	MaxSteps    int         `json:"max_steps"`
+	L1          float64            `json:"l1"`
+	L2          float64            `json:"l2"`
+	ClassWeight classweight.Weight `json:"class_weight"`
+	Tolerance   float64            `json:"tolerance"`
+	MaxSteps    int                `json:"max_steps"`
 }
-
-// classWeight is "balanced" or a number by class.
-type classWeight struct {
-	balanced bool
-	by       map[string]float64
-}
-
-// UnmarshalJSON reads either form.
-func (c *classWeight) UnmarshalJSON(b []byte) error {
-	if string(b) == `"balanced"` {
-		c.balanced = true
-		return nil
-	}
-	return json.Unmarshal(b, &c.by)
-}
-
-func (c classWeight) given() bool { return c.balanced || len(c.by) > 0 }
 
 // Check refuses a task without labels to learn from, and class weights where there
 // are no classes that exclude each other.
 func (Trainer) Check(raw json.RawMessage, task string) []kind.Fault {
-	switch {
-	case task == kind.Anomaly:
+	if task == kind.Anomaly {
 		return []kind.Fault{{Code: diag.BadArgs, What: "a linear model does not fit an anomaly problem", Why: "it learns from labels, which only judge there", Mend: `use {kind: "isolation_forest"}, or make the problem binary`}}
-	case task != kind.Binary && task != kind.Multiclass && task != "" && kind.DecodeArgs[args](raw).ClassWeight.given():
-		return []kind.Fault{{Field: "class_weight", Code: diag.BadArgs, What: "class_weight has no meaning in a " + task + " problem", Why: "it weighs a row by the one class that it has", Mend: "leave it out"}}
 	}
-	return nil
+	return kind.DecodeArgs[args](raw).ClassWeight.Check(task)
 }
 
 // Defaults fills and scales numbers, and one-hot encodes texts.
@@ -163,9 +141,16 @@ func solve(ctx context.Context, a args, job kind.TrainJob) (solution, error) {
 
 func one(ctx context.Context, a args, job kind.TrainJob) (s solution, err error) {
 	x := job.Train.X
-	rowWeights, err := a.ClassWeight.rows(job.Task, job.Train.Y)
-	if err != nil {
-		return s, err
+	byClass, wrong := a.ClassWeight.Classes(job.Task, job.Train.Y)
+	if len(wrong) > 0 {
+		return s, wrong
+	}
+	var rowWeights []float64
+	if byClass != nil {
+		rowWeights = make([]float64, len(job.Train.Y))
+		for i, v := range job.Train.Y {
+			rowWeights[i] = byClass[int(v)]
+		}
 	}
 	p := newProblem(job.Task, a, x, job.Train.Y, rowWeights, max(job.Threads, 1))
 	var w []float64
@@ -179,44 +164,6 @@ func one(ctx context.Context, a args, job kind.TrainJob) (s solution, err error)
 	}
 	s.weights, s.bias = p.unscale(w)
 	return s, nil
-}
-
-// rows is the weight of each row, or nil where all count the same.
-func (c classWeight) rows(task kind.Task, y []float64) ([]float64, error) {
-	if !c.given() {
-		return nil, nil
-	}
-	classes := task.Classes
-	if task.Kind == kind.Binary {
-		classes = []string{"false", "true"}
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.by)) {
-		if !slices.Contains(classes, name) {
-			return nil, kind.Faults{{Field: "class_weight", Code: diag.BadArgs, What: fmt.Sprintf("class_weight names %q, which is no class%s", name, diag.Suggest(name, classes)),
-				Why: "the classes are " + strings.Join(classes, ", "), Mend: "mend the name"}}
-		}
-	}
-	by := make([]float64, len(classes))
-	if c.balanced {
-		for _, v := range y {
-			by[int(v)]++
-		}
-		for k, n := range by {
-			by[k] = float64(len(y)) / (float64(len(classes)) * n)
-		}
-	} else {
-		for k, name := range classes {
-			by[k] = 1
-			if v, ok := c.by[name]; ok {
-				by[k] = v
-			}
-		}
-	}
-	out := make([]float64, len(y))
-	for i, v := range y {
-		out[i] = by[int(v)]
-	}
-	return out, nil
 }
 
 // link turns scores into predictions in place.
