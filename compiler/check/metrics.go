@@ -132,7 +132,7 @@ func (r *resolver) metric(p *ir.Problem, name string, at diag.Range) (ir.Metric,
 				fit = append(fit, n)
 			}
 		}
-		r.list.Add(at, diag.MetricUnfit, "metric %q does not fit a %s problem", name, p.Task).Because("it is for "+list(m.Tasks())+" problems", "use "+list(fit))
+		r.list.Add(at, diag.MetricUnfit, "metric %q does not fit %s problem", name, an(p.Task)).Because("it is for "+list(m.Tasks())+" problems", "use "+list(fit))
 		return none, false
 	}
 	return ir.Metric{Name: name, Kind: m}, true
@@ -176,7 +176,7 @@ func (r *resolver) baseline(p *ir.Problem, v *spec.Value) {
 		return
 	}
 	if want, ok := ruleType(p.Task, n.Type); !ok {
-		r.add(b.Path+".expr", diag.ExprType, "the rule of a %s problem is %s, this is a %s", p.Task, want, n.Type)
+		r.add(b.Path+".expr", diag.ExprType, "the rule of %s problem is %s, this is a %s", an(p.Task), want, n.Type)
 		return
 	}
 	p.Rule, p.RuleUses = n, uses

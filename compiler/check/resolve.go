@@ -712,7 +712,7 @@ func (r *resolver) label(p *ir.Problem, v *spec.Value) {
 		field, other = other, field
 	}
 	if x := v.Get(other); x != nil && p.Task != "" {
-		r.addLabel(x.Path, diag.BadArgs, "the label of a %s problem is in %s", p.Task, field).Because("", "rename "+other+" to "+field)
+		r.addLabel(x.Path, diag.BadArgs, "the label of %s problem is in %s", an(p.Task), field).Because("", "rename "+other+" to "+field)
 		return
 	}
 	e := v.Get(field)
@@ -754,7 +754,7 @@ func (r *resolver) labelExpr(p *ir.Problem, name string, v *spec.Value) {
 		if want == "a condition" {
 			mend = "compare it: churned = 'Yes'"
 		}
-		r.add(v.Path, diag.ExprType, "the label of a %s problem is %s, this is a %s", p.Task, want, n.Type).Because("", mend)
+		r.add(v.Path, diag.ExprType, "the label of %s problem is %s, this is a %s", an(p.Task), want, n.Type).Because("", mend)
 		return
 	}
 	p.Label.Exprs = append(p.Label.Exprs, ir.LabelExpr{Name: name, Path: v.Path, Expr: n})
@@ -767,7 +767,7 @@ func (r *resolver) quantiles(p *ir.Problem, v *spec.Value) {
 	switch {
 	case p.Task == "":
 	case p.Task != kind.Quantile && q != nil:
-		r.addLabel(q.Path, diag.BadArgs, "quantiles of a %s problem", p.Task).Because("it has none", `leave them out, or use kind: "quantile"`)
+		r.addLabel(q.Path, diag.BadArgs, "quantiles of %s problem", an(p.Task)).Because("it has none", `leave them out, or use kind: "quantile"`)
 	case p.Task == kind.Quantile && q == nil:
 		r.addLabel(v.Path, diag.MissingField, "problem %q has no quantiles", p.Name).Because("they are what is predicted", "name them: quantiles: [0.1, 0.5, 0.9]")
 	case q != nil:
@@ -1124,7 +1124,7 @@ func (r *resolver) input(m *ir.Model, f *ir.Feature, v *spec.Value) {
 			return false
 		}
 		if s, supervised := k.(kind.Supervised); supervised && m.Problem != nil && m.Problem.Task != "" && !slices.Contains(s.Supervised(), m.Problem.Task) {
-			r.add(path, diag.EncoderType, "encoder %s does not fit a %s problem", k.Name(), m.Problem.Task).
+			r.add(path, diag.EncoderType, "encoder %s does not fit %s problem", k.Name(), an(m.Problem.Task)).
 				Because("it learns from the labels", "choose another encoder")
 			return false
 		}

@@ -178,6 +178,15 @@ func (l ListError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Some joins names for a message, of many the first 20.
+func Some(names []string) string {
+	const most = 20
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
 // Suggest returns "; did you mean …?" with the candidate nearest to name, or ""
 // when none is near (edit distance at most a third of the longer name).
 func Suggest(name string, candidates []string) string {

@@ -4,7 +4,7 @@ package expr
 // year first, and perhaps a time and an offset. What else DuckDB takes is left out: the
 // name of a zone would hold for the rows after it too, and years of two digits and
 // infinity are no instants of anybody's data.
-const instants = `\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)? ?(Z|UTC|[+-]\d{2}(:?\d{2})?)?)?`
+const instants = `\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)? ?(Z|UTC|[+-](0\d|1[0-8])(:?[0-5]\d)?)?)?`
 
 // ReadTimestamp is SQL that reads a text as a TIMESTAMP in UTC: "2024-01-31",
 // "2024-01-31 12:00", both with seconds and their fractions, with T in place of the
@@ -12,5 +12,6 @@ const instants = `\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?
 // Whatever else, such as 30 February, is NULL.
 func ReadTimestamp(text string) string {
 	// TIMESTAMPTZ heeds an offset; a bare TIMESTAMP would pass over it.
-	return "CAST(TRY_CAST(CASE WHEN regexp_full_match(trim(" + text + "), " + QuoteString(instants) + ") THEN trim(" + text + ") END AS TIMESTAMPTZ) AS TIMESTAMP)"
+	instant := "CASE WHEN regexp_full_match(trim(" + text + "), " + QuoteString(instants) + ") THEN replace(trim(" + text + "), ' +', '+') END"
+	return "CAST(TRY_CAST(replace(" + instant + ", ' -', '-') AS TIMESTAMPTZ) AS TIMESTAMP)"
 }

@@ -153,8 +153,10 @@ type EvaluateArgs struct {
 	Metrics  []string       `json:"metrics"`
 	Decision *kind.Decision `json:"decision,omitempty"`
 	// Errors asks for the metrics' standard errors.
-	Errors bool   `json:"errors"`
-	Seed   uint64 `json:"seed"`
+	Errors bool `json:"errors"`
+	// Baseline decides from 0.5 on where it cannot reach what Decision asks.
+	Baseline bool   `json:"baseline,omitempty"`
+	Seed     uint64 `json:"seed"`
 }
 
 // PoolArgs are the arguments of model.pool.
@@ -460,7 +462,7 @@ func (l *lowerer) challenge(m *ir.Model, model trained, dataset int) (int, bool)
 	for _, g := range p.Gates {
 		if g.OverProduction != nil && g.Metric.Kind != nil {
 			a.Gates = append(a.Gates, Challenge{g.Metric.Name, g.Metric.Better(), *g.OverProduction, g.Confidence})
-			paths, metrics = append(paths, g.Path), append(metrics, g.Metric.Kind)
+			paths, metrics = append(paths, g.Path+".over_production"), append(metrics, g.Metric.Kind)
 		}
 	}
 	if len(a.Gates) == 0 {
@@ -829,7 +831,7 @@ func (l *lowerer) train(m *ir.Model, who learner, fold string, dataset, split, t
 func (l *lowerer) evaluate(m *ir.Model, who learner, fold string, t trained, dataset int, sure bool) trained {
 	p := m.Problem
 	names, metrics := metricsOf(p)
-	t.evaluate = l.add(OpEvaluate, who.subject+fold, p.Path+".metrics", EvaluateArgs{p.Task, names, p.Decision, sure, m.Seed}, wide, []plan.Input{
+	t.evaluate = l.add(OpEvaluate, who.subject+fold, p.Path+".metrics", EvaluateArgs{p.Task, names, p.Decision, sure, !who.own, m.Seed}, wide, []plan.Input{
 		from("transform", t.fit, "transform"), from("model", t.train, "model"), from("meta", dataset, "meta"),
 		from("dataset", dataset, "rows"), from("split", t.split, "parts"),
 	}, []string{"metrics", "predictions"}, metrics...)

@@ -329,17 +329,31 @@ func (g *Graph) Merge(model []byte, in map[string]Value) (map[string]Value, erro
 	return out, nil
 }
 
-// changed lists the operators whose meaning for the same node changed after
-// oldest and up to our opset, with the version of the last such change (ONNX,
-// docs/Changelog.md). Other changes up to there only add types or options.
-var changed = map[string]map[string]int64{
-	"": {"ReduceMean": 18, "ReduceMax": 18, "ReduceMin": 18, "ReduceProd": 18, "ReduceL1": 18, "ReduceL2": 18, "ReduceLogSum": 18, "ReduceLogSumExp": 18,
-		"ReduceSumSquare": 18, "Resize": 18, "GridSample": 20, "DFT": 20, "GroupNormalization": 21},
-	MLDomain: {"LabelEncoder": 2},
+// changed lists the operators that mean another thing for the same node, or are new,
+// since a version after oldest and up to newest (ONNX, docs/Changelog.md). Other
+// changes there only add types or options: a node without them means what it meant.
+var changed = map[string]map[string][]int64{
+	"": {"ReduceMean": {18}, "ReduceMax": {18}, "ReduceMin": {18}, "ReduceProd": {18}, "ReduceL1": {18}, "ReduceL2": {18}, "ReduceLogSum": {18}, "ReduceLogSumExp": {18},
+		"ReduceSumSquare": {18}, "Resize": {18}, "GridSample": {20}, "DFT": {20}, "GroupNormalization": {21},
+		"AveragePool": {22}, "MaxPool": {22}, "QuantizeLinear": {23}, "DequantizeLinear": {23}, "Attention": {23}, "RMSNormalization": {23}, "RotaryEmbedding": {23},
+		"Swish": {24}, "TensorScatter": {24}, "BitCast": {26}, "CumProd": {26}},
+	MLDomain: {"LabelEncoder": {2, 4}, "TreeEnsemble": {5}},
 }
 
-// oldest is the oldest opset of a domain that Merge takes.
-var oldest = map[string]int64{"": 15, MLDomain: 1, MSDomain: 1}
+// oldest and newest are the opsets of a domain that Merge takes: the newest are those
+// that ONNX Runtime runs.
+var (
+	oldest = map[string]int64{"": 15, MLDomain: 1, MSDomain: 1}
+	newest = map[string]int64{"": 26, MLDomain: 5, MSDomain: MSOpset}
+)
+
+// domain is the name of a domain; that of ONNX's own has two.
+func domain(name string) string {
+	if name == "ai.onnx" {
+		return ""
+	}
+	return name
+}
 
 // mergeable says why a model cannot be inlined into one of our opsets.
 func mergeable(m *onnxpb.ModelProto) error {
@@ -348,25 +362,25 @@ func mergeable(m *onnxpb.ModelProto) error {
 	}
 	opset := map[string]int64{}
 	for _, o := range m.OpsetImport {
-		d := o.Domain
-		if d == "ai.onnx" {
-			d = ""
-		}
-		ours, ok := map[string]int64{"": Opset, MLDomain: MLOpset, MSDomain: MSOpset}[d]
-		if opset[d] = o.Version; ok && (o.Version > ours || o.Version < oldest[d]) {
-			return fmt.Errorf("the model uses opset %d of domain %q; from %d to %d will do", o.Version, o.Domain, oldest[d], ours)
+		d := domain(o.Domain)
+		last, ok := newest[d]
+		if opset[d] = o.Version; ok && (o.Version > last || o.Version < oldest[d]) {
+			return fmt.Errorf("the model uses opset %d of domain %q; from %d to %d will do", o.Version, o.Domain, oldest[d], last)
 		}
 	}
 	if len(m.Functions) > 0 {
 		return errors.New("the model has functions of its own, which are not inlined here")
 	}
 	for _, n := range m.Graph.Node {
-		ours := n.Domain == MSDomain && (n.OpType == "Tokenizer" || n.OpType == "MurmurHash3")
-		if _, ok := map[string]bool{"": true, "ai.onnx": true, MLDomain: true}[n.Domain]; !ok && !ours {
+		d := domain(n.Domain)
+		if d != "" && d != MLDomain && (d != MSDomain || n.OpType != "Tokenizer" && n.OpType != "MurmurHash3") {
 			return fmt.Errorf("operator %s is of domain %q; only those of ONNX itself and of ai.onnx.ml are taken", n.OpType, n.Domain)
 		}
-		if since := changed[n.Domain][n.OpType]; since > opset[n.Domain] {
-			return fmt.Errorf("operator %s of opset %d means another thing since opset %d; export the model for opset %d", n.OpType, opset[n.Domain], since, Opset)
+		ours := map[string]int64{"": Opset, MLDomain: MLOpset}[d]
+		for _, since := range changed[d][n.OpType] {
+			if (since > ours) != (since > opset[d]) {
+				return fmt.Errorf("operator %s of opset %d does not mean what it does in opset %d, for which the model has to be exported", n.OpType, opset[d], ours)
+			}
 		}
 		for _, a := range n.Attribute {
 			if a.G != nil || len(a.Graphs) > 0 {

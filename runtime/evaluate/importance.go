@@ -56,10 +56,14 @@ func PermutationImportance(columns []Column, predict Model, score func(p []float
 		return nil, err
 	}
 	whole, rows := score(p), columns[0].Rows()
-	drops := make([]float64, 0, len(columns)*shuffles)
+	used, err := usedColumns(columns, predict, p, seed)
+	if err != nil {
+		return nil, err
+	}
+	drops := make([]float64, 0, len(used)*shuffles)
 	// Several shuffles go through the model one below the other: a call costs far more
 	// than its rows where there are many columns.
-	below := min(max(together/(rows*len(columns)), 1), cap(drops))
+	below := min(max(together/(rows*len(columns)), 1), max(cap(drops), 1))
 	stacked := make([]Column, len(columns))
 	for k, c := range columns {
 		stacked[k] = c.repeat(below)
@@ -68,11 +72,11 @@ func PermutationImportance(columns []Column, predict Model, score func(p []float
 		mixed := slices.Clone(stacked)
 		for j := range below {
 			if s := len(drops) + j; s < cap(drops) {
-				k := s / shuffles
+				k := used[s/shuffles]
 				if j == 0 || s%shuffles == 0 { // the first of this column's here
 					mixed[k] = columns[k].repeat(below)
 				}
-				r := rand.New(rand.NewPCG(seed, uint64(s)))
+				r := rand.New(rand.NewPCG(seed, uint64(k*shuffles+s%shuffles)))
 				mixed[k].put(j*rows, columns[k].pick(r.Perm(rows)))
 			}
 		}
@@ -83,9 +87,12 @@ func PermutationImportance(columns []Column, predict Model, score func(p []float
 			drops = append(drops, whole-score(p[:width]))
 		}
 	}
-	out := []Importance{}
+	out := make([]Importance, len(columns))
 	for k, c := range columns {
-		drops := drops[k*shuffles : (k+1)*shuffles]
+		out[k].Feature = c.Name
+	}
+	for i, k := range used {
+		drops := drops[i*shuffles : (i+1)*shuffles]
 		mean, dev := 0.0, 0.0
 		for _, d := range drops {
 			mean += d / shuffles
@@ -96,10 +103,42 @@ func PermutationImportance(columns []Column, predict Model, score func(p []float
 		if math.IsNaN(mean) {
 			mean, dev = 0, 0
 		}
-		out = append(out, Importance{c.Name, mean, math.Sqrt(dev)})
+		out[k].Drop, out[k].Error = mean, math.Sqrt(dev)
 	}
 	slices.SortStableFunc(out, func(a, b Importance) int { return cmp.Compare(b.Drop, a.Drop) })
 	return out, nil
+}
+
+// usedColumns are those that p, the predictions, may depend on; all, where there are
+// few. Of many, some are shuffled together: where no prediction changes by a bit, none
+// of them matters, else each half is tried. Where that takes long, most matter.
+func usedColumns(columns []Column, predict Model, p []float32, seed uint64) ([]int, error) {
+	const few = 100
+	tries := len(columns) / 8
+	var used []int
+	var look func(from, to int) error
+	look = func(from, to int) error {
+		if tries--; len(columns) > few && tries >= 0 {
+			mixed := slices.Clone(columns)
+			for k := from; k < to; k++ {
+				r := rand.New(rand.NewPCG(seed, uint64(k)))
+				mixed[k] = columns[k].pick(r.Perm(columns[k].Rows()))
+			}
+			q, err := predict(mixed)
+			if err != nil || slices.Equal(p, q) {
+				return err
+			}
+			if half := (from + to) / 2; from < half {
+				return cmp.Or(look(from, half), look(half, to))
+			}
+		}
+		for k := from; k < to; k++ {
+			used = append(used, k)
+		}
+		return nil
+	}
+	err := look(0, len(columns))
+	return used, err
 }
 
 // Rows is their number.

@@ -246,7 +246,11 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 		w("%d rows were left out: %s.", meta.Dropped[r], r)
 	}
 	for _, j := range meta.Joins {
-		w("- %s joined %s: %d present, %d not found, %d expired", j.Group, j.Input, j.Present, j.NotFound, j.Expired)
+		superseded := ""
+		if j.Superseded > 0 {
+			superseded = fmt.Sprintf("; %d of its rows superseded by others", j.Superseded)
+		}
+		w("- %s joined %s: %d present, %d not found, %d expired%s", j.Group, j.Input, j.Present, j.NotFound, j.Expired, superseded)
 	}
 	var srcs []string
 	for n := range meta.Sources {

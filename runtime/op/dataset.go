@@ -368,10 +368,10 @@ func (b *builder) join(i int, name string, j lower.Join) error {
 	}
 	by, rows := strings.Join(keys, ", "), b.s.rows(j.Input)
 	counts := JoinCounts{Group: j.Group, Input: strings.TrimPrefix(j.Input, "source:")}
-	values := func(present string) string {
+	values := func(present string, value func(i int) string) string {
 		out := make([]string, len(j.Columns))
 		for i, c := range j.Columns {
-			out[i] = fmt.Sprintf("CASE WHEN %s THEN %s END AS %s", present, c.SQL, expr.QuoteName(c.Name))
+			out[i] = fmt.Sprintf("CASE WHEN %s THEN %s END AS %s", present, value(i), expr.QuoteName(c.Name))
 		}
 		return strings.Join(out, ", ")
 	}
@@ -387,7 +387,7 @@ func (b *builder) join(i int, name string, j lower.Join) error {
 			return fault(fmt.Sprintf("snapshots[%d]", i), diag.DuplicateKey, "a static source has one row a key", "drop the others, or give the source a time", "source %q has %d rows with the key %s", counts.Input, n, key)
 		}
 		err = b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT s.%s, CASE WHEN r._row IS NULL THEN 1 ELSE 0 END AS _status, %s FROM spine AS s LEFT JOIN %s AS r ON %s",
-			name, colRow, values("r._row IS NOT NULL"), rows, strings.Join(on, " AND ")))
+			name, colRow, values("r._row IS NOT NULL", func(i int) string { return j.Columns[i].SQL }), rows, strings.Join(on, " AND ")))
 		if err != nil {
 			return err
 		}
@@ -404,13 +404,21 @@ func (b *builder) join(i int, name string, j lower.Join) error {
 	if j.Created != "" {
 		created = "epoch_us(" + expr.QuoteName(j.Created) + ")"
 	}
+	// One order tells both: of rows that become known at once the last counts, and it
+	// has the greatest event of them, so that it need not be told from those before.
+	newest := "true"
+	if j.Created != "" {
+		newest = "_event = max(_event) OVER (known ROWS UNBOUNDED PRECEDING)"
+	}
+	facts := make([]string, len(j.Columns))
+	for i, c := range j.Columns {
+		facts[i] = fmt.Sprintf(", %s AS _v%d", c.SQL, i)
+	}
 	known := "known_" + name
-	err := b.db.Exec(b.ctx, fmt.Sprintf(`CREATE TEMP TABLE %s AS
-SELECT * EXCLUDE (_newest) FROM (
-  SELECT *, max(_event) OVER (PARTITION BY %s ORDER BY _available ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS _newest FROM (
-    SELECT *, %s AS _event, greatest(%s, %s) + %d AS _available FROM %s WHERE %s
-    QUALIFY row_number() OVER (PARTITION BY %s, _available ORDER BY _event DESC, %s DESC, _row DESC) = 1))
-WHERE _newest IS NULL OR _event >= _newest`, known, by, event, event, created, j.Delay, rows, strings.Join(notNull, " AND "), by, created))
+	err := b.db.Exec(b.ctx, fmt.Sprintf(`CREATE TEMP TABLE %s AS SELECT * EXCLUDE (_created) FROM (
+  SELECT %s%s, _row, %s AS _event, %s AS _created, greatest(_event, _created) + %d AS _available FROM %s AS r WHERE %s)
+WINDOW known AS (PARTITION BY %s ORDER BY _available, _event, _created, _row)
+QUALIFY lead(_available) OVER known IS DISTINCT FROM _available AND %s`, known, by, strings.Join(facts, ""), event, created, j.Delay, rows, strings.Join(notNull, " AND "), by, newest))
 	if err != nil {
 		return err
 	}
@@ -424,7 +432,7 @@ WHERE _newest IS NULL OR _event >= _newest`, known, by, event, event, created, j
 		fresh += fmt.Sprintf(" AND r._event >= s.%s - %d", colAt, j.TTL)
 	}
 	err = b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT s.%s, CASE WHEN r._row IS NULL THEN 1 WHEN NOT (%s) THEN 2 ELSE 0 END AS _status, %s FROM spine AS s ASOF LEFT JOIN %s AS r ON %s AND s.%s >= r._available",
-		name, colRow, fresh, values(fresh), known, strings.Join(on, " AND "), colAt))
+		name, colRow, fresh, values(fresh, func(i int) string { return fmt.Sprintf("r._v%d", i) }), known, strings.Join(on, " AND "), colAt))
 	if err != nil {
 		return err
 	}

@@ -120,9 +120,10 @@ func (m *model) parallel(ctx context.Context, c columns, n int) ([]any, error) {
 // cores. f gets each chunk's outputs with the place of its first row among the
 // part's rows; calls do not overlap, but come in any order.
 func (m *model) stream(ctx context.Context, s *Stage, raw []lower.RawFeature, p parts, of kind.Part, f func(at int, out []any)) error {
-	want := forms(raw)
-	want[colRow] = table.Ints
 	total := int64(p.count(of))
+	if total == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	type job struct {
@@ -152,26 +153,28 @@ func (m *model) stream(ctx context.Context, s *Stage, raw []lower.RawFeature, p 
 		})
 	}
 	at := 0
-	err := table.Read(ctx, s.In("dataset", "rows.parquet"), want, func(b table.Batch) error {
+	part := func(start int64, n int) []int { // a row's id is its place
 		var keep []int
-		for i, id := range b.Ints(colRow) {
-			if p[id] == of {
+		for i, q := range p[start : start+int64(n)] {
+			if q == of {
 				keep = append(keep, i)
 			}
 		}
-		for len(keep) > 0 {
-			n := min(chunk, len(keep))
+		return keep
+	}
+	err := table.ReadRows(ctx, s.In("dataset", "rows.parquet"), forms(raw), part, func(b table.Batch) error {
+		for from := 0; from < b.Rows; from += chunk {
+			to := min(b.Rows, from+chunk)
 			j := job{at, columns{}}
 			for _, r := range raw {
 				switch d := b.Columns[r.Name].(type) {
 				case []float64:
-					j.rows[r.Name] = gather(d, keep[:n])
+					j.rows[r.Name] = d[from:to]
 				case []string:
-					j.rows[r.Name] = gather(d, keep[:n])
+					j.rows[r.Name] = d[from:to]
 				}
 			}
-			at += n
-			keep = keep[n:]
+			at += to - from
 			select {
 			case jobs <- j:
 			case <-ctx.Done():
@@ -198,14 +201,6 @@ func length(c columns) int {
 		}
 	}
 	return 0
-}
-
-func gather[T any](xs []T, at []int) []T {
-	out := make([]T, len(at))
-	for i, k := range at {
-		out[i] = xs[k]
-	}
-	return out
 }
 
 // matrix is the training matrix of one part: the transform's output X.

@@ -71,7 +71,7 @@ func modelEvaluate(ctx context.Context, s *Stage) error {
 			return err
 		}
 		if of == kind.Valid && a.Decision != nil {
-			if scores.Threshold, err = evaluate.Threshold(*a.Decision, known.y, pred); err != nil {
+			if scores.Threshold, err = evaluate.Threshold(*a.Decision, known.y, pred); err != nil && !a.Baseline {
 				return fault("decision", diag.BadArgs, fmt.Sprintf("looked for among the %d validation rows", len(known.ids)), "ask for less, or improve the model", "%v", err)
 			}
 			task.Threshold = scores.Threshold
@@ -269,14 +269,14 @@ func modelGate(ctx context.Context, s *Stage) error {
 		o.Over = (o.Value - o.Baseline) * float64(gate.Better)
 		arg, what := fmt.Sprintf("gates[%d]", i), "gate "+gate.Metric
 		if gate.Min != nil {
-			o.Passed = g.demand(arg, what, o.Value, o.Error, *gate.Min, kind.Up, gate.Confidence) && o.Passed
+			o.Passed = g.demand(arg+".min", what, o.Value, o.Error, *gate.Min, kind.Up, gate.Confidence) && o.Passed
 		}
 		if gate.Max != nil {
-			o.Passed = g.demand(arg, what, o.Value, o.Error, *gate.Max, kind.Down, gate.Confidence) && o.Passed
+			o.Passed = g.demand(arg+".max", what, o.Value, o.Error, *gate.Max, kind.Down, gate.Confidence) && o.Passed
 		}
 		if gate.OverBaseline != nil {
 			what := fmt.Sprintf("gate %s over the baseline's %.4f", gate.Metric, o.Baseline)
-			o.Passed = g.demand(arg, what, o.Over, o.OverError, *gate.OverBaseline, kind.Up, gate.Confidence) && o.Passed
+			o.Passed = g.demand(arg+".over_baseline", what, o.Over, o.OverError, *gate.OverBaseline, kind.Up, gate.Confidence) && o.Passed
 		}
 		res.Gates = append(res.Gates, o)
 	}
@@ -414,11 +414,11 @@ func (s *Stage) fairness(ctx context.Context, a lower.GateArgs, boot *evaluate.B
 			if !math.IsNaN(errs[0]) {
 				o.Error = &errs[0]
 			}
-			bound, better := f.Max, kind.Down
+			bound, better, field := f.Max, kind.Down, ".max"
 			if kind.FairnessBetter(f.Metric) == kind.Up {
-				bound, better = f.Min, kind.Up
+				bound, better, field = f.Min, kind.Up, ".min"
 			}
-			o.Passed = g.demand(arg, fmt.Sprintf("fairness %s by %s", f.Metric, f.By), value, o.Error, *bound, better, f.Confidence)
+			o.Passed = g.demand(arg+field, fmt.Sprintf("fairness %s by %s", f.Metric, f.By), value, o.Error, *bound, better, f.Confidence)
 		}
 		out = append(out, o)
 	}

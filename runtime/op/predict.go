@@ -317,7 +317,7 @@ func match(o PredictOptions, names []string) ([]kind.Column, error) {
 		}
 		if !have[name] {
 			list.Add(diag.Range{}, diag.BadInput, "%s has no column %s%s", o.Input, called, diag.Suggest(name, names)).
-				Because("the model takes it", "add the column; it may be empty where the value is missing")
+				Because("the model takes it; the file has "+diag.Some(names), "add the column; it may be empty where the value is missing")
 		}
 		out[i] = kind.Column{Name: name, Type: f.Type, Never: !f.Nullable, Min: f.Min, Max: f.Max, In: f.In}
 	}
@@ -368,10 +368,9 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw string, cols []kin
 	for i, n := range names {
 		native[n] = sqlTypes[i] == "TIMESTAMP"
 	}
-	casts, values, texts := []string{}, []string{"_row"}, []string{}
+	values, texts := []string{"_row"}, []string{}
 	seen := map[string]bool{}
 	for i, c := range cols {
-		casts = append(casts, fmt.Sprintf("%s AS _t%d", typed(c, native[c.Name]), i))
 		v := fmt.Sprintf("_t%d", i)
 		switch c.Type {
 		case types.String:
@@ -389,7 +388,7 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw string, cols []kin
 	for i, k := range o.Keep {
 		values = append(values, fmt.Sprintf("CAST(%s AS VARCHAR) AS _keep%d", expr.QuoteName(k), i))
 	}
-	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT *, %s AS _faults FROM (SELECT *, %s FROM %s)", faultsSQL(cols), strings.Join(casts, ", "), from)
+	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT *, %s AS _faults FROM %s", faultsSQL(cols), typed(cols, native, from))
 	if err := db.Exec(ctx, q); err != nil {
 		return 0, err
 	}

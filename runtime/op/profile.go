@@ -2,9 +2,12 @@ package op
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/kind"
@@ -43,28 +46,61 @@ const topText = 1000
 // Probabilities are those of ColumnProfile.Quantiles.
 var Probabilities = []float64{0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99}
 
-// profile reads the good rows once more, on one thread: means and quantiles
-// depend on the order of rows.
+// profile reads the good rows once more. Means and quantiles depend on the order of
+// rows, so each column is read on one thread: columns go side by side on engines of
+// one thread each.
 func profile(ctx context.Context, s *Stage, cols []kind.Column) ([]ColumnProfile, error) {
-	rows := expr.ReadParquet(s.Out("rows", "rows.parquet"))
-	one, err := s.sql(ctx, 1)
-	if err != nil {
-		return nil, err
+	type share struct {
+		at   []int // of cols
+		cols []kind.Column
 	}
-	defer one.Close()
-	rows, err = buffered(ctx, one, rows, len(cols))
-	if err != nil {
-		return nil, err
+	shares := make([]share, min(sql.Threads, len(cols)))
+	next := map[bool]int{}
+	for i, c := range cols {
+		// Numbers take most of the time: they are dealt out by themselves.
+		to := &shares[next[number(c.Type)]%len(shares)]
+		next[number(c.Type)]++
+		to.at, to.cols = append(to.at, i), append(to.cols, c)
 	}
-	var out []ColumnProfile
-	for batch := range slices.Chunk(cols, batch) {
-		ps, err := profileBatch(ctx, one, rows, batch)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, ps...)
+	out := make([]ColumnProfile, len(cols))
+	errs := make([]error, len(shares))
+	var wg sync.WaitGroup
+	for k, sh := range shares {
+		wg.Go(func() {
+			if len(sh.cols) == 0 {
+				return
+			}
+			one, err := sql.Open(ctx, filepath.Join(s.Dir, fmt.Sprintf("tmp%d", k)), s.Limits.Memory*3/4/int64(len(shares)), 1)
+			if err != nil {
+				errs[k] = err
+				return
+			}
+			defer one.Close()
+			quoted := make([]string, len(sh.cols))
+			for i, c := range sh.cols {
+				quoted[i] = expr.QuoteName(c.Name)
+			}
+			rows, err := buffered(ctx, one, "(SELECT "+strings.Join(quoted, ", ")+" FROM "+expr.ReadParquet(s.Out("rows", "rows.parquet"))+")", len(sh.cols))
+			if err != nil {
+				errs[k] = err
+				return
+			}
+			var ps []ColumnProfile
+			for some := range slices.Chunk(sh.cols, batch) {
+				p, err := profileBatch(ctx, one, rows, some)
+				if err != nil {
+					errs[k] = err
+					return
+				}
+				ps = append(ps, p...)
+			}
+			for i, at := range sh.at {
+				out[at] = ps[i]
+			}
+		})
 	}
-	return out, nil
+	wg.Wait()
+	return out, errors.Join(errs...)
 }
 
 func profileBatch(ctx context.Context, one *sql.DB, rows string, cols []kind.Column) ([]ColumnProfile, error) {

@@ -17,6 +17,7 @@ import (
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/executor"
 	"mlc.dev/mlc/runtime/sql"
+	"mlc.dev/mlc/runtime/table"
 )
 
 // sourceSnapshot copies a source's rows as they are.
@@ -65,41 +66,50 @@ func sourceSnapshot(ctx context.Context, s *Stage) error {
 	return nil
 }
 
-// typed is the SQL that reads a text column as its declared type; NULL where it
-// cannot.
-func typed(c kind.Column, native bool) string {
-	q := expr.QuoteName(c.Name)
-	switch c.Type {
-	case types.Int:
-		// DuckDB rounds '1.5' to 2; a whole number reads the same as a double.
-		return fmt.Sprintf("CASE WHEN TRY_CAST(%s AS DOUBLE) = CAST(TRY_CAST(%s AS BIGINT) AS DOUBLE) THEN TRY_CAST(%s AS BIGINT) END", q, q, q)
-	case types.Float:
-		return "nullif(TRY_CAST(" + q + " AS DOUBLE), 'nan'::DOUBLE)"
-	case types.Bool:
-		return "TRY_CAST(" + q + " AS BOOLEAN)"
-	case types.Timestamp:
-		if native {
-			return q
+// typed is the FROM clause of rows with the typed value of text column i as _t<i>, NULL
+// where the text is none of its type, and, of numbers, the text as DOUBLE as _d<i>.
+func typed(cols []kind.Column, native map[string]bool, from string) string {
+	read, values := []string{"*"}, []string{"* EXCLUDE (_none"}
+	for i, c := range cols {
+		q, v := expr.QuoteName(c.Name), expr.QuoteName(c.Name)
+		double := fmt.Sprintf("TRY_CAST(%s AS DOUBLE) AS _d%d", q, i)
+		switch c.Type {
+		case types.Int:
+			// DuckDB rounds '1.5' to 2; a whole number reads the same as a double.
+			read = append(read, double, fmt.Sprintf("TRY_CAST(%s AS BIGINT) AS _b%d", q, i))
+			values[0] += fmt.Sprintf(", _b%d", i)
+			v = fmt.Sprintf("CASE WHEN _d%d = CAST(_b%d AS DOUBLE) THEN _b%d END", i, i, i)
+		case types.Float:
+			read = append(read, double)
+			v = fmt.Sprintf("nullif(_d%d, 'nan'::DOUBLE)", i)
+		case types.Bool:
+			v = "TRY_CAST(" + q + " AS BOOLEAN)"
+		case types.Timestamp:
+			if !native[c.Name] {
+				v = expr.ReadTimestamp(q)
+			}
 		}
-		return expr.ReadTimestamp(q)
+		values = append(values, fmt.Sprintf("%s AS _t%d", v, i))
 	}
-	return q
+	values[0] += ")"
+	return "(SELECT " + strings.Join(values, ", ") + " FROM (SELECT " + strings.Join(append(read, "NULL AS _none"), ", ") + " FROM " + from + "))"
 }
 
 // faultsSQL is the SQL of the reasons why a row is bad, joined by "; ", empty for
-// a good one. The typed value of column i is _t<i>, its text goes by its name.
+// a good one, over the rows of typed. They are put together for bad rows and no others.
 func faultsSQL(cols []kind.Column) string {
-	var parts []string
+	var parts, conds []string
 	for i, c := range cols {
-		t, r := fmt.Sprintf("_t%d", i), expr.QuoteName(c.Name)
+		t, d, r := fmt.Sprintf("_t%d", i), fmt.Sprintf("_d%d", i), expr.QuoteName(c.Name)
 		add := func(cond, reason string) {
+			conds = append(conds, cond)
 			parts = append(parts, fmt.Sprintf("CASE WHEN %s THEN %s END", cond, expr.QuoteString(c.Name+": "+reason)))
 		}
 		switch c.Type {
 		case types.String:
 			add(t+" = "+expr.QuoteString(types.NullString), "holds the reserved text "+types.NullString)
 		case types.Float:
-			add(t+" IS NULL AND "+r+" IS NOT NULL AND coalesce(NOT isnan(TRY_CAST("+r+" AS DOUBLE)), true)", "not a number")
+			add(t+" IS NULL AND "+r+" IS NOT NULL AND coalesce(NOT isnan("+d+"), true)", "not a number")
 			add("isinf("+t+")", "infinite")
 		case types.Int:
 			add(t+" IS NULL AND "+r+" IS NOT NULL", "not a whole number")
@@ -112,7 +122,7 @@ func faultsSQL(cols []kind.Column) string {
 		if c.Never {
 			missing := r + " IS NULL"
 			if c.Type == types.Float {
-				missing = "(" + missing + " OR isnan(TRY_CAST(" + r + " AS DOUBLE)))"
+				missing = "(" + missing + " OR isnan(" + d + "))"
 			}
 			add(missing, "missing")
 		}
@@ -131,10 +141,11 @@ func faultsSQL(cols []kind.Column) string {
 					vals[i] = fmt.Sprint(v)
 				}
 			}
-			add(t+" NOT IN ("+strings.Join(vals, ", ")+")", "not among the right values")
+			// IN over more than a few values is a join, after which rows have no order.
+			add("NOT list_contains(["+strings.Join(vals, ", ")+"], "+t+")", "not among the right values")
 		}
 	}
-	return "concat_ws('; ', " + strings.Join(parts, ", ") + ")"
+	return "CASE WHEN " + strings.Join(conds, " OR ") + " THEN concat_ws('; ', " + strings.Join(parts, ", ") + ") ELSE '' END"
 }
 
 // batch is how many columns one statement works on: DuckDB's optimizer takes time
@@ -182,47 +193,64 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 		return err
 	}
 	// Tables side by side, in the order of the rows: the typed values and the faults
-	// of a batch of columns each.
+	// of a batch of columns each. One batch needs none: it is computed as it is written.
 	var tables, faulty []string
+	form := "VIEW"
+	if len(a.Columns) > batch {
+		form = "TABLE"
+	}
 	for cols := range slices.Chunk(a.Columns, batch) {
-		casts, values := make([]string, len(cols)), make([]string, len(cols))
+		values := make([]string, len(cols))
 		for i, c := range cols {
-			casts[i] = fmt.Sprintf("%s AS _t%d", typed(c, native[c.Name]), i)
 			values[i] = fmt.Sprintf("_t%d AS %s", i, expr.QuoteName(c.Name))
 		}
 		if len(tables) == 0 {
 			values = append(values, "_row", "_file")
 		}
-		table, faults := fmt.Sprintf("batch_%d", len(tables)), fmt.Sprintf("_faults_%d", len(tables))
-		err := db.Exec(ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT %s AS %s, %s FROM (SELECT *, %s FROM %s)",
-			table, faultsSQL(cols), faults, strings.Join(values, ", "), strings.Join(casts, ", "), from))
+		name, faults := fmt.Sprintf("batch_%d", len(tables)), fmt.Sprintf("_faults_%d", len(tables))
+		err := db.Exec(ctx, fmt.Sprintf("CREATE TEMP %s %s AS SELECT %s AS %s, %s FROM %s", form, name, faultsSQL(cols), faults, strings.Join(values, ", "), typed(cols, native, from)))
 		if err != nil {
 			return err
 		}
-		tables, faulty = append(tables, table), append(faulty, "nullif("+faults+", '')")
+		tables, faulty = append(tables, name), append(faulty, "nullif("+faults+", '')")
 	}
-	good := strings.Join(append([]string{"_row", "_file"}, quoted...), ", ")
-	err = db.Exec(ctx, fmt.Sprintf("CREATE TEMP VIEW checked AS SELECT %s, concat_ws('; ', %s) AS _faults FROM %s", good, strings.Join(faulty, ", "), strings.Join(tables, " POSITIONAL JOIN ")))
+	columns := strings.Join(append([]string{"_row", "_file"}, quoted...), ", ")
+	reasons := "coalesce(" + faulty[0] + ", '')"
+	if len(faulty) > 1 {
+		reasons = "concat_ws('; ', " + strings.Join(faulty, ", ") + ")"
+	}
+	err = db.Exec(ctx, fmt.Sprintf("CREATE TEMP VIEW checked AS SELECT %s, %s AS _faults FROM %s", columns, reasons, strings.Join(tables, " POSITIONAL JOIN ")))
 	if err != nil {
 		return err
 	}
-	if err := db.WriteParquet(ctx, "SELECT "+good+" FROM checked WHERE _faults = ''", s.Out("rows", "rows.parquet")); err != nil {
+	if err := db.WriteParquet(ctx, "SELECT "+columns+" FROM checked WHERE _faults = ''", s.Out("rows", "rows.parquet")); err != nil {
 		return err
 	}
-	err = db.WriteParquet(ctx, fmt.Sprintf("SELECT _row, _file, reasons, CAST(to_json(struct_pack(%s)) AS VARCHAR) AS row FROM %s JOIN (SELECT _row, _faults AS reasons FROM checked WHERE _faults <> '') USING (_row) ORDER BY _row",
+	rows, err := table.Rows(s.In("rows", "rows.parquet"))
+	if err != nil {
+		return err
+	}
+	good, err := table.Rows(s.Out("rows", "rows.parquet"))
+	if err != nil {
+		return err
+	}
+	bad, which := rows-good, "_faults <> ''"
+	if bad == 0 {
+		which = "false" // nothing is read again
+	}
+	if err := db.Exec(ctx, "CREATE TEMP TABLE bad AS SELECT _row, _faults FROM checked WHERE "+which); err != nil {
+		return err
+	}
+	err = db.WriteParquet(ctx, fmt.Sprintf("SELECT _row, _file, _faults AS reasons, CAST(to_json(struct_pack(%s)) AS VARCHAR) AS row FROM %s JOIN bad USING (_row) ORDER BY _row",
 		strings.Join(texts, ", "), from), s.Out("quarantine", "rows.parquet"))
 	if err != nil {
-		return err
-	}
-	var rows, bad int64
-	if err := db.Row(ctx, "SELECT count(*), count(*) FILTER (_faults <> '') FROM checked", &rows, &bad); err != nil {
 		return err
 	}
 	rejected, first, err := countRejects(s.In("rejects", "rejects.jsonl"))
 	if err != nil {
 		return err
 	}
-	s.Report["rows"], s.Report["quarantined"] = rows-bad, bad+rejected
+	s.Report["rows"], s.Report["quarantined"] = good, bad+rejected
 	if bad+rejected > 0 {
 		reasons, err := topReasons(ctx, db)
 		if err != nil {
@@ -237,10 +265,10 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 				"source %q: %d of %d rows (%.2f%%) do not fit their declarations; %.2f%% are allowed", a.Source, bad+rejected, rows+rejected, 100*share, 100*a.MaxQuarantine)
 		}
 	}
-	if rows-bad == 0 {
+	if good == 0 {
 		return fault("", diag.NoRows, "there is nothing to learn from", "check what wrote it", "source %q has no rows", a.Source)
 	}
-	if err := db.Exec(ctx, "DROP VIEW checked; DROP TABLE "+strings.Join(tables, "; DROP TABLE ")); err != nil {
+	if err := db.Exec(ctx, "DROP VIEW checked; DROP "+form+" "+strings.Join(tables, "; DROP "+form+" ")); err != nil {
 		return err
 	}
 	profiles, err := profile(ctx, s, a.Columns)
@@ -260,7 +288,7 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 		return faults
 	}
 	s.Progress(rows, rows, "rows", "")
-	return s.writeJSON(s.Out("profile", "profile.json"), map[string]any{"source": a.Source, "rows": rows - bad, "quarantined": bad + rejected, "columns": profiles})
+	return s.writeJSON(s.Out("profile", "profile.json"), map[string]any{"source": a.Source, "rows": good, "quarantined": bad + rejected, "columns": profiles})
 }
 
 // rejectedLine is a line that is no row.
@@ -294,7 +322,7 @@ func countRejects(path string) (n int64, first rejectedLine, err error) {
 // topReasons counts the commonest faults, with the first rows that have each.
 func topReasons(ctx context.Context, db *sql.DB) ([]string, error) {
 	var out []string
-	q := `SELECT reason, count(*) AS n, array_to_string(list(_row ORDER BY _row)[:3], ', ') FROM (SELECT _row, unnest(string_split(_faults, '; ')) AS reason FROM checked WHERE _faults <> '') GROUP BY reason ORDER BY n DESC, reason LIMIT 10`
+	q := `SELECT reason, count(*) AS n, array_to_string(list(_row ORDER BY _row)[:3], ', ') FROM (SELECT _row, unnest(string_split(_faults, '; ')) AS reason FROM bad) GROUP BY reason ORDER BY n DESC, reason LIMIT 10`
 	err := db.Rows(ctx, q, func(scan func(...any) error) error {
 		var reason, rows string
 		var n int64

@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -65,14 +63,14 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 	if err != nil {
 		return err
 	}
-	var secure *tls.Config
+	var secure *certificates
 	if s.svc.TLS != nil {
-		if secure, err = s.tls(); err != nil {
+		if secure, err = newCertificates(s.svc.TLS, s.log); err != nil {
 			return err
 		}
 	}
 	rpc := s.grpcServer(g, secure)
-	main := &http.Server{Handler: s.handler(g, rpc), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout + s.svc.Limits.Read.Std(), WriteTimeout: s.svc.Deadline.Std() + s.svc.Limits.Read.Std() + writeGrace,
+	main := &http.Server{Handler: s.handler(g, rpc), ReadHeaderTimeout: headerTimeout, ReadTimeout: s.readTime(), WriteTimeout: s.svc.Deadline.Std() + s.svc.Limits.Read.Std() + writeGrace,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	main.Protocols.SetHTTP1(true)
 	main.Protocols.SetHTTP2(true)
@@ -96,9 +94,7 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 		*address = l.Addr().String()
 		listeners = append(listeners, l)
 		if wrap && secure != nil {
-			c := secure.Clone()
-			c.NextProtos = []string{"h2", "http/1.1"}
-			l = tls.NewListener(l, c)
+			l = tls.NewListener(l, secure.config("h2", "http/1.1"))
 		}
 		wg.Go(func() {
 			if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
@@ -168,7 +164,7 @@ func (s *Server) handler(g *guard, rpc *grpc.Server) http.Handler {
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 			c := http.NewResponseController(w) // a stream may last
 			_, _ = c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Time{})
-			rpcs.ServeHTTP(w, r)
+			rpcs.ServeHTTP(w, r.WithContext(s.reading(r.Context())))
 			return
 		}
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -295,7 +291,8 @@ func (g *guard) admitted(ctx context.Context, md metadata.MD) *api.Error {
 	return g.admit(first("authorization"), first("x-api-key"), remote)
 }
 
-// paid is a stream of which each message after the first counts as a request.
+// paid is a stream of which each message after the first counts as a request, and
+// has its time to come.
 type paid struct {
 	grpc.ServerStream
 	g     *guard
@@ -304,7 +301,12 @@ type paid struct {
 
 // RecvMsg takes the next message.
 func (p *paid) RecvMsg(m any) error {
-	if err := p.ServerStream.RecvMsg(m); err != nil {
+	if !p.first {
+		awaited(p.ServerStream.Context())
+	}
+	err := p.ServerStream.RecvMsg(m)
+	received(p.ServerStream.Context())
+	if err != nil {
 		return err
 	}
 	if p.first {
@@ -321,7 +323,7 @@ func (p *paid) RecvMsg(m any) error {
 // Context is the stream's, in its caller's trace.
 func (p *paid) Context() context.Context { return tracedRPC(p.ServerStream.Context()) }
 
-func (s *Server) grpcServer(g *guard, secure *tls.Config) *grpc.Server {
+func (s *Server) grpcServer(g *guard, secure *certificates) *grpc.Server {
 	recovered := func(method string, err *error) {
 		if p := recover(); p != nil {
 			s.log.Error("panic", "method", method, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -336,7 +338,7 @@ func (s *Server) grpcServer(g *guard, secure *tls.Config) *grpc.Server {
 		// Who may call, and whether there is room, is asked before a message is read.
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
 			if strings.HasPrefix(info.FullMethodName, "/grpc.health.v1.Health/") {
-				return ctx, nil
+				return s.reading(ctx), nil
 			}
 			if err := g.admitted(ctx, info.Header); err != nil {
 				return ctx, err.GRPCStatus().Err()
@@ -345,10 +347,11 @@ func (s *Server) grpcServer(g *guard, secure *tls.Config) *grpc.Server {
 				return ctx, err.GRPCStatus().Err()
 			}
 			context.AfterFunc(ctx, s.leave)
-			return ctx, nil
+			return s.reading(ctx), nil
 		}),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (res any, err error) {
 			defer recovered(info.FullMethod, &err)
+			received(ctx)
 			return next(tracedRPC(ctx), req)
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, st grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
@@ -357,51 +360,10 @@ func (s *Server) grpcServer(g *guard, secure *tls.Config) *grpc.Server {
 		}),
 	}
 	if secure != nil {
-		opts = append(opts, grpc.Creds(credentials.NewTLS(secure)))
+		opts = append(opts, grpc.Creds(credentials.NewTLS(secure.config("h2"))))
 	}
 	rpc := grpc.NewServer(opts...)
 	oip.Register(rpc, s, s.oip())
 	reflection.Register(rpc)
 	return rpc
-}
-
-// tls reads the certificate anew when its file changes.
-func (s *Server) tls() (*tls.Config, error) {
-	t := s.svc.TLS
-	var mu sync.Mutex
-	var cert *tls.Certificate
-	var changed time.Time
-	get := func() (*tls.Certificate, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		info, err := os.Stat(t.Cert)
-		if err == nil && cert != nil && info.ModTime().Equal(changed) {
-			return cert, nil
-		}
-		c, lerr := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err = errors.Join(err, lerr); err != nil {
-			if cert != nil {
-				return cert, nil // the one before is better than none
-			}
-			return nil, fmt.Errorf("tls: %w", err)
-		}
-		cert, changed = &c, info.ModTime()
-		return cert, nil
-	}
-	if _, err := get(); err != nil {
-		return nil, err
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return get() }}
-	if t.ClientCA != "" {
-		b, err := os.ReadFile(t.ClientCA)
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
-		c.ClientCAs = x509.NewCertPool()
-		if !c.ClientCAs.AppendCertsFromPEM(b) {
-			return nil, fmt.Errorf("tls: %s holds no certificates", t.ClientCA)
-		}
-		c.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	return c, nil
 }

@@ -19,19 +19,36 @@ import (
 	"mlc.dev/mlc/runtime/serve/predlog"
 )
 
-// handle is a loaded version. It lives as long as somebody uses it.
+// loadedAs tells loaded versions apart. The shadow has its own, for it runs apart
+// from what callers use.
+type loadedAs struct {
+	model   string
+	version Version
+	shadow  bool
+}
+
+// handle is a loaded version, or one that is being loaded. All slots that mean it
+// hold the same one, and it lives until the last has let go and no call uses it.
 type handle struct {
 	*infer.Model
-	ref     service.Ref
-	version Version
+	loadedAs
+	ready   chan struct{} // closed when it is loaded, or err says why not
+	err     error
+	holders int // guarded by Server.mu
 	sig     *bundle.Signature
 	columns []string        // of the main output
 	schema  *predlog.Schema // nil: nothing is logged
 	users   sync.WaitGroup
 }
 
+// end waits for the calls of a version that no slot holds, and frees it.
+func (h *handle) end() error {
+	h.users.Wait()
+	return h.Close()
+}
+
 // Name is the model's.
-func (h *handle) Name() string { return h.ref.Model }
+func (h *handle) Name() string { return h.model }
 
 // Version is the registry's number.
 func (h *handle) Version() string { return strconv.Itoa(h.version.Number) }
@@ -63,24 +80,65 @@ func (s *slotFor) use() (h *handle, free func(), err error) {
 }
 
 // replace puts a version in the place of another, which is freed once nobody uses
-// it any more. It is false where the model is out of service, and h is not nil.
-func (s *slotFor) replace(h *handle) bool {
-	s.mu.Lock()
-	if s.off && h != nil {
+// it any more. Where the model is out of service, it is h that is let go.
+func (s *Server) replace(sl *slotFor, h *handle) (replaced bool) {
+	sl.mu.Lock()
+	old := h
+	if replaced = h == nil || !sl.off; replaced {
+		old = sl.current
+		sl.current, sl.err = h, nil
+	}
+	sl.mu.Unlock()
+	if old != nil && s.release(old) {
+		go func() { _ = old.end() }() // what it held is gone either way
+	}
+	return replaced
+}
+
+// hold gives a slot a version, which is loaded unless another slot holds it already.
+// It is not the handle not, which the slot wants anew.
+func (s *Server) hold(ctx context.Context, sl *slotFor, v Version, not *handle) (*handle, error) {
+	shadow := s.route.shadow
+	key := loadedAs{sl.ref.Model, v, shadow != nil && shadow.ref == sl.ref}
+	for {
+		s.mu.Lock()
+		h := s.loaded[key]
+		mine := h == nil || h == not
+		if mine {
+			h = &handle{loadedAs: key, ready: make(chan struct{})}
+			s.loaded[key] = h
+		}
+		h.holders++
 		s.mu.Unlock()
-		return false
+		if !mine {
+			if <-h.ready; h.err == nil {
+				return h, nil
+			}
+			continue // who loaded it may only have given up
+		}
+		if h.err = s.load(ctx, sl.ref, h); h.err != nil {
+			s.mu.Lock()
+			delete(s.loaded, key)
+			if not != nil && not.loadedAs == key && not.holders > 0 {
+				s.loaded[key] = not
+			}
+			s.mu.Unlock()
+		}
+		close(h.ready)
+		return h, h.err
 	}
-	old := s.current
-	s.current, s.err = h, nil
-	s.mu.Unlock()
-	if old == nil {
-		return true
+}
+
+// release ends a slot's hold of a version. The last one's caller has to end it.
+func (s *Server) release(h *handle) (last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.holders--
+	last = h.holders == 0
+	if last && s.loaded[h.loadedAs] == h {
+		delete(s.loaded, h.loadedAs)
 	}
-	go func() {
-		old.users.Wait()
-		_ = old.Close() // what it held is gone either way
-	}()
-	return true
+	return last
 }
 
 // retryAfter is how long a version that does not load is left alone.
@@ -107,7 +165,7 @@ func (s *Server) follow(ctx context.Context, sl *slotFor, again bool) error {
 	}
 	var h *handle
 	if err == nil {
-		h, err = s.load(ctx, sl.ref, v)
+		h, err = s.hold(ctx, sl, v, now)
 	}
 	if err != nil {
 		sl.mu.Lock()
@@ -120,8 +178,8 @@ func (s *Server) follow(ctx context.Context, sl *slotFor, again bool) error {
 		}
 		return err
 	}
-	if !sl.replace(h) {
-		return h.Close() // it was taken out of service meanwhile
+	if !s.replace(sl, h) {
+		return nil // it was taken out of service meanwhile
 	}
 	s.metrics.reloads.WithLabelValues(sl.ref.Model, "loaded").Inc()
 	s.log.Info("serving", "model", sl.ref.String(), "version", v.Number, "bundle", v.Bundle.Short())
@@ -129,19 +187,18 @@ func (s *Server) follow(ctx context.Context, sl *slotFor, again bool) error {
 }
 
 // load reads and loads a version.
-func (s *Server) load(ctx context.Context, ref service.Ref, v Version) (*handle, error) {
-	b, err := s.source.Open(ctx, ref, v)
+func (s *Server) load(ctx context.Context, ref service.Ref, h *handle) error {
+	b, err := s.source.Open(ctx, ref, h.version)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	h := &handle{ref: ref, version: v}
 	if b.Signature.Format != "" {
 		h.sig, h.columns = &b.Signature, api.Columns(b.Signature.Task)
 	}
-	name, number := ref.Model, strconv.Itoa(v.Number)
+	name, number := h.Name(), h.Version()
 	compute, batch := s.metrics.compute.WithLabelValues(name, number), s.metrics.batch.WithLabelValues(name, number)
 	workers, gate := s.cores, s.gate
-	if sl := s.route.shadow; sl != nil && sl.ref == ref {
+	if h.shadow {
 		workers, gate = 1, nil // what it takes is not taken from callers
 	}
 	o := infer.Options{MaxRows: s.svc.Batching.MaxRows, MaxDelay: s.svc.Batching.MaxDelay.Std(), Queue: s.svc.Batching.Queue, Workers: workers, Gate: gate,
@@ -153,17 +210,17 @@ func (s *Server) load(ctx context.Context, ref service.Ref, v Version) (*handle,
 			batch.Observe(float64(rows))
 		}}
 	if h.Model, err = infer.Load(b.Model, o); err != nil {
-		return nil, err
+		return err
 	}
 	if h.sig != nil {
 		if err := h.fits(); err != nil {
-			return nil, errors.Join(fmt.Errorf("the signature does not fit the model: %w", err), h.Close())
+			return errors.Join(fmt.Errorf("the signature does not fit the model: %w", err), h.Close())
 		}
 	}
 	if s.plog != nil {
 		h.schema = s.plog.Schema(h.sig, h.Inputs(), h.Outputs())
 	}
-	return h, nil
+	return nil
 }
 
 // fits holds the model against its signature, by which callers send values.
@@ -277,7 +334,7 @@ func (s *Server) Unload(_ context.Context, name string) error {
 		sl.mu.Lock()
 		sl.off = true
 		sl.mu.Unlock()
-		sl.replace(nil)
+		s.replace(sl, nil)
 		return nil
 	})
 }
@@ -318,7 +375,7 @@ func (s *Server) Ready() bool {
 	return true
 }
 
-// counted are the counts of a version, which several aliases may have loaded.
+// counted are the counts of a version, of the shadow's with those of the callers'.
 type counted struct {
 	model, version string
 	stats          api.Stats
@@ -330,11 +387,17 @@ type counted struct {
 func (s *Server) handles() []*counted {
 	var out []*counted
 	by := map[string]*counted{}
+	seen := map[*handle]bool{}
 	for _, sl := range s.slots {
 		h, free, err := sl.use()
 		if err != nil {
 			continue
 		}
+		if seen[h] {
+			free()
+			continue
+		}
+		seen[h] = true
 		st, key := h.Stats(), h.Name()+"@"+h.Version()
 		c := by[key]
 		if c == nil {

@@ -3,7 +3,7 @@
 //
 // A Server follows its references: when an alias moves, the new version is loaded
 // beside the old one, takes its place between two calls, and the old one is freed
-// when its last call is answered.
+// when its last call is answered. A version that several aliases mean is loaded once.
 package serve
 
 import (
@@ -57,6 +57,8 @@ type Server struct {
 	metrics  *metrics
 	tracer   trace.Tracer
 	slots    []*slotFor
+	mu       sync.Mutex
+	loaded   map[loadedAs]*handle // what slots hold
 	route    *route
 	gate     infer.Gate
 	cores    int
@@ -75,7 +77,7 @@ var _ api.Models = (*Server)(nil)
 // Open loads the models of a service. It fails where one that answers does not
 // load; a shadow may be missing.
 func Open(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{o: o, svc: o.Service, source: o.Source, log: o.Log, now: time.Now, cores: o.Cores}
+	s := &Server{o: o, svc: o.Service, source: o.Source, log: o.Log, loaded: map[loadedAs]*handle{}, now: time.Now, cores: o.Cores}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -157,9 +159,8 @@ func (s *Server) Close(ctx context.Context) error {
 			h := sl.current
 			sl.current = nil
 			sl.mu.Unlock()
-			if h != nil {
-				h.users.Wait()
-				err = errors.Join(err, h.Close())
+			if h != nil && s.release(h) {
+				err = errors.Join(err, h.end())
 			}
 		}
 		return err

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,18 +22,23 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
 
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
 	"mlc.dev/mlc/compiler/onnx"
+	"mlc.dev/mlc/compiler/onnx/onnxpb"
 	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/serve"
+	"mlc.dev/mlc/runtime/serve/api"
 	"mlc.dev/mlc/runtime/serve/oip/oiptest"
+	"mlc.dev/mlc/runtime/serve/oip/pb"
 	"mlc.dev/mlc/runtime/table"
 )
 
@@ -262,11 +268,13 @@ func TestPredict(t *testing.T) {
 	}
 }
 
-// While callers ask, an alias moves back and forth: every answer is one version's,
+// While callers ask, two aliases move back and forth: every answer is one version's,
 // and none fails.
 func TestReloadFailsNoRequest(t *testing.T) {
-	s := &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: model(.75)}}
-	r := start(t, one(), s)
+	s := &shelf{aliases: map[string]int{"a": 1, "b": 1}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: model(.75)}}
+	svc := one()
+	svc.Split = []service.Branch{{Name: "a", Model: ref("a"), Weight: 50}, {Name: "b", Model: ref("b"), Weight: 50}}
+	r := start(t, svc, s)
 	var stop atomic.Bool
 	var seen [3]atomic.Int64
 	var wg sync.WaitGroup
@@ -289,6 +297,7 @@ func TestReloadFailsNoRequest(t *testing.T) {
 	for i := range 10 {
 		v := 2 - i%2
 		s.promote("a", v)
+		s.promote("b", v)
 		for before := seen[v].Load(); seen[v].Load() == before && !t.Failed(); {
 			time.Sleep(time.Millisecond) // until the version has answered
 		}
@@ -315,6 +324,45 @@ func TestModelThatFailsToLoadOnReload(t *testing.T) {
 	s.promote("a", 5)
 	for r.predict(row).Version != "5" {
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// Which opsets a model of others may have only ONNX Runtime decides: nothing is joined
+// with it.
+func TestForeignModelOfANewerOpset(t *testing.T) {
+	for opset, want := range map[int64]bool{7: true, 22: true, 24: true, 26: true, 999: false} {
+		path := filepath.Join(t.TempDir(), "model.onnx")
+		g := onnx.New("newer")
+		g.Output("y", g.Op("Neg", g.Input("x", onnx.Double, -1, 1)), onnx.Double, -1, 1)
+		var m onnxpb.ModelProto
+		if err := proto.Unmarshal(g.Marshal(), &m); err != nil {
+			t.Fatal(err)
+		}
+		m.OpsetImport[0].Version = opset
+		b, err := proto.Marshal(&m)
+		if err == nil {
+			err = os.WriteFile(path, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := serve.Open(t.Context(), serve.Options{Service: service.ForModel("model"), Source: serve.File{Path: path}, Cores: 1})
+		if (err == nil) != want {
+			t.Errorf("opset %d: %v", opset, err)
+		}
+		if err != nil {
+			continue
+		}
+		model, err := s.Model("model", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err := model.Infer(t.Context(), api.Call{Inputs: []ort.Value{ort.Column([]float64{2})}, Rows: 1}); err != nil || a.Outputs[0].(ort.Tensor).Data.([]float64)[0] != -2 {
+			t.Errorf("opset %d: %v %v", opset, a, err)
+		}
+		if err := s.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -807,6 +855,70 @@ func TestClientsThatHangOrVanish(t *testing.T) {
 	}
 	cancel()
 	<-gone
+	for r.metric("mlc_inflight_requests") != "0" {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// A gRPC caller who sends half of a message and then nothing is cut off on either
+// port, and so is one who opens a stream and asks nothing. A stream that has asked may
+// pause for longer, as a connection of HTTP may.
+func TestGRPCClientsThatHang(t *testing.T) {
+	svc := one()
+	svc.Limits.Read = service.Duration(-4900 * time.Millisecond)
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
+	for _, address := range []string{r.at.HTTP, r.at.GRPC} {
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		kept, err := pb.NewGRPCInferenceServiceClient(conn).ModelStreamInfer(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func() {
+			t.Helper()
+			if err := kept.Send(&pb.ModelInferRequest{ModelName: "none"}); err != nil {
+				t.Error(err)
+			}
+			if m, err := kept.Recv(); err != nil || m.ErrorMessage == "" {
+				t.Errorf("%v %v", m, err)
+			}
+		}
+		ask()
+		var h2 http.Protocols
+		h2.SetUnencryptedHTTP2(true)
+		client := &http.Client{Transport: &http.Transport{Protocols: &h2}}
+		for path, sent := range map[string][]byte{"GRPCInferenceService/ModelInfer": {0, 0, 0}, "GRPCInferenceService/ServerLive": {0, 0, 0, 0, 9, 1}, "GRPCInferenceService/ModelStreamInfer": nil} {
+			body, w := io.Pipe()
+			t.Cleanup(func() { w.Close() })
+			go func() { _, _ = w.Write(sent) }() // the server may have hung up
+			req, err := http.NewRequest("POST", "http://"+address+"/inference."+path, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/grpc")
+			req.Header.Set("Te", "trailers")
+			res, err := client.Do(req)
+			if err != nil {
+				continue // the stream was reset
+			}
+			_, _ = io.ReadAll(res.Body) // which may be cut off
+			res.Body.Close()
+			code := res.Trailer.Get("Grpc-Status") + res.Header.Get("Grpc-Status")
+			if address == r.at.GRPC && code != fmt.Sprint(int(codes.DeadlineExceeded)) || code == "0" {
+				t.Errorf("%s of %s: status %q", path, address, code)
+			}
+		}
+		ask()
+		if err := kept.CloseSend(); err != nil {
+			t.Error(err)
+		}
+		if _, err := kept.Recv(); !errors.Is(err, io.EOF) {
+			t.Error(err)
+		}
+	}
 	for r.metric("mlc_inflight_requests") != "0" {
 		time.Sleep(time.Millisecond)
 	}

@@ -110,10 +110,22 @@ func (d *DB) Columns(ctx context.Context, query string) (names, duckTypes []stri
 	return names, duckTypes, err
 }
 
+// manyColumns are too many for dictionaries, of which every text has one that takes
+// 256 KiB while it is written.
+const manyColumns = 1000
+
 // WriteParquet writes a query's rows to a Parquet file. The query must end in
 // an ORDER BY over a key.
 func (d *DB) WriteParquet(ctx context.Context, query, path string) error {
-	return d.Exec(ctx, "COPY ("+query+") TO "+expr.QuoteString(path)+" (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880)")
+	names, _, err := d.Columns(ctx, query)
+	if err != nil {
+		return err
+	}
+	dictionaries := ""
+	if len(names) > manyColumns {
+		dictionaries = ", DICTIONARY_SIZE_LIMIT 0"
+	}
+	return d.Exec(ctx, "COPY ("+query+") TO "+expr.QuoteString(path)+" (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880"+dictionaries+")")
 }
 
 // clean adds the statement to an error that only our own SQL can have made.

@@ -52,7 +52,7 @@ func openPostgres(ctx context.Context, o Options, create bool) (*DB, bool, error
 	}
 	conf.RuntimeParams["search_path"] = schema
 	conf.RuntimeParams["application_name"] = "mlc"
-	files, err := openFile(o.Files)
+	files, err := openFile(o.Files, writing)
 	if err != nil {
 		return nil, false, err
 	}

@@ -103,13 +103,29 @@ func open(ctx context.Context, o Options, create bool) (*DB, bool, error) {
 	if _, err := os.Stat(o.Location); errors.Is(err, os.ErrNotExist) && !create {
 		return nil, false, nil
 	}
-	db, err := openFile(o.Location)
+	db, err := openFile(o.Location, writing)
 	if err != nil {
 		return nil, false, err
 	}
 	d := &DB{ctx: ctx, db: db, files: db, path: o.Location, name: o.Location, told: o.Told}
-	var have string
-	if err := db.QueryRow("SELECT value FROM meta WHERE name = 'format'").Scan(&have); err != nil {
+	have, err := d.format()
+	if err != nil && unwritable(o.Location) != nil {
+		if log, e := os.Stat(o.Location + "-wal"); create || e == nil && log.Size() > 0 {
+			db.Close()
+			return nil, false, d.explain(err)
+		}
+		// Without a log beside it, the file alone is the state, and can be read.
+		db.Close()
+		if d.db, err = openFile(o.Location, reading); err != nil {
+			return nil, false, err
+		}
+		d.files = d.db
+		if have, err = d.format(); err != nil {
+			d.db.Close()
+			return nil, false, fmt.Errorf("state %s: %w", o.Location, err)
+		}
+	}
+	if err != nil {
 		err = d.create(tables+filesTable, map[string]string{"{id}": "INTEGER PRIMARY KEY", "{int}": "INTEGER", "{real}": "REAL"})
 		if err != nil {
 			db.Close()
@@ -120,7 +136,47 @@ func open(ctx context.Context, o Options, create bool) (*DB, bool, error) {
 	return d, true, d.fits(have)
 }
 
-func openFile(path string) (*sql.DB, error) {
+// How a file is opened: to write, or to read what nobody writes.
+const (
+	writing = "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"
+	reading = "mode=ro&immutable=1"
+)
+
+// format is that of the tables that there are.
+func (d *DB) format() (have string, err error) {
+	err = d.db.QueryRow("SELECT value FROM meta WHERE name = 'format'").Scan(&have)
+	return have, err
+}
+
+// unwritable is why nothing can be written beside a file; nil where something can.
+func unwritable(path string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".mlc-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 64<<10))
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
+}
+
+// explain says what the system says where the state's file cannot be written; SQLite
+// has but numbers for it.
+func (d *DB) explain(err error) error {
+	var told diag.Diagnostic
+	if err == nil || errors.As(err, &told) || d.ctx.Err() != nil {
+		return err
+	}
+	cause := unwritable(d.path)
+	if cause == nil {
+		return err
+	}
+	if e := (*os.PathError)(nil); errors.As(cause, &e) {
+		cause = e.Err
+	}
+	return diag.Diagnostic{Severity: diag.Error, Code: diag.StateFailed, What: fmt.Sprintf("state %s cannot be written: %v", d.name, cause), Why: "what is finished is recorded there; what is finished stays finished",
+		Mend: fmt.Sprintf("see that the folder %s has room and that this user may write to it; apply again goes on", filepath.Dir(d.path))}
+}
+
+func openFile(path, how string) (*sql.DB, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -128,7 +184,7 @@ func openFile(path string) (*sql.DB, error) {
 	if err := os.MkdirAll(filepath.Dir(abs), 0o755); err != nil {
 		return nil, err
 	}
-	uri := url.URL{Scheme: "file", Path: abs, RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"}
+	uri := url.URL{Scheme: "file", Path: abs, RawQuery: how}
 	db, err := sql.Open("sqlite", uri.String())
 	if err == nil {
 		db.SetMaxOpenConns(1)
@@ -199,7 +255,7 @@ func bind(query string, postgres bool) string {
 // do runs an operation, again while the database is out of reach.
 func (d *DB) do(ctx context.Context, f func(context.Context) error) error {
 	if !d.postgres {
-		return f(ctx)
+		return d.explain(f(ctx))
 	}
 	err := retry.Do(ctx, retry.Policy{Passing: passing, Told: func(err error, wait time.Duration) {
 		if d.told != nil {
@@ -476,9 +532,8 @@ func (d *DB) FileDigest(path string) (plan.Digest, error) {
 	// A file that was written just now could change again within the clock's
 	// grain; it is not remembered.
 	if time.Since(info.ModTime()) > 10*time.Millisecond {
-		if _, err := d.files.Exec("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", path, size, mtime, inode, string(got)); err != nil {
-			return "", err
-		}
+		// What cannot be remembered is read again the next time.
+		_, _ = d.files.Exec("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", path, size, mtime, inode, string(got))
 	}
 	return got, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -99,6 +100,13 @@ func Meta(path string) (map[string]string, error) {
 
 // Read streams columns of a Parquet file in row order. f may keep the slices.
 func Read(ctx context.Context, path string, want map[string]Form, f func(Batch) error) error {
+	return ReadRows(ctx, path, want, nil, f)
+}
+
+// ReadRows is Read of some rows: pick tells which of n rows from start on, counted from
+// 0 and rising. A batch's Start is that of the rows that it was picked from; batches of
+// which none is wanted do not come. Without pick all rows do.
+func ReadRows(ctx context.Context, path string, want map[string]Form, pick func(start int64, n int) []int, f func(Batch) error) error {
 	r, err := file.OpenParquetFile(path, false)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -127,9 +135,20 @@ func Read(ctx context.Context, path string, want map[string]Form, f func(Batch) 
 	start := int64(0)
 	for rr.Next() {
 		rec := rr.Record()
-		b := Batch{Start: start, Rows: int(rec.NumRows()), Columns: map[string]any{}}
+		n := int(rec.NumRows())
+		b := Batch{Start: start, Rows: n, Columns: map[string]any{}}
+		start += int64(n)
+		var at []int
+		if pick != nil {
+			if at = pick(b.Start, n); len(at) == 0 {
+				continue
+			}
+			if b.Rows = len(at); b.Rows == n {
+				at = nil
+			}
+		}
 		for i, field := range rec.Schema().Fields() {
-			v, err := convert(rec.Column(i), want[field.Name])
+			v, err := convert(rec.Column(i), want[field.Name], at)
 			if err != nil {
 				return fmt.Errorf("%s: column %q: %w", path, field.Name, err)
 			}
@@ -138,7 +157,6 @@ func Read(ctx context.Context, path string, want map[string]Form, f func(Batch) 
 		if err := f(b); err != nil {
 			return err
 		}
-		start += int64(b.Rows)
 	}
 	if err := rr.Err(); err != nil && !errors.Is(err, io.EOF) { // v15 reports the end as EOF
 		return fmt.Errorf("%s: %w", path, err)
@@ -149,73 +167,110 @@ func Read(ctx context.Context, path string, want map[string]Form, f func(Batch) 
 	return nil
 }
 
-func convert(a arrow.Array, form Form) (any, error) {
-	n := a.Len()
+// convert reads the rows at, all where it is nil.
+func convert(a arrow.Array, form Form, at []int) (any, error) {
 	switch form {
 	case Texts:
-		out := make([]string, n)
 		s, ok := a.(interface{ Value(int) string })
 		if !ok {
 			return nil, fmt.Errorf("%s is no text", a.DataType())
 		}
-		for i := range out {
-			if a.IsNull(i) {
-				out[i] = types.NullString
-			} else {
-				out[i] = string(append([]byte(nil), s.Value(i)...)) // the batch's memory is reused
+		return texts(a, s.Value, at), nil
+	case Ints:
+		if a.NullN() > 0 {
+			for i := range a.Len() {
+				if a.IsNull(i) {
+					return nil, fmt.Errorf("a null at row %d", i)
+				}
 			}
 		}
-		return out, nil
-	case Ints:
-		out := make([]int64, n)
-		for i := range out {
-			if a.IsNull(i) {
-				return nil, fmt.Errorf("a null at row %d", i)
-			}
-			switch a := a.(type) {
-			case *array.Int64:
-				out[i] = a.Value(i)
-			case *array.Int32:
-				out[i] = int64(a.Value(i))
-			case *array.Uint64:
+		switch a := a.(type) {
+		case *array.Int64:
+			return values(a, a.Value, at, func(x int64) int64 { return x }, 0), nil
+		case *array.Int32:
+			return values(a, a.Value, at, func(x int32) int64 { return int64(x) }, 0), nil
+		case *array.Uint64:
+			for i := range a.Len() {
 				if a.Value(i) > math.MaxInt64 {
 					return nil, fmt.Errorf("%d at row %d is too great", a.Value(i), i)
 				}
-				out[i] = int64(a.Value(i))
-			case *array.Timestamp:
-				out[i] = int64(a.Value(i))
-			default:
-				return nil, fmt.Errorf("%s is no integer", a.DataType())
 			}
-		}
-		return out, nil
-	}
-	out := make([]float64, n)
-	for i := range out {
-		if a.IsNull(i) {
-			out[i] = math.NaN()
-			continue
-		}
-		switch a := a.(type) {
-		case *array.Float64:
-			out[i] = a.Value(i)
-		case *array.Float32:
-			out[i] = float64(a.Value(i))
-		case *array.Int64:
-			out[i] = float64(a.Value(i))
-		case *array.Int32:
-			out[i] = float64(a.Value(i))
-		case *array.Uint64:
-			out[i] = float64(a.Value(i))
+			return values(a, a.Value, at, func(x uint64) int64 { return int64(x) }, 0), nil
 		case *array.Timestamp:
-			out[i] = float64(a.Value(i))
-		case *array.Boolean:
-			if a.Value(i) {
-				out[i] = 1
+			return values(a, a.Value, at, func(x arrow.Timestamp) int64 { return int64(x) }, 0), nil
+		}
+		return nil, fmt.Errorf("%s is no integer", a.DataType())
+	}
+	nan := math.NaN()
+	switch a := a.(type) {
+	case *array.Float64:
+		return values(a, a.Value, at, func(x float64) float64 { return x }, nan), nil
+	case *array.Float32:
+		return values(a, a.Value, at, func(x float32) float64 { return float64(x) }, nan), nil
+	case *array.Int64:
+		return values(a, a.Value, at, func(x int64) float64 { return float64(x) }, nan), nil
+	case *array.Int32:
+		return values(a, a.Value, at, func(x int32) float64 { return float64(x) }, nan), nil
+	case *array.Uint64:
+		return values(a, a.Value, at, func(x uint64) float64 { return float64(x) }, nan), nil
+	case *array.Timestamp:
+		return values(a, a.Value, at, func(x arrow.Timestamp) float64 { return float64(x) }, nan), nil
+	case *array.Boolean:
+		return values(a, a.Value, at, func(x bool) float64 {
+			if x {
+				return 1
 			}
-		default:
-			return nil, fmt.Errorf("%s is no number", a.DataType())
+			return 0
+		}, nan), nil
+	}
+	return nil, fmt.Errorf("%s is no number", a.DataType())
+}
+
+// rows is how many rows of a are at, and where the i-th is.
+func rows(a arrow.Array, at []int) (int, func(int) int) {
+	if at == nil {
+		return a.Len(), func(i int) int { return i }
+	}
+	return len(at), func(i int) int { return at[i] }
+}
+
+func values[T, V any](a arrow.Array, value func(int) T, at []int, as func(T) V, null V) []V {
+	n, row := rows(a, at)
+	out := make([]V, n)
+	for i := range out {
+		if k := row(i); a.IsNull(k) {
+			out[i] = null
+		} else {
+			out[i] = as(value(k))
 		}
 	}
-	return out, nil
+	return out
+}
+
+// texts copies the rows' texts, since the batch's memory is used again, in one piece.
+func texts(a arrow.Array, value func(int) string, at []int) []string {
+	n, row := rows(a, at)
+	size := 0
+	for i := range n {
+		if k := row(i); !a.IsNull(k) {
+			size += len(value(k))
+		}
+	}
+	var all strings.Builder
+	all.Grow(size)
+	for i := range n {
+		if k := row(i); !a.IsNull(k) {
+			all.WriteString(value(k))
+		}
+	}
+	rest, out := all.String(), make([]string, n)
+	for i := range out {
+		if k := row(i); a.IsNull(k) {
+			out[i] = types.NullString
+		} else {
+			size := len(value(k))
+			out[i], rest = rest[:size], rest[size:]
+		}
+	}
+	return out
 }

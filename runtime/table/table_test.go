@@ -8,8 +8,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"mlc.dev/mlc/compiler/types"
 )
@@ -146,4 +149,55 @@ func TestWriterFull(t *testing.T) {
 			t.Fatalf("with room for %d of %d bytes: %v", n, whole.Len(), err)
 		}
 	}
+}
+
+// TestReadRows: what comes are the rows of Read that were asked for, over several
+// batches and row groups, with their nulls.
+func TestReadRows(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 3*BatchRows).Draw(t, "rows")
+		modulus := rapid.IntRange(1, 2*BatchRows).Draw(t, "modulus")
+		ids, numbers, texts := make([]int64, n), make([]float64, n), make([]string, n)
+		for i := range ids {
+			ids[i], numbers[i], texts[i] = int64(i), float64(i)/2, strconv.Itoa(i)
+			switch i % 5 {
+			case 0:
+				numbers[i] = math.NaN()
+			case 1:
+				texts[i] = types.NullString
+			case 2:
+				texts[i] = ""
+			}
+		}
+		dir, err := os.MkdirTemp("", "table")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		path := filepath.Join(dir, "t.parquet")
+		if err := Write(path, []Column{{"id", ids}, {"f", numbers}, {"s", texts}}); err != nil {
+			t.Fatal(err)
+		}
+		pick := func(start int64, n int) (out []int) {
+			for i := range n {
+				if (int(start)+i)%modulus == 0 {
+					out = append(out, i)
+				}
+			}
+			return out
+		}
+		next := 0
+		err = ReadRows(context.Background(), path, map[string]Form{"id": Ints, "f": Floats, "s": Texts}, pick, func(b Batch) error {
+			for i, id := range b.Ints("id") {
+				if int(id) != next || b.Texts("s")[i] != texts[next] || (b.Floats("f")[i] != numbers[next] && !math.IsNaN(numbers[next])) || math.IsNaN(numbers[next]) != math.IsNaN(b.Floats("f")[i]) {
+					t.Fatalf("row %d of %d: id %d, %v, %q", next, n, id, b.Floats("f")[i], b.Texts("s")[i])
+				}
+				next += modulus
+			}
+			return nil
+		})
+		if err != nil || next < n {
+			t.Fatalf("ended at %d of %d: %v", next, n, err)
+		}
+	})
 }

@@ -151,6 +151,8 @@ func TestAdapt(t *testing.T) {
 		{"binary of two classes", softmax(2), binary, two, nil, []float32{probabilities(1, 3)[1], probabilities(-2, 0.5)[1]}},
 		{"binary with ZipMap", zipped(onnx.Attrs{"classlabels_int64s": []int64{0, 1}}, 2), binary, two, nil, []float32{probabilities(1, 3)[1], probabilities(-2, 0.5)[1]}},
 		{"classes", softmax(3), multiclass, three, nil, p},
+		{"classes of a newer opset", edit(softmax(3), func(m *onnxpb.ModelProto) { m.OpsetImport[0].Version = 26 }), multiclass, three, nil, p},
+		{"flat of a newer opset", edit(column(onnx.Float, "y", true), func(m *onnxpb.ModelProto) { m.OpsetImport[0].Version = 26 }), regression, two, nil, []float32{4, -1.5}},
 		{"classes by name", zipped(onnx.Attrs{"classlabels_strings": []string{"c", "a", "b"}}, 3), multiclass, three, nil, []float32{p[1], p[2], p[0]}},
 		{"classes by index", zipped(onnx.Attrs{"classlabels_int64s": []int64{0, 1, 2}}, 3), multiclass, three, nil, p},
 		{"classes that are numbers", zipped(onnx.Attrs{"classlabels_int64s": []int64{2, 10, 33}}, 3), kind.Task{Kind: kind.Multiclass, Classes: []string{"10", "2", "33"}}, three, nil, []float32{p[1], p[0], p[2]}},
@@ -194,7 +196,9 @@ func TestWrongModels(t *testing.T) {
 			g.Output("label", g.OpA("ArgMax", onnx.Attrs{"axis": 1, "keepdims": 0}, x), onnx.Int64, -1)
 		}), binary, "gives label int64[-1]"},
 		{"an old opset", opset(9), multiclass, "cannot be joined with the features' transform: the model uses opset 9"},
-		{"a new opset", opset(23), multiclass, "cannot be joined with the features' transform: the model uses opset 23"},
+		{"a new operator", edit(opset(24), func(m *onnxpb.ModelProto) {
+			m.Graph.Node = append(m.Graph.Node, &onnxpb.NodeProto{OpType: "Swish", Input: []string{"x"}, Output: []string{"unused"}})
+		}), multiclass, "cannot be joined with the features' transform: operator Swish of opset 24"},
 		{"an opset to come", opset(999), multiclass, "cannot be joined with the features' transform: the model uses opset 999"},
 		{"other classes", zipped(onnx.Attrs{"classlabels_strings": []string{"a", "b", "d"}}, 3), multiclass, `gives no probability of class "c"`},
 		{"weights elsewhere", edit(model(onnx.Float, 3, func(g *onnx.Graph, x onnx.Value) {

@@ -29,6 +29,9 @@ func main() {
 	} else if n == 4 && os.Args[1] == "bare" {
 		run.Must(bare(os.Args[2], os.Args[3]))
 		return
+	} else if n > 2 && os.Args[1] == "tabular-child" {
+		run.Must(tabularChild(os.Args[2:]))
+		return
 	}
 	dir, err := os.MkdirTemp("", "mlc-bench-")
 	run.Must(err)
@@ -38,9 +41,14 @@ func main() {
 		run.Table(append(rows, servingRows(dir)...))
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == "tabular" { // these, or some of them
+		run.Table(append(rows, tabularRows(dir, os.Args[2:]...)...))
+		return
+	}
 	rows = append(rows, features(dir, 1000), noop(dir), overhead(dir))
 	rows = append(rows, engineRows(dir)...)
 	rows = append(rows, memory(dir, 5_000_000))
+	rows = append(rows, tabularRows(dir)...)
 	rows = append(rows, servingRows(dir)...)
 	fmt.Printf("bench at %s\n\n", run.Commit())
 	run.Table(rows)

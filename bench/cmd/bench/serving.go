@@ -355,32 +355,17 @@ func (f *fixture) peerList() []peer {
 	}
 }
 
-// peerFolder is where the peers' scripts are.
-func peerFolder() string { return filepath.Join(run.Root(), "bench", "peers", "serving") }
-
-// peerPythons are the interpreters of the peers that could be installed, by name.
-func peerPythons() (map[string]string, error) {
-	out, err := run.Output(peerFolder(), "bash", "install.sh")
-	pythons := map[string]string{}
-	for _, line := range strings.Split(out, "\n") {
-		if name, python, ok := strings.Cut(line, " "); ok {
-			pythons[name] = python
-		}
-	}
-	return pythons, err
-}
-
 func (f *fixture) startPeer(p peer, python string) (*run.Child, error) {
 	addr := run.FreeAddr()
 	_, port, _ := strings.Cut(addr, ":")
 	cmd := exec.Command(python, "serve_"+p.name+".py", "--model", f.model, "--port", port)
-	cmd.Dir = peerFolder()
+	cmd.Dir = peersOf("serving")
 	return run.Start(cmd, addr, run.Post(addr, p.path, p.body))
 }
 
 // peers compares throughput of one row with other servers, one after the other.
 func (f *fixture) peers() [][]string {
-	pythons, err := peerPythons()
+	pythons, err := pythonsOf("serving")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "SKIPPED: not all peers could be installed:", err)
 	}
@@ -487,7 +472,7 @@ func (f *fixture) cold() [][]string {
 	start := took(func() *run.Child { return f.start(folder) })
 	what := "files of the image, unpacked (" + of + ")"
 	begin := "start to the first answer"
-	pythons, err := peerPythons()
+	pythons, err := pythonsOf("serving")
 	if pythons["bentoml"] == "" {
 		fmt.Fprintln(os.Stderr, "SKIPPED: BentoML could not be installed:", err)
 		return [][]string{{what, mib(size), "SKIPPED: BentoML could not be installed", "", "≤ 1/5", ""}, {begin, start.Round(time.Millisecond).String(), "SKIPPED: BentoML could not be installed", "", "≤ 1/5", ""}}

@@ -3,8 +3,10 @@
 // request: what cannot be kept is dropped and counted.
 //
 // Its memory is bounded: at most Buffer records and 64 MiB of them wait, and as
-// much again is in the open segments or on its way to Kafka. A process that is
-// killed loses what waits and the rows of its open segments, and no other.
+// much again is in the open segments or on its way to Kafka. While a segment is
+// written its values are there up to five times more, as columns and as pages: 320 MiB
+// where one segment has all 64. A process that is killed loses what waits and the rows
+// of its open segments, and no other.
 package predlog
 
 import (
@@ -14,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +27,7 @@ import (
 )
 
 // maxBytes bounds the records that wait, and again those in open segments or on
-// their way to Kafka, by what their values take.
+// their way to Kafka, by what they keep alive.
 const maxBytes = 64 << 20
 
 // between is the least time from one telling of failures to the next.
@@ -51,7 +54,7 @@ type Metrics struct {
 	Failed, Segments atomic.Uint64
 }
 
-// Record is one request and its answer. The log keeps the values until they are
+// Record is one request and its answer. The log keeps the inputs until they are
 // written: they must not change after Add.
 type Record struct {
 	Time time.Time
@@ -84,7 +87,42 @@ func (r *Record) rows() int {
 	return r.Rows
 }
 
-// size is about what the record takes in memory, as values and as rows.
+// shed lets go of what is not written: values without a schema, those that are
+// masked, and the cause of an error.
+func (r *Record) shed() {
+	if r.Err != nil {
+		r.Err = &api.Error{Kind: r.Err.Kind, Text: r.Err.Text}
+	}
+	if r.Schema == nil {
+		r.Inputs, r.Outputs = nil, nil
+		return
+	}
+	r.Inputs = slices.Clone(r.Inputs)
+	for i := range r.Inputs {
+		if i < len(r.Schema.inputs) && r.Schema.inputs[i].masked {
+			r.Inputs[i] = nil
+		}
+	}
+}
+
+// own is the record with values that keep no more alive than size counts: an output
+// may be a few rows of a large batch, and a text a part of a large one. The numbers of
+// inputs stay as they are, for a call has those to itself.
+func (r Record) own() *Record {
+	for i, v := range r.Inputs {
+		t, tensor := v.(ort.Tensor)
+		if _, texts := t.Data.([]string); texts || !tensor {
+			r.Inputs[i] = owned(v)
+		}
+	}
+	r.Outputs = slices.Clone(r.Outputs)
+	for i, v := range r.Outputs {
+		r.Outputs[i] = owned(v)
+	}
+	return &r
+}
+
+// size is the most that the record keeps alive once it is its own.
 func (r *Record) size() int64 {
 	n := int64(r.rows())*256 + int64(len(r.ID)+len(r.Model)+len(r.Version)+len(r.Variant)) + 256
 	if r.Err != nil {
@@ -192,24 +230,24 @@ func (l *Log) Add(r Record) bool {
 	if !l.Wants(r.ID) {
 		return true
 	}
-	kept := r // only now is there need of memory
-	if l.enqueue(&kept) {
+	if l.enqueue(r) {
 		return true
 	}
 	l.drop(errFull, 1)
 	return false
 }
 
-func (l *Log) enqueue(r *Record) bool {
+func (l *Log) enqueue(r Record) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.closed {
 		return false
 	}
+	r.shed()
 	r.bytes = r.size()
-	if l.bytes.Add(r.bytes) <= maxBytes {
+	if l.bytes.Add(r.bytes) <= maxBytes && len(l.queue) < cap(l.queue) {
 		select {
-		case l.queue <- r:
+		case l.queue <- r.own(): // only now is there need of memory
 			return true
 		default:
 		}

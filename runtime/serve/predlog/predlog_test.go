@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -488,6 +489,74 @@ func TestBytes(t *testing.T) {
 	}
 	shut(t, l)
 	counts(t, m, 0, 2, 0, 0)
+}
+
+// TestHeldBytes: what the records that wait keep alive is what is counted, also where
+// a value is a part of something larger, is masked, or is not written at all.
+func TestHeldBytes(t *testing.T) {
+	const large, records = 1 << 20, 400
+	in := []ort.Info{{Name: "p.name", Type: "string", Shape: []int64{-1, 1}}, {Name: "age", Type: "double", Shape: []int64{-1, 1}}}
+	out := []ort.Info{{Name: "score", Type: "float", Shape: []int64{-1, 8}}, {Name: "text", Type: "string", Shape: []int64{-1, 1}}}
+	column := func(n int) ort.Tensor { // of one large text, the first n bytes
+		return ort.Column([]string{strings.Repeat("x", large)[:n]})
+	}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for name, c := range map[string]struct {
+		mask   string
+		record func(*Schema) Record
+		all    bool // all records fit
+	}{
+		"large texts": {"", func(s *Schema) Record {
+			return Record{Rows: 1, Schema: s, Inputs: []ort.Value{column(large)}}
+		}, false},
+		"parts of large texts": {"", func(s *Schema) Record {
+			return Record{Rows: 1, Schema: s, Inputs: []ort.Value{column(10)}, Outputs: []ort.Value{nil, column(10)}}
+		}, true},
+		"rows of large batches": {"", func(s *Schema) Record {
+			batch := ort.Tensor{Shape: []int64{large / 32, 8}, Data: make([]float32, large/4)}
+			texts := ort.Tensor{Shape: []int64{large / 16, 1}, Data: make([]string, large/16)}
+			return Record{Rows: 1, Schema: s, Outputs: []ort.Value{ort.Rows(batch, 3, 4), ort.Rows(texts, 3, 4)}}
+		}, true},
+		"masked": {"p.name", func(s *Schema) Record {
+			return Record{Rows: 1, Schema: s, Inputs: []ort.Value{column(large), ort.Column([]float64{1})}}
+		}, true},
+		"of no schema": {"", func(*Schema) Record {
+			return Record{Rows: 1, Inputs: []ort.Value{column(large)}, Outputs: []ort.Value{column(large)}}
+		}, true},
+		"causes of errors": {"", func(s *Schema) Record {
+			return Record{Rows: 1, Schema: s, Err: &api.Error{Kind: api.Internal, Text: "internal error", Err: errors.New(strings.Repeat("x", large))}}
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conf := folder(t.TempDir())
+			if c.mask != "" {
+				conf.Mask = []string{c.mask}
+			}
+			// A log of which nobody takes what waits.
+			l := &Log{o: Options{Config: conf, Metrics: &Metrics{}}, mask: map[string]bool{c.mask: true}, queue: make(chan *Record, conf.Buffer), faults: make(chan error, 1)}
+			s := l.Schema(nil, in, out)
+			before := heap()
+			accepted := 0
+			for range records {
+				if l.Add(c.record(s)) {
+					accepted++
+				}
+			}
+			held := heap() - before
+			if held > maxBytes || held > l.bytes.Load()+64<<10 || l.bytes.Load() > maxBytes {
+				t.Errorf("%d records hold %d bytes, and %d are counted", accepted, held, l.bytes.Load())
+			}
+			if accepted == 0 || c.all != (accepted == records) {
+				t.Errorf("%d records were taken", accepted)
+			}
+			runtime.KeepAlive(l)
+		})
+	}
 }
 
 // TestConcurrent: records from many goroutines are all written or counted, also

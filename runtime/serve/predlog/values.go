@@ -3,6 +3,8 @@ package predlog
 import (
 	"encoding/json"
 	"math"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -32,6 +34,45 @@ func sizeOf(v ort.Value) int64 {
 		return 64 + sizeOf(v.Keys) + sizeOf(v.Values)
 	}
 	return 0
+}
+
+// owned is a value that shares no memory.
+func owned(v ort.Value) ort.Value {
+	switch v := v.(type) {
+	case ort.Tensor:
+		return ort.Tensor{Shape: slices.Clone(v.Shape), Data: ownedData(v.Data)}
+	case ort.Sequence:
+		out := make(ort.Sequence, len(v))
+		for i, x := range v {
+			out[i] = owned(x)
+		}
+		return out
+	case ort.Map:
+		return ort.Map{Keys: owned(v.Keys).(ort.Tensor), Values: owned(v.Values).(ort.Tensor)}
+	}
+	return v
+}
+
+// ownedData is a slice that shares no memory, texts in one piece.
+func ownedData(data any) any {
+	texts, ok := data.([]string)
+	if !ok {
+		v := reflect.ValueOf(data)
+		if v.Kind() != reflect.Slice {
+			return data
+		}
+		out := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+		reflect.Copy(out, v)
+		return out.Interface()
+	}
+	all, out := strings.Join(texts, ""), make([]string, len(texts))
+	if len(texts) == 1 {
+		all = strings.Clone(all) // which Join does not
+	}
+	for i, t := range texts {
+		out[i], all = all[:len(t)], all[len(t):]
+	}
+	return out
 }
 
 // narrow gives numbers of one type as another.

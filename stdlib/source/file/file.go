@@ -284,7 +284,7 @@ func (s *snapshot) missing(i int, names []string) error {
 	for _, c := range s.job.Columns {
 		if !have[c.Name] {
 			faults = append(faults, kind.Fault{Field: "columns." + c.Name, Code: diag.ColumnGone, What: fmt.Sprintf("%s has no column %q%s", s.job.Labels[i], c.Name, diag.Suggest(c.Name, names)),
-				Why: "it has " + strings.Join(names, ", "), Mend: "mend the name, or drop the column from the spec"})
+				Why: "it has " + diag.Some(names), Mend: "mend the name, or drop the column from the spec"})
 		}
 	}
 	if len(faults) > 0 {
