@@ -53,7 +53,7 @@ func TestScript(t *testing.T) {
 			e.Setenv(ort.EnvLibrary, lib.Path)
 			e.Setenv("CUE_CACHE_DIR", filepath.Join(e.WorkDir, ".cue-cache"))
 			e.Setenv("EXAMPLES", examples)
-			e.Setenv("QUALITY", filepath.Join(examples, "..", "bench", "cmd", "quality"))
+			e.Setenv("QUALITY", filepath.Join(examples, "..", "bench", "cmd", "quality", "specs"))
 			e.Setenv("SHARED", filepath.Join(examples, "..", "..", "shared", "data"))
 			e.Setenv("NO_COLOR", "1")
 			e.Setenv("PYTHONPATH", os.Getenv("PYTHONPATH"))

@@ -573,28 +573,28 @@ func boost(path string) error {
 // the same rows: facts that become known late, the newest event wins, a time to live.
 func join(dir string) [][]string {
 	const labels, facts, users = 1_000_000, 10_000_000, 100_000
-	p := compile(dir, wrap(`labels: {kind: "file", path: "labels.csv", time: {event: "at", delay: "0s"}, columns: {at: type: "timestamp", user: type: "int", amount: type: "float", bought: type: "bool"}}
-		facts: {kind: "file", path: "facts.csv", time: {event: "happened", created: "written"}, columns: {happened: type: "timestamp", written: type: "timestamp", user: type: "int", a: type: "float", b: type: "float", c: type: "float"}}`,
-		`	entities: user: key: user: "int"
-	problems: y: {kind: "binary", label: {source: "labels", expr: "bought", at: "at"}, baseline: kind: "prior", metrics: primary: "roc_auc"}
+	p := compile(dir, wrap(`labels: {kind: "file", path: "labels.csv", time: {event: "asked", delay: "0s"}, columns: {asked: type: "timestamp", who: type: "int", amount: type: "float", bought: type: "bool"}}
+		facts: {kind: "file", path: "facts.csv", time: {event: "happened", created: "written"}, columns: {happened: type: "timestamp", written: type: "timestamp", who: type: "int", a: type: "float", b: type: "float", c: type: "float"}}`,
+		`	entities: user: key: who: "int"
+	problems: y: {kind: "binary", label: {source: "labels", expr: "bought", at: "asked"}, baseline: kind: "prior", metrics: primary: "roc_auc"}
 	features: {
 		request: {kind: "request", source: "labels", columns: ["amount"]}
 		user: {kind: "snapshot", entity: "user", source: "facts", ttl: "10d", columns: ["a", "b", "c"]}
 	}
-	models: y: {problem: "y", inputs: {"request.*": {}, "user.*": {}}, trainer: kind: "prior"}`), "labels.csv", "facts.csv")
+	models: y: {problem: "y", inputs: {"request.*": {}, "user.*": {}}, split: {kind: "time", test: "30d"}, trainer: kind: "prior"}`), "labels.csv", "facts.csv")
 	second := func(k int) string { return "to_seconds(" + draw(k) + " % 31536000)" }
 	spine, known := filepath.Join(p.give("source.validate labels", "rows"), "rows.parquet"), filepath.Join(p.give("source.validate facts", "rows"), "rows.parquet")
-	generate(dir, spine, labels, "i + 1 AS _row", "0::INTEGER AS _file", fmt.Sprintf("%s %% %d AS user", draw(0), users), "TIMESTAMP '2024-01-01' + "+second(1)+" AS at", draw(2)+" % 1000 / 10 AS amount", draw(3)+" % 3 = 0 AS bought")
-	generate(dir, known, facts, "i + 1 AS _row", "0::INTEGER AS _file", fmt.Sprintf("%s %% %d AS user", draw(0), users), "TIMESTAMP '2024-01-01' + "+second(1)+" AS happened",
+	generate(dir, spine, labels, "i + 1 AS _row", "0::INTEGER AS _file", fmt.Sprintf("%s %% %d AS who", draw(0), users), "TIMESTAMP '2024-01-01' + "+second(1)+" AS asked", draw(2)+" % 1000 / 10 AS amount", draw(3)+" % 3 = 0 AS bought")
+	generate(dir, known, facts, "i + 1 AS _row", "0::INTEGER AS _file", fmt.Sprintf("%s %% %d AS who", draw(0), users), "TIMESTAMP '2024-01-01' + "+second(1)+" AS happened",
 		"happened + to_seconds("+draw(2)+" % 172800) AS written", draw(3)+" % 10000 / 100 AS a", draw(4)+" % 10000 / 100 AS b", draw(5)+" % 10000 / 100 AS c")
 	const day = 86_400_000_000
 	hand := fmt.Sprintf(`COPY (WITH known AS MATERIALIZED (
-  SELECT user, happened, known, a, b, c FROM (SELECT user, epoch_us(happened) AS happened, epoch_us(written) AS written, greatest(happened, written) AS known, a, b, c, _row FROM '%s')
-  WINDOW w AS (PARTITION BY user ORDER BY known, happened, written, _row)
-  QUALIFY lead(known) OVER w IS DISTINCT FROM known AND happened = max(happened) OVER (w ROWS UNBOUNDED PRECEDING)),
-labels AS (SELECT _row - 1 AS _row_id, epoch_us(at) AS _at, CAST(user AS VARCHAR) AS _group, _file, CAST(bought AS DOUBLE) AS _label, amount, user FROM '%s')
-SELECT _row_id, _at, _group, _file, _label, CASE WHEN happened >= _at - %d THEN a END AS a, CASE WHEN happened >= _at - %d THEN b END AS b, CASE WHEN happened >= _at - %d THEN c END AS c, amount
-FROM labels ASOF LEFT JOIN known ON labels.user = known.user AND labels._at >= known.known ORDER BY _row_id) TO '%s' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880)`,
+  SELECT who, event, known, a, b, c FROM (SELECT who, epoch_us(happened) AS event, epoch_us(written) AS created, greatest(event, created) AS known, a, b, c, _row FROM '%s')
+  WINDOW w AS (PARTITION BY who ORDER BY known, event, created, _row)
+  QUALIFY lead(known) OVER w IS DISTINCT FROM known AND event = max(event) OVER (w ROWS UNBOUNDED PRECEDING)),
+labels AS (SELECT _row - 1 AS _row_id, epoch_us(asked) AS _at, CAST(who AS VARCHAR) AS _group, _file, CAST(bought AS DOUBLE) AS _label, amount, who FROM '%s')
+SELECT _row_id, _at, _group, _file, _label, CASE WHEN event >= _at - %d THEN a END AS a, CASE WHEN event >= _at - %d THEN b END AS b, CASE WHEN event >= _at - %d THEN c END AS c, amount
+FROM labels ASOF LEFT JOIN known ON labels.who = known.who AND labels._at >= known.known ORDER BY _row_id) TO '%s' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880)`,
 		known, spine, 10*day, 10*day, 10*day, filepath.Join(dir, "hand.parquet"))
 	c := best(3, func() cost { return p.run("dataset.build y") }, func() cost { return scripted(dir, hand) })
 	differ(dir, filepath.Join(p.out("dataset.build y", "rows"), "rows.parquet"))
