@@ -388,10 +388,21 @@ func (g *grower) score(l *leaf, c cell, l2 float64) float64 {
 	return -(2*s*v + (h+l2)*v*v)
 }
 
+// leastHessian is the least sum of second derivatives in a leaf: rows that are sure
+// already would give steps without end where nothing holds them back (LightGBM's
+// min_sum_hessian_in_leaf and scikit-learn's min_hessian_to_split are the same).
+const leastHessian = 1e-3
+
 // gain of sending left of l's rows left; 0 where that is not allowed.
 func (g *grower) gain(l *leaf, f int, left cell, before, l2 float64) float64 {
 	right := l.sum.sub(left)
 	if g.fixed.rows(left) < g.args.MinRows || g.fixed.rows(right) < g.args.MinRows {
+		return 0
+	}
+	if _, h := g.fixed.sums(left); h < leastHessian {
+		return 0
+	}
+	if _, h := g.fixed.sums(right); h < leastHessian {
 		return 0
 	}
 	if d := g.monotone[f]; d != 0 && (g.value(l, right)-g.value(l, left))*float64(d) < 0 {
