@@ -495,7 +495,7 @@ type CustomMetric interface {
 }
 
 // MeasureJob asks for one value. Rows is a Parquet file of the test rows: the
-// columns _row_id, _label and _at, the predictions p0, p1, … (Task.Width() of
+// columns _row_id, _label (of a multilabel _label.1, … too) and _at, the predictions p0, p1, … (Task.Width() of
 // them), and the features as they came from outside.
 type MeasureJob struct {
 	Task Task

@@ -264,6 +264,6 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 		}
 		w("- source %s: %d rows, %d set aside, `%s`", n, p.Rows, p.Quarantined, meta.Sources[n])
 	}
-	w("\nThe fused model was proved to predict what its trainer does, on every test row (worst difference %.2g).", s.Report["worst_difference"])
+	w("\nThe fused model was proved to predict what its trainer does, on %v rows (worst difference %.2g).", s.Report["proved_rows"], s.Report["worst_difference"])
 	return b.String(), nil
 }

@@ -2,7 +2,6 @@ package op
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
 
@@ -35,13 +34,9 @@ func modelExplain(ctx context.Context, s *Stage) error {
 	}
 	var r evaluate.Report
 	rows.Curve(&r)
-	var metrics []kind.Metric
-	for _, name := range a.Metrics {
-		k, ok := s.Kinds.Metrics.Get(name)
-		if !ok {
-			return fmt.Errorf("no metric %q", name)
-		}
-		metrics = append(metrics, k)
+	metrics, err := s.metrics(a.Metrics)
+	if err != nil {
+		return err
 	}
 	raw := make([]string, len(t.Raw))
 	for i, f := range t.Raw {

@@ -40,12 +40,9 @@ func modelEvaluate(ctx context.Context, s *Stage) error {
 		return err
 	}
 	defer m.Close()
-	metrics := make([]kind.Metric, len(a.Metrics))
-	for i, name := range a.Metrics {
-		var ok bool
-		if metrics[i], ok = s.Kinds.Metrics.Get(name); !ok {
-			return fmt.Errorf("no metric %q", name)
-		}
+	metrics, err := s.metrics(a.Metrics)
+	if err != nil {
+		return err
 	}
 	scores := Scores{Rows: map[string]int{}, Metrics: map[string]map[string]float64{}, Errors: map[string]float64{}}
 	task := meta.Task
@@ -118,6 +115,18 @@ func modelEvaluate(ctx context.Context, s *Stage) error {
 		s.Report["threshold"] = scores.Threshold
 	}
 	return s.writeJSON(s.Out("metrics", "metrics.json"), scores)
+}
+
+// metrics are those of some names.
+func (s *Stage) metrics(names []string) ([]kind.Metric, error) {
+	out := make([]kind.Metric, len(names))
+	for i, name := range names {
+		var ok bool
+		if out[i], ok = s.Kinds.Metrics.Get(name); !ok {
+			return nil, fmt.Errorf("no metric %q", name)
+		}
+	}
+	return out, nil
 }
 
 // undefined says that the i-th metric has no value for some rows.

@@ -24,12 +24,9 @@ func modelPool(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	metrics := make([]kind.Metric, len(a.Metrics))
-	for i, name := range a.Metrics {
-		var ok bool
-		if metrics[i], ok = s.Kinds.Metrics.Get(name); !ok {
-			return fmt.Errorf("no metric %q", name)
-		}
+	metrics, err := s.metrics(a.Metrics)
+	if err != nil {
+		return err
 	}
 	out := Scores{Rows: map[string]int{}, Metrics: map[string]map[string]float64{}, Errors: map[string]float64{}}
 	all := evaluate.Predictions{Task: meta.Task}
