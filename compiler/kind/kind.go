@@ -143,21 +143,23 @@ type Source interface {
 	Names(ctx context.Context, args json.RawMessage, path string, engine Engine) ([]string, error)
 	// Ordered reports whether the order of the declared columns matters.
 	Ordered(args json.RawMessage) bool
-	// Snapshot copies the rows as they are into a Parquet file.
+	// Snapshot copies the rows as they are.
 	Snapshot(ctx context.Context, job SnapshotJob) (SnapshotReport, error)
 }
 
-// SnapshotJob asks for one copy. The Parquet file at Out gets the columns
-// _row (BIGINT: position from 1 over all files), _file (INTEGER: index in
-// Files) and the declared ones, as text where the format has no types.
-// Lines that cannot be split into columns go to Rejects as JSON lines
-// {"file","line","reason","text"}.
+// SnapshotJob asks for one copy. Lines that cannot be split into columns go to Rejects
+// as JSON lines {"file","line","reason","text"}.
 type SnapshotJob struct {
-	Args         json.RawMessage
-	Columns      []Column
-	Files        []string // absolute paths
-	Labels       []string // what users call them
-	Engine       Engine
+	Args    json.RawMessage
+	Columns []Column
+	Files   []string // absolute paths
+	Labels  []string // what users call them
+	Engine  Engine
+	// Write writes the rows of a query, in their order, to the Parquet file Out. The
+	// query has the columns _file (INTEGER: index in Files) and the declared ones, each
+	// as text or in its declared type's SQL type. It may number the rows itself, as _row
+	// (BIGINT: from 1 over all files), where that is cheaper than Write's own way.
+	Write        func(ctx context.Context, query string) error
 	Out, Rejects string
 	// Reads are the validated rows of the sources that this one reads, Parquet
 	// files by the source's name.

@@ -163,15 +163,28 @@ func (p *Prepared) read(ctx context.Context) error {
 			all = append(all, kind.Column{Name: k, Type: types.String})
 		}
 	}
+	// The value of raw feature i becomes _t<i>, what is kept _keep<i>, as text.
+	var inputs []reading
+	for i, c := range cols {
+		inputs = append(inputs, reading{c.Name, fmt.Sprintf("_t%d", i), c.Type})
+	}
+	for i, k := range o.Keep {
+		inputs = append(inputs, reading{k, fmt.Sprintf("_keep%d", i), types.String})
+	}
 	raw := filepath.Join(p.dir, "raw.parquet")
-	snap, err := o.Source.Snapshot(ctx, kind.SnapshotJob{Args: args, Columns: all, Files: []string{o.Input}, Labels: []string{o.Input}, Engine: db, Out: raw, Rejects: p.rejects})
+	unread := filepath.Join(p.dir, unreadFile)
+	job := kind.SnapshotJob{Args: args, Columns: all, Files: []string{o.Input}, Labels: []string{o.Input}, Engine: db, Out: raw, Rejects: p.rejects}
+	job.Write = func(ctx context.Context, query string) error {
+		return writeTyped(ctx, db, query, inputs, raw, unread, filepath.Join(p.dir, "scratch.parquet"))
+	}
+	snap, err := o.Source.Snapshot(ctx, job)
 	if err != nil {
 		return err
 	}
 	if p.number, err = numbering(p.rejects, o.Input); err != nil {
 		return err
 	}
-	bad, err := p.check(ctx, db, raw, cols)
+	bad, err := p.check(ctx, db, raw, unread, cols)
 	if err != nil {
 		return err
 	}
@@ -179,7 +192,7 @@ func (p *Prepared) read(ctx context.Context) error {
 	if p.Rows, err = table.Rows(p.good); err != nil {
 		return err
 	}
-	return os.Remove(raw)
+	return errors.Join(os.Remove(raw), os.Remove(unread))
 }
 
 // args are the source's arguments for the input.
@@ -357,21 +370,13 @@ func Quarantined(ctx context.Context, path string, f func(BadRow)) error {
 
 // check writes the good rows in the form of raw features, adds the others to the
 // rejects, and counts them.
-func (p *Prepared) check(ctx context.Context, db *sql.DB, raw string, cols []kind.Column) (bad int64, err error) {
+func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, cols []kind.Column) (bad int64, err error) {
 	o := p.o
-	from := expr.ReadParquet(raw)
-	names, sqlTypes, err := db.Columns(ctx, "SELECT * FROM "+from)
-	if err != nil {
-		return 0, err
-	}
-	native := map[string]bool{}
-	for i, n := range names {
-		native[n] = sqlTypes[i] == "TIMESTAMP"
-	}
-	values, texts := []string{"_row"}, []string{}
+	values, typed, texts := []string{"_row"}, make([]string, len(cols)), []string{}
 	seen := map[string]bool{}
 	for i, c := range cols {
-		v := fmt.Sprintf("_t%d", i)
+		typed[i] = fmt.Sprintf("_t%d", i)
+		v := typed[i]
 		switch c.Type {
 		case types.String:
 		case types.Timestamp:
@@ -382,13 +387,15 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw string, cols []kin
 		values = append(values, v+" AS "+expr.QuoteName(o.Signature.Raw[i].Name))
 		if q := expr.QuoteName(c.Name); !seen[q] {
 			seen[q] = true
-			texts = append(texts, q+" := "+q)
+			texts = append(texts, q+" := CAST("+typed[i]+" AS VARCHAR)")
 		}
 	}
-	for i, k := range o.Keep {
-		values = append(values, fmt.Sprintf("CAST(%s AS VARCHAR) AS _keep%d", expr.QuoteName(k), i))
+	for i := range o.Keep {
+		values = append(values, fmt.Sprintf("_keep%d", i))
 	}
-	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT *, %s AS _faults FROM %s", faultsSQL(cols), typed(cols, native, from))
+	_, reasons := faulty(cols, typed, nil)
+	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT r.*, concat_ws('; ', %s) AS _faults, u.row AS _texts FROM %s AS r LEFT JOIN %s AS u USING (_row)",
+		strings.Join(append([]string{"u.reasons"}, reasons...), ", "), expr.ReadParquet(raw), expr.ReadParquet(unread))
 	if err := db.Exec(ctx, q); err != nil {
 		return 0, err
 	}
@@ -398,7 +405,7 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw string, cols []kin
 	}
 	defer f.Close()
 	w := bufio.NewWriter(f)
-	err = db.Rows(ctx, "SELECT _row, _faults, CAST(to_json(struct_pack("+strings.Join(texts, ", ")+")) AS VARCHAR) FROM checked WHERE _faults <> '' ORDER BY _row", func(scan func(...any) error) error {
+	err = db.Rows(ctx, "SELECT _row, _faults, coalesce(_texts, CAST(to_json(struct_pack("+strings.Join(texts, ", ")+")) AS VARCHAR)) FROM checked WHERE _faults <> '' ORDER BY _row", func(scan func(...any) error) error {
 		var b BadRow
 		var text string
 		if err := scan(&b.Row, &b.Reasons, &text); err != nil {

@@ -2,17 +2,16 @@ package op
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"path/filepath"
-	"slices"
+	"math"
+	"strconv"
 	"strings"
-	"sync"
 
 	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/sql"
+	"mlc.dev/mlc/runtime/table"
 )
 
 // ColumnProfile describes the values of a column.
@@ -23,8 +22,9 @@ type ColumnProfile struct {
 	Nulls int64      `json:"nulls"`
 	// Distinct is an estimate (HyperLogLog).
 	Distinct int64 `json:"distinct"`
-	// Mean, Std and Quantiles (of Probabilities) are of numbers; timestamps count
-	// in microseconds. Values beyond ±1e100 are left out of Mean and Std.
+	// Mean, Std and Quantiles (of Probabilities) are of numbers; timestamps count in
+	// microseconds. Of more than 131,072 rows, quantiles are those of about as many,
+	// taken as if at random.
 	Mean      *float64  `json:"mean,omitempty"`
 	Std       *float64  `json:"std,omitempty"`
 	Min       *float64  `json:"min,omitempty"`
@@ -46,111 +46,149 @@ const topText = 1000
 // Probabilities are those of ColumnProfile.Quantiles.
 var Probabilities = []float64{0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99}
 
-// profile reads the good rows once more. Means and quantiles depend on the order of
-// rows, so each column is read on one thread: columns go side by side on engines of
-// one thread each.
-func profile(ctx context.Context, s *Stage, cols []kind.Column) ([]ColumnProfile, error) {
-	type share struct {
-		at   []int // of cols
-		cols []kind.Column
-	}
-	shares := make([]share, min(sql.Threads, len(cols)))
-	next := map[bool]int{}
-	for i, c := range cols {
-		// Numbers take most of the time: they are dealt out by themselves.
-		to := &shares[next[number(c.Type)]%len(shares)]
-		next[number(c.Type)]++
-		to.at, to.cols = append(to.at, i), append(to.cols, c)
-	}
-	out := make([]ColumnProfile, len(cols))
-	errs := make([]error, len(shares))
-	var wg sync.WaitGroup
-	for k, sh := range shares {
-		wg.Go(func() {
-			if len(sh.cols) == 0 {
-				return
-			}
-			one, err := sql.Open(ctx, filepath.Join(s.Dir, fmt.Sprintf("tmp%d", k)), s.Limits.Memory*3/4/int64(len(shares)), 1)
-			if err != nil {
-				errs[k] = err
-				return
-			}
-			defer one.Close()
-			quoted := make([]string, len(sh.cols))
-			for i, c := range sh.cols {
-				quoted[i] = expr.QuoteName(c.Name)
-			}
-			rows, err := buffered(ctx, one, "(SELECT "+strings.Join(quoted, ", ")+" FROM "+expr.ReadParquet(s.Out("rows", "rows.parquet"))+")", len(sh.cols))
-			if err != nil {
-				errs[k] = err
-				return
-			}
-			var ps []ColumnProfile
-			for some := range slices.Chunk(sh.cols, batch) {
-				p, err := profileBatch(ctx, one, rows, some)
-				if err != nil {
-					errs[k] = err
-					return
-				}
-				ps = append(ps, p...)
-			}
-			for i, at := range sh.at {
-				out[at] = ps[i]
-			}
-		})
-	}
-	wg.Wait()
-	return out, errors.Join(errs...)
+// columnFacts is what the footer of a Parquet file tells of a column: exact, since mlc
+// writes the file itself.
+type columnFacts struct {
+	rows, nulls int64
+	// min and max are of numbers and timestamps (in microseconds), nil where there are
+	// none or one is infinite.
+	min, max *float64
 }
 
-func profileBatch(ctx context.Context, one *sql.DB, rows string, cols []kind.Column) ([]ColumnProfile, error) {
-	probs := strings.Trim(strings.Join(strings.Fields(fmt.Sprint(Probabilities)), ", "), " ")
-	items := []string{"count(*)"}
-	for _, c := range cols {
-		q := expr.QuoteName(c.Name)
-		items = append(items, "count("+q+")", "approx_count_distinct("+q+")")
-		if number(c.Type) {
-			x := "CAST(" + q + " AS DOUBLE)"
-			if c.Type == types.Timestamp {
-				x = "CAST(epoch_us(" + q + ") AS DOUBLE)"
+// missing reports whether values may be missing; the zero value knows nothing.
+func (f columnFacts) missing() bool { return f.rows == 0 || f.nulls > 0 }
+
+// within reports whether all values are known to be from min to max.
+func (f columnFacts) within(min, max float64) bool {
+	return f.rows > 0 && (f.nulls == f.rows || f.min != nil && f.max != nil && *f.min >= min && *f.max <= max)
+}
+
+// columnsFacts reads the footer of a file of _row, _file and then cols.
+func columnsFacts(ctx context.Context, db *sql.DB, path string, cols []kind.Column) ([]columnFacts, int64, error) {
+	out := make([]columnFacts, len(cols))
+	total, err := table.Rows(path)
+	if err != nil || total == 0 {
+		return out, total, err
+	}
+	const double = "CASE WHEN isfinite(CAST(%[1]s AS DOUBLE)) THEN CAST(%[1]s AS DOUBLE) END"
+	const instant = "CASE WHEN isfinite(CAST(%[1]s AS TIMESTAMP)) THEN CAST(epoch_us(CAST(%[1]s AS TIMESTAMP)) AS DOUBLE) END"
+	for _, kinds := range []struct {
+		form string
+		is   func(types.Type) bool
+	}{
+		{double, types.Type.Numeric},
+		{instant, func(t types.Type) bool { return t == types.Timestamp }},
+		{"NULL", func(t types.Type) bool { return !number(t) }},
+	} {
+		var ids []string
+		for i, c := range cols {
+			if kinds.is(c.Type) {
+				ids = append(ids, strconv.Itoa(i+2))
 			}
-			tame := "CASE WHEN abs(" + x + ") < 1e100 THEN " + x + " END"
-			items = append(items, "CAST(avg("+tame+") AS DOUBLE)", "CAST(stddev_pop("+tame+") AS DOUBLE)", "CAST(min("+x+") AS DOUBLE)", "CAST(max("+x+") AS DOUBLE)",
-				"array_to_string(approx_quantile(CAST("+x+" AS DOUBLE), "+probs+"), ' ')")
+		}
+		if len(ids) == 0 {
+			continue
+		}
+		// A chunk of nulls has no least value; one with an infinite makes all unknown.
+		bound := func(f, stat string) string {
+			v := fmt.Sprintf(kinds.form, stat)
+			if kinds.form == "NULL" {
+				return "CAST(NULL AS DOUBLE)"
+			}
+			return fmt.Sprintf("CASE WHEN bool_and(stats_null_count = num_values OR (%s) IS NOT NULL) THEN %s(%s) END", v, f, v)
+		}
+		q := fmt.Sprintf("SELECT column_id - 2, CAST(sum(num_values) AS BIGINT), CAST(sum(stats_null_count) AS BIGINT), %s, %s FROM parquet_metadata(%s) WHERE column_id IN (%s) GROUP BY column_id",
+			bound("min", "stats_min_value"), bound("max", "stats_max_value"), expr.QuotePath(path), strings.Join(ids, ", "))
+		err := db.Rows(ctx, q, func(scan func(...any) error) error {
+			var i int
+			var f columnFacts
+			if err := scan(&i, &f.rows, &f.nulls, &f.min, &f.max); err != nil {
+				return err
+			}
+			out[i] = f
+			return nil
+		})
+		if err != nil {
+			return nil, 0, err
 		}
 	}
-	out := make([]ColumnProfile, len(cols))
-	var total int64
-	dest := []any{&total}
-	quantiles := make([]*string, len(cols))
-	for i, c := range cols {
-		p := &out[i]
-		p.Name, p.Type = c.Name, c.Type
-		dest = append(dest, &p.Rows, &p.Distinct)
-		if number(c.Type) {
-			dest = append(dest, &p.Mean, &p.Std, &p.Min, &p.Max, &quantiles[i])
-		}
-	}
-	if err := one.Row(ctx, "SELECT "+strings.Join(items, ", ")+" FROM "+rows, dest...); err != nil {
+	return out, total, nil
+}
+
+// sampled is of how many rows, about, the quantiles of a larger table are.
+const sampled = 1 << 16
+
+// profile describes the columns of a file of _row, _file and then cols. What it tells
+// does not depend on the order in which threads come to the rows.
+func profile(ctx context.Context, db *sql.DB, path string, cols []kind.Column) ([]ColumnProfile, error) {
+	facts, total, err := columnsFacts(ctx, db, path, cols)
+	if err != nil {
 		return nil, err
 	}
+	rows, err := buffered(ctx, db, expr.ReadParquet(path), len(cols))
+	if err != nil {
+		return nil, err
+	}
+	// Chosen by a hash of their place, the rows of the sample are as good as random.
+	rows = fmt.Sprintf("(SELECT *, hash(_row) %% %d = 0 AS _some FROM %s)", (total+sampled-1)/sampled, rows)
+	out := make([]ColumnProfile, len(cols))
+	for at := 0; at < len(cols); at += batch {
+		to := min(at+batch, len(cols))
+		if err := profileBatch(ctx, db, rows, cols[at:to], facts[at:to], out[at:to]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func profileBatch(ctx context.Context, db *sql.DB, rows string, cols []kind.Column, facts []columnFacts, out []ColumnProfile) error {
+	var items []string
+	var dest []any
+	quantiles := make([]*string, len(cols))
+	moments := make([]moment, len(cols))
+	probs := strings.Join(strings.Fields(fmt.Sprint(Probabilities)), ", ")
+	for i, c := range cols {
+		q, p, f := expr.QuoteName(c.Name), &out[i], facts[i]
+		*p = ColumnProfile{Name: c.Name, Type: c.Type, Rows: f.rows, Nulls: f.nulls}
+		items, dest = append(items, "approx_count_distinct("+q+")"), append(dest, &p.Distinct)
+		if !number(c.Type) || p.Nulls == p.Rows {
+			continue
+		}
+		if f.min == nil || f.max == nil {
+			return fmt.Errorf("profile of %s: an infinite value, or a file without statistics", c.Name)
+		}
+		p.Min, p.Max = f.min, f.max
+		if c.Type == types.Timestamp {
+			q = "epoch_us(" + q + ")"
+		}
+		m := &moments[i]
+		v := m.count(q, c.Type == types.Float, *f.min, *f.max)
+		items = append(items, "CAST(sum("+v+") AS DOUBLE)", "CAST(sum("+v+" * "+v+") AS DOUBLE)", "array_to_string(quantile_cont(CAST("+q+" AS DOUBLE), "+probs+") FILTER (WHERE _some), ' ')")
+		dest = append(dest, &m.sum, &m.squares, &quantiles[i])
+	}
+	if err := db.Row(ctx, "SELECT "+strings.Join(items, ", ")+" FROM "+rows, dest...); err != nil {
+		return err
+	}
 	for i, c := range cols {
 		p := &out[i]
-		p.Nulls, p.Rows = total-p.Rows, total
 		if quantiles[i] != nil {
 			for _, f := range strings.Fields(*quantiles[i]) {
-				var x float64
-				if _, err := fmt.Sscan(f, &x); err != nil {
-					return nil, fmt.Errorf("profile of %s: %w", c.Name, err)
+				x, err := strconv.ParseFloat(f, 64)
+				if err != nil {
+					return fmt.Errorf("profile of %s: %w", c.Name, err)
 				}
 				p.Quantiles = append(p.Quantiles, x)
 			}
 		}
 		if number(c.Type) {
+			p.Mean, p.Std = moments[i].values(p.Rows - p.Nulls)
 			continue
 		}
-		q := expr.QuoteName(c.Name)
-		err := one.Rows(ctx, fmt.Sprintf("SELECT left(CAST(%s AS VARCHAR), %d) AS _v, count(*) AS _n FROM %s WHERE _v IS NOT NULL GROUP BY _v ORDER BY _n DESC, _v LIMIT 20", q, topText, rows), func(scan func(...any) error) error {
+		v := expr.QuoteName(c.Name)
+		if c.Type == types.String {
+			v = fmt.Sprintf("left(%s, %d)", v, topText)
+		}
+		err := db.Rows(ctx, fmt.Sprintf("SELECT CAST(_v AS VARCHAR), count(*) AS _n FROM (SELECT %s AS _v FROM %s) WHERE _v IS NOT NULL GROUP BY _v ORDER BY _n DESC, _v LIMIT 20", v, rows), func(scan func(...any) error) error {
 			var v ValueCount
 			if err := scan(&v.Value, &v.Count); err != nil {
 				return err
@@ -159,10 +197,58 @@ func profileBatch(ctx context.Context, one *sql.DB, rows string, cols []kind.Col
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return out, nil
+	return nil
+}
+
+// moment is a mean and a standard deviation by sums of whole numbers: a value is counted
+// in steps from an origin, about 2^30 of them over the column's range. Such sums are
+// exact, so that their order does not matter, and what rounding costs is far below what
+// a profile tells.
+type moment struct {
+	origin, step float64
+	sum, squares *float64
+}
+
+// count sets origin and step for values from min to max, and returns the SQL of the
+// count of steps to x, a DOUBLE or a BIGINT.
+func (m *moment) count(x string, double bool, min, max float64) string {
+	// The step is a power of two, so that scaling is exact; 0 of a constant.
+	e := math.MinInt16
+	if half := max/2 - min/2; half > 0 {
+		_, e = math.Frexp(half)
+		e -= 30
+	}
+	if double {
+		if e < -1021 { // no finite inverse: values as near as that are the same
+			e = 0
+		}
+		m.origin, m.step = min/2+max/2, math.Ldexp(1, e)
+		return fmt.Sprintf("CAST((%s - CAST('%v' AS DOUBLE)) * CAST('%v' AS DOUBLE) AS BIGINT)", x, m.origin, math.Ldexp(1, -e))
+	}
+	if e <= 0 {
+		e = 0
+	}
+	first := int64(math.MaxInt64)
+	if min < math.MaxInt64 {
+		first = int64(min)
+	}
+	first >>= e
+	m.origin, m.step = math.Ldexp(float64(first), e), math.Ldexp(1, e)
+	m.origin += (m.step - 1) / 2 // a shift rounds down
+	return fmt.Sprintf("((%s >> %d) - (%d))", x, e, first)
+}
+
+// values are the mean and the population's standard deviation of n values, nil of none.
+func (m *moment) values(n int64) (mean, std *float64) {
+	if m.sum == nil || m.squares == nil {
+		return nil, nil
+	}
+	a := *m.sum / float64(n)
+	at, spread := m.origin+a*m.step, math.Sqrt(math.Max(*m.squares/float64(n)-a*a, 0))*m.step
+	return &at, &spread
 }
 
 func number(t types.Type) bool { return t.Numeric() || t == types.Timestamp }

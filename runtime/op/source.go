@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,7 @@ import (
 	"mlc.dev/mlc/runtime/table"
 )
 
-// sourceSnapshot copies a source's rows as they are.
+// sourceSnapshot copies a source's rows, each value in its declared type.
 func sourceSnapshot(ctx context.Context, s *Stage) error {
 	a, err := decode[lower.SnapshotArgs](s)
 	if err != nil {
@@ -36,6 +37,9 @@ func sourceSnapshot(ctx context.Context, s *Stage) error {
 	}
 	defer db.Close()
 	job := kind.SnapshotJob{Args: a.Args, Columns: a.Columns, Labels: a.Files, Engine: db, Out: s.Out("rows", "rows.parquet"), Rejects: s.Out("rejects", "rejects.jsonl")}
+	job.Write = func(ctx context.Context, query string) error {
+		return writeTyped(ctx, db, query, readings(a.Columns), job.Out, s.Out("rows", unreadFile), filepath.Join(s.Dir, "scratch.parquet"))
+	}
 	for i := range a.Files {
 		p, err := filepath.EvalSymlinks(s.In("files", fmt.Sprint(i)))
 		if err != nil {
@@ -66,70 +70,42 @@ func sourceSnapshot(ctx context.Context, s *Stage) error {
 	return nil
 }
 
-// typed is the FROM clause of rows with the typed value of text column i as _t<i>, NULL
-// where the text is none of its type, and, of numbers, the text as DOUBLE as _d<i>.
-func typed(cols []kind.Column, native map[string]bool, from string) string {
-	read, values := []string{"*"}, []string{"* EXCLUDE (_none"}
+// faulty are the conditions under which a row is bad over columns of the right types, and
+// for each the SQL of its reason, but for those that facts rule out (nil: none do). The
+// reasons need the row of unreadFile, if there is one, as u.
+func faulty(cols []kind.Column, values []string, facts []columnFacts) (conds, reasons []string) {
 	for i, c := range cols {
-		q, v := expr.QuoteName(c.Name), expr.QuoteName(c.Name)
-		double := fmt.Sprintf("TRY_CAST(%s AS DOUBLE) AS _d%d", q, i)
-		switch c.Type {
-		case types.Int:
-			// DuckDB rounds '1.5' to 2; a whole number reads the same as a double.
-			read = append(read, double, fmt.Sprintf("TRY_CAST(%s AS BIGINT) AS _b%d", q, i))
-			values[0] += fmt.Sprintf(", _b%d", i)
-			v = fmt.Sprintf("CASE WHEN _d%d = CAST(_b%d AS DOUBLE) THEN _b%d END", i, i, i)
-		case types.Float:
-			read = append(read, double)
-			v = fmt.Sprintf("nullif(_d%d, 'nan'::DOUBLE)", i)
-		case types.Bool:
-			v = "TRY_CAST(" + q + " AS BOOLEAN)"
-		case types.Timestamp:
-			if !native[c.Name] {
-				v = expr.ReadTimestamp(q)
-			}
-		}
-		values = append(values, fmt.Sprintf("%s AS _t%d", v, i))
-	}
-	values[0] += ")"
-	return "(SELECT " + strings.Join(values, ", ") + " FROM (SELECT " + strings.Join(append(read, "NULL AS _none"), ", ") + " FROM " + from + "))"
-}
-
-// faultsSQL is the SQL of the reasons why a row is bad, joined by "; ", empty for
-// a good one, over the rows of typed. They are put together for bad rows and no others.
-func faultsSQL(cols []kind.Column) string {
-	var parts, conds []string
-	for i, c := range cols {
-		t, d, r := fmt.Sprintf("_t%d", i), fmt.Sprintf("_d%d", i), expr.QuoteName(c.Name)
+		t := values[i]
 		add := func(cond, reason string) {
 			conds = append(conds, cond)
-			parts = append(parts, fmt.Sprintf("CASE WHEN %s THEN %s END", cond, expr.QuoteString(c.Name+": "+reason)))
+			if reason == "missing" { // and no text that could not be read
+				cond += " AND json_extract_string(u.row, " + expr.QuoteString("/"+pointer.Replace(c.Name)) + ") IS NULL"
+			}
+			reasons = append(reasons, fmt.Sprintf("CASE WHEN %s THEN %s END", cond, expr.QuoteString(c.Name+": "+reason)))
+		}
+		var f columnFacts
+		if facts != nil {
+			f = facts[i]
 		}
 		switch c.Type {
 		case types.String:
 			add(t+" = "+expr.QuoteString(types.NullString), "holds the reserved text "+types.NullString)
 		case types.Float:
-			add(t+" IS NULL AND "+r+" IS NOT NULL AND coalesce(NOT isnan("+d+"), true)", "not a number")
-			add("isinf("+t+")", "infinite")
-		case types.Int:
-			add(t+" IS NULL AND "+r+" IS NOT NULL", "not a whole number")
-		case types.Timestamp:
-			add(t+" IS NULL AND "+r+" IS NOT NULL", "not a timestamp")
-			add("NOT isfinite("+t+")", "infinite") // Parquet's least and greatest
-		default:
-			add(t+" IS NULL AND "+r+" IS NOT NULL", "not a "+string(c.Type))
-		}
-		if c.Never {
-			missing := r + " IS NULL"
-			if c.Type == types.Float {
-				missing = "(" + missing + " OR isnan(" + d + "))"
+			if !f.within(-math.MaxFloat64, math.MaxFloat64) {
+				add("isinf("+t+")", "infinite")
 			}
-			add(missing, "missing")
+		case types.Timestamp:
+			if !f.within(-math.MaxFloat64, math.MaxFloat64) {
+				add("NOT isfinite("+t+")", "infinite") // Parquet's least and greatest
+			}
 		}
-		if c.Min != nil {
+		if c.Never && f.missing() {
+			add(t+" IS NULL", "missing")
+		}
+		if c.Min != nil && !f.within(*c.Min, math.Inf(1)) {
 			add(fmt.Sprintf("%s < %v", t, *c.Min), fmt.Sprintf("below %v", *c.Min))
 		}
-		if c.Max != nil {
+		if c.Max != nil && !f.within(math.Inf(-1), *c.Max) {
 			add(fmt.Sprintf("%s > %v", t, *c.Max), fmt.Sprintf("above %v", *c.Max))
 		}
 		if len(c.In) > 0 {
@@ -145,8 +121,11 @@ func faultsSQL(cols []kind.Column) string {
 			add("NOT list_contains(["+strings.Join(vals, ", ")+"], "+t+")", "not among the right values")
 		}
 	}
-	return "CASE WHEN " + strings.Join(conds, " OR ") + " THEN concat_ws('; ', " + strings.Join(parts, ", ") + ") ELSE '' END"
+	return conds, reasons
 }
+
+// pointer escapes a name for a JSON pointer.
+var pointer = strings.NewReplacer("~", "~0", "/", "~1")
 
 // batch is how many columns one statement works on: DuckDB's optimizer takes time
 // that grows with their square.
@@ -159,11 +138,10 @@ func buffered(ctx context.Context, db *sql.DB, rows string, columns int) (string
 	if columns <= batch {
 		return rows, nil
 	}
-	return "buffered", db.Exec(ctx, "CREATE TEMP TABLE buffered AS SELECT * FROM "+rows)
+	return "buffered", db.Exec(ctx, "CREATE OR REPLACE TEMP TABLE buffered AS SELECT * FROM "+rows)
 }
 
-// sourceValidate types every value, sets bad rows aside with their reasons, and
-// profiles the rest.
+// sourceValidate sets bad rows aside with their reasons, and profiles the rest.
 func sourceValidate(ctx context.Context, s *Stage) error {
 	a, err := decode[lower.ValidateArgs](s)
 	if err != nil {
@@ -174,75 +152,21 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 		return err
 	}
 	defer db.Close()
-	raw := expr.ReadParquet(s.In("rows", "rows.parquet"))
-	names, sqlTypes, err := db.Columns(ctx, "SELECT * FROM "+raw)
+	in, out := s.In("rows", "rows.parquet"), s.Out("rows", "rows.parquet")
+	total, err := table.Rows(in)
 	if err != nil {
 		return err
 	}
-	native := map[string]bool{}
-	for i, n := range names {
-		native[n] = sqlTypes[i] == "TIMESTAMP"
-	}
-	var quoted, texts []string
-	for _, c := range a.Columns {
-		q := expr.QuoteName(c.Name)
-		quoted, texts = append(quoted, q), append(texts, q+" := "+q)
-	}
-	from, err := buffered(ctx, db, raw, len(a.Columns))
+	bad, err := setAside(ctx, db, s, a.Columns)
 	if err != nil {
 		return err
 	}
-	// Tables side by side, in the order of the rows: the typed values and the faults
-	// of a batch of columns each. One batch needs none: it is computed as it is written.
-	var tables, faulty []string
-	form := "VIEW"
-	if len(a.Columns) > batch {
-		form = "TABLE"
-	}
-	for cols := range slices.Chunk(a.Columns, batch) {
-		values := make([]string, len(cols))
-		for i, c := range cols {
-			values[i] = fmt.Sprintf("_t%d AS %s", i, expr.QuoteName(c.Name))
-		}
-		if len(tables) == 0 {
-			values = append(values, "_row", "_file")
-		}
-		name, faults := fmt.Sprintf("batch_%d", len(tables)), fmt.Sprintf("_faults_%d", len(tables))
-		err := db.Exec(ctx, fmt.Sprintf("CREATE TEMP %s %s AS SELECT %s AS %s, %s FROM %s", form, name, faultsSQL(cols), faults, strings.Join(values, ", "), typed(cols, native, from)))
-		if err != nil {
-			return err
-		}
-		tables, faulty = append(tables, name), append(faulty, "nullif("+faults+", '')")
-	}
-	columns := strings.Join(append([]string{"_row", "_file"}, quoted...), ", ")
-	reasons := "coalesce(" + faulty[0] + ", '')"
-	if len(faulty) > 1 {
-		reasons = "concat_ws('; ', " + strings.Join(faulty, ", ") + ")"
-	}
-	err = db.Exec(ctx, fmt.Sprintf("CREATE TEMP VIEW checked AS SELECT %s, %s AS _faults FROM %s", columns, reasons, strings.Join(tables, " POSITIONAL JOIN ")))
-	if err != nil {
-		return err
-	}
-	if err := db.WriteParquet(ctx, "SELECT "+columns+" FROM checked WHERE _faults = ''", s.Out("rows", "rows.parquet")); err != nil {
-		return err
-	}
-	rows, err := table.Rows(s.In("rows", "rows.parquet"))
-	if err != nil {
-		return err
-	}
-	good, err := table.Rows(s.Out("rows", "rows.parquet"))
-	if err != nil {
-		return err
-	}
-	bad, which := rows-good, "_faults <> ''"
+	good := total - bad
 	if bad == 0 {
-		which = "false" // nothing is read again
+		err = copyFile(in, out)
+	} else {
+		err = db.WriteParquet(ctx, fmt.Sprintf("SELECT * FROM %s WHERE get_bit(getvariable('bad'), CAST(_row - 1 AS INTEGER)) = 0", expr.ReadParquet(in)), out)
 	}
-	if err := db.Exec(ctx, "CREATE TEMP TABLE bad AS SELECT _row, _faults FROM checked WHERE "+which); err != nil {
-		return err
-	}
-	err = db.WriteParquet(ctx, fmt.Sprintf("SELECT _row, _file, _faults AS reasons, CAST(to_json(struct_pack(%s)) AS VARCHAR) AS row FROM %s JOIN bad USING (_row) ORDER BY _row",
-		strings.Join(texts, ", "), from), s.Out("quarantine", "rows.parquet"))
 	if err != nil {
 		return err
 	}
@@ -260,18 +184,15 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 			reasons = append(reasons, fmt.Sprintf("%d lines are no rows (line %d of %s: %s%s)", rejected, first.Line, first.File, first.Reason, map[bool]string{true: "; …"}[rejected > 1]))
 		}
 		s.Report["reasons"] = reasons
-		if share := float64(bad+rejected) / float64(rows+rejected); share > a.MaxQuarantine {
+		if share := float64(bad+rejected) / float64(total+rejected); share > a.MaxQuarantine {
 			return fault("max_quarantine", diag.TooManyBadRows, strings.Join(reasons, "; "), "mend the data or the column's declaration, or raise max_quarantine",
-				"source %q: %d of %d rows (%.2f%%) do not fit their declarations; %.2f%% are allowed", a.Source, bad+rejected, rows+rejected, 100*share, 100*a.MaxQuarantine)
+				"source %q: %d of %d rows (%.2f%%) do not fit their declarations; %.2f%% are allowed", a.Source, bad+rejected, total+rejected, 100*share, 100*a.MaxQuarantine)
 		}
 	}
 	if good == 0 {
 		return fault("", diag.NoRows, "there is nothing to learn from", "check what wrote it", "source %q has no rows", a.Source)
 	}
-	if err := db.Exec(ctx, "DROP VIEW checked; DROP "+form+" "+strings.Join(tables, "; DROP "+form+" ")); err != nil {
-		return err
-	}
-	profiles, err := profile(ctx, s, a.Columns)
+	profiles, err := profile(ctx, db, out, a.Columns)
 	if err != nil {
 		return err
 	}
@@ -287,8 +208,87 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 	if len(faults) > 0 {
 		return faults
 	}
-	s.Progress(rows, rows, "rows", "")
+	s.Progress(total, total, "rows", "")
 	return s.writeJSON(s.Out("profile", "profile.json"), map[string]any{"source": a.Source, "rows": good, "quarantined": bad + rejected, "columns": profiles})
+}
+
+// setAside writes the quarantine and counts its rows. The table bad then has _row and
+// _faults of each, and the variable bad a bit a row of the snapshot, set for those.
+func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) (int64, error) {
+	in := s.In("rows", "rows.parquet")
+	raw, unread := expr.ReadParquet(in), expr.ReadParquet(s.In("rows", unreadFile))
+	facts, total, err := columnsFacts(ctx, db, in, cols)
+	if err != nil {
+		return 0, err
+	}
+	if err := db.Exec(ctx, "CREATE TEMP TABLE found AS SELECT _row, reasons AS _faults, -1 AS _at FROM "+unread); err != nil {
+		return 0, err
+	}
+	from, at := "", 0
+	for some := range slices.Chunk(cols, batch) {
+		conds, reasons := faulty(some, columnNames(some), facts[at:at+len(some)])
+		if len(conds) > 0 && total > 0 {
+			if from == "" {
+				if from, err = buffered(ctx, db, raw, len(cols)); err != nil {
+					return 0, err
+				}
+			}
+			err := db.Exec(ctx, fmt.Sprintf("INSERT INTO found SELECT _row, nullif(concat_ws('; ', %s), ''), %d FROM (SELECT * FROM %s WHERE %s) LEFT JOIN %s AS u USING (_row)",
+				strings.Join(reasons, ", "), at, from, strings.Join(conds, " OR "), unread))
+			if err != nil {
+				return 0, err
+			}
+		}
+		at += len(some)
+	}
+	if err := db.Exec(ctx, "CREATE TEMP TABLE bad AS SELECT _row, string_agg(_faults, '; ' ORDER BY _at) AS _faults FROM found GROUP BY _row ORDER BY _row"); err != nil {
+		return 0, err
+	}
+	var bad int64
+	if err := db.Row(ctx, "SELECT count(*) FROM bad", &bad); err != nil {
+		return 0, err
+	}
+	if bad > 0 {
+		if err := db.Exec(ctx, fmt.Sprintf("SET VARIABLE bad = (SELECT bitstring_agg(_row, 1, %d) FROM bad)", max(total, 2))); err != nil {
+			return 0, err
+		}
+		raw += " WHERE get_bit(getvariable('bad'), CAST(_row - 1 AS INTEGER)) = 1"
+	} else {
+		raw += " WHERE false"
+	}
+	texts := make([]string, len(cols))
+	for i, q := range columnNames(cols) {
+		texts[i] = q + " := CAST(" + q + " AS VARCHAR)"
+	}
+	return bad, db.WriteParquet(ctx, fmt.Sprintf("SELECT r._row, r._file, _faults AS reasons, coalesce(u.row, CAST(to_json(struct_pack(%s)) AS VARCHAR)) AS row FROM (SELECT * FROM %s) AS r JOIN bad USING (_row) LEFT JOIN %s AS u USING (_row) ORDER BY r._row",
+		strings.Join(texts, ", "), raw, unread), s.Out("quarantine", "rows.parquet"))
+}
+
+// columnNames are the columns' names as SQL.
+func columnNames(cols []kind.Column) []string {
+	out := make([]string, len(cols))
+	for i, c := range cols {
+		out[i] = expr.QuoteName(c.Name)
+	}
+	return out
+}
+
+// copyFile copies a file that nobody writes to.
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
 }
 
 // rejectedLine is a line that is no row.

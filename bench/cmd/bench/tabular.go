@@ -246,7 +246,7 @@ func wrap(sources, rest string) string {
 }
 
 // validation compares source.validate with a scan of the file that it reads, and with
-// pandera on a tenth of the rows.
+// Great Expectations and pandera on a tenth of the rows.
 func validation(dir string) [][]string {
 	const n = 5_000_000
 	p := compile(dir, wrap(`rows: {kind: "file", path: "rows.parquet", columns: {
@@ -278,52 +278,45 @@ func validation(dir string) [][]string {
 	generate(dir, source, n, columns...)
 	snapshot := p.run("source.snapshot rows")
 	// A scan that reads every column and tells its least, greatest and mean value.
-	read := func(path string, text bool) string {
-		items := []string{"count(*)"}
-		for _, c := range []struct{ name, sql string }{{"id", "BIGINT"}, {"age", "BIGINT"}, {"visits", "BIGINT"}, {"amount", "DOUBLE"}, {"score", "DOUBLE"}, {"balance", "DOUBLE"}} {
-			x := c.name
-			if text {
-				x = "CAST(" + x + " AS " + c.sql + ")"
-			}
-			items = append(items, "count("+c.name+")", "min("+x+")", "max("+x+")", "avg("+x+")")
-		}
-		for _, c := range []string{"seen", "joined", "country", "plan", "city"} {
-			items = append(items, "count("+c+")", "min("+c+")", "max("+c+")")
-		}
-		return "SELECT " + strings.Join(append(items, "avg(CAST(CAST(active AS BOOLEAN) AS INTEGER))"), ", ") + " FROM read_parquet('" + path + "')"
+	items := []string{"count(*)", "avg(CAST(active AS INTEGER))"}
+	for _, c := range []string{"id", "age", "visits", "amount", "score", "balance"} {
+		items = append(items, "count("+c+")", "min("+c+")", "max("+c+")", "avg("+c+")")
 	}
-	text := filepath.Join(p.out("source.snapshot rows", "rows"), "rows.parquet")
-	c := best(3, func() cost { return p.run("source.validate rows") }, func() cost { return scripted(dir, read(text, true)) }, func() cost { return scripted(dir, read(source, false)) })
-	what := fmt.Sprintf("validation and profile of %d rows × 12 columns, `source.validate` (the snapshot before it: %s; a scan of the user's typed Parquet in place of the snapshot's texts: %s)", n, snapshot, c[2])
+	for _, c := range []string{"seen", "joined", "country", "plan", "city"} {
+		items = append(items, "count("+c+")", "min("+c+")", "max("+c+")")
+	}
+	scan := "SELECT " + strings.Join(items, ", ") + " FROM read_parquet('" + filepath.Join(p.out("source.snapshot rows", "rows"), "rows.parquet") + "')"
+	c := best(3, func() cost { return p.run("source.validate rows") }, func() cost { return scripted(dir, scan) })
+	what := fmt.Sprintf("validation and profile of %d rows × 12 columns, `source.validate` (the snapshot of the user's Parquet before it: %s)", n, snapshot)
 	rows := [][]string{compared(what, c[0], "bare DuckDB scan of the same file, count, min, max and mean of each column:", c[1], 2)}
 
 	const few = n / 10
-	what = "validation and profile, rows/s"
-	pythons, err := pythonsOf("tabular")
-	if pythons["pandera"] == "" {
-		fmt.Fprintln(os.Stderr, "SKIPPED: pandera could not be installed:", err)
-		return append(rows, []string{what, "SKIPPED: pandera could not be installed", "", "", "≥ 10", ""})
-	}
 	some := filepath.Join(dir, "some.parquet")
 	generate(dir, some, few, columns...)
-	for _, profile := range []bool{true, false} {
-		mode, told := "profile", "checks and a profile"
-		if !profile {
-			mode, told = "checks", "checks alone"
+	pythons, err := pythonsOf("tabular")
+	for _, peer := range []struct{ name, python, script string }{{"Great Expectations", "expectations", "expect.py"}, {"pandera and pandas", "pandera", "validate.py"}} {
+		what = "validation and profile, rows/s"
+		if pythons[peer.python] == "" {
+			fmt.Fprintf(os.Stderr, "SKIPPED: %s could not be installed: %v\n", peer.name, err)
+			rows = append(rows, []string{what, "SKIPPED: " + peer.name + " could not be installed", "", "", "≥ 10", ""})
+			continue
 		}
-		var inside float64
-		slow := best(2, func() cost {
-			c, out := measure(exec.Command(pythons["pandera"], filepath.Join(peersOf("tabular"), "validate.py"), some, mode))
-			run.Must(json.Unmarshal(out, &inside))
-			c.took = time.Duration(inside * float64(time.Second)) // without the imports
-			return c
-		})[0]
-		ratio := c[0].rate(n) / slow.rate(few)
-		row := []string{what, fmt.Sprintf("%.0f", c[0].rate(n)), fmt.Sprintf("pandera and pandas, %s, %d rows of typed Parquet: %.0f (%s)", told, few, slow.rate(few), slow), fmt.Sprintf("%.1f", ratio), "≥ 10", verdict(ratio >= 10)}
-		if !profile {
-			row[4], row[5] = "", ""
+		for _, mode := range []string{"profile", "checks"} {
+			var inside float64
+			slow := best(2, func() cost {
+				c, out := measure(exec.Command(pythons[peer.python], filepath.Join(peersOf("tabular"), peer.script), some, mode))
+				run.Must(json.Unmarshal(out, &inside))
+				c.took = time.Duration(inside * float64(time.Second)) // without the imports
+				return c
+			})[0]
+			ratio := c[0].rate(n) / slow.rate(few)
+			told := map[string]string{"profile": "checks and a profile", "checks": "checks alone"}[mode]
+			row := []string{what, fmt.Sprintf("%.0f", c[0].rate(n)), fmt.Sprintf("%s, %s, %d rows of typed Parquet: %.0f (%s)", peer.name, told, few, slow.rate(few), slow), fmt.Sprintf("%.1f", ratio), "≥ 10", verdict(ratio >= 10)}
+			if mode == "checks" {
+				row[4], row[5] = "", ""
+			}
+			rows = append(rows, row)
 		}
-		rows = append(rows, row)
 	}
 	return rows
 }

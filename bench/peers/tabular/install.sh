@@ -4,7 +4,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/mlc/peers}
-for peer in pandera lightgbm; do
+for peer in pandera expectations lightgbm; do
   venv=$cache/$peer
   if ! cmp -s "$here/requirements-$peer.txt" "$venv/installed.txt"; then
     rm -rf "$venv"

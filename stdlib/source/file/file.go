@@ -29,7 +29,7 @@ type Source struct{}
 func (Source) Name() string { return "file" }
 
 // Version of the implementation.
-func (Source) Version() int { return 2 }
+func (Source) Version() int { return 3 }
 
 // Schema is #File.
 func (Source) Schema() schema.Kind {
@@ -124,6 +124,9 @@ func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.Snapshot
 	}
 	defer rejects.Close()
 	s := &snapshot{ctx: ctx, job: job, args: a, rejects: json.NewEncoder(rejects)}
+	if s.numbered, err = s.number(); err != nil {
+		return rep, err
+	}
 	var selects []string
 	for i, f := range job.Files {
 		q, err := s.read(i, f)
@@ -132,8 +135,10 @@ func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.Snapshot
 		}
 		selects = append(selects, q)
 	}
-	query := "SELECT row_number() OVER () AS _row, * FROM (" + strings.Join(selects, " UNION ALL ") + ")"
-	if err := job.Engine.WriteParquet(ctx, query, job.Out); err != nil {
+	if err := job.Write(ctx, strings.Join(selects, " UNION ALL ")); err != nil {
+		if s := err.Error(); slices.ContainsFunc(machine, func(m string) bool { return strings.Contains(s, m) }) {
+			return rep, err
+		}
 		return rep, unreadable(job.Labels[0], err)
 	}
 	counts := make([]int64, len(job.Files))
@@ -159,6 +164,9 @@ func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.Snapshot
 	}
 	return rep, rejects.Sync()
 }
+
+// machine are what the engine's messages say where the machine is at fault and not the file.
+var machine = []string{"Out of Memory Error", "Could not write", "No space left on device"}
 
 func unreadable(label string, err error) error {
 	return fault("path", diag.Unreadable, fmt.Sprintf("%s cannot be read: %s", label, firstLine(err.Error())), "", "check the file's format, delimiter and encoding (UTF-8)")
@@ -200,11 +208,36 @@ func (a args) format(path string) (string, error) {
 }
 
 type snapshot struct {
-	ctx     context.Context
-	job     kind.SnapshotJob
-	args    args
-	rejects *json.Encoder
-	texts   []*text // by file; nil for Parquet
+	ctx      context.Context
+	job      kind.SnapshotJob
+	args     args
+	rejects  *json.Encoder
+	texts    []*text // by file; nil for Parquet
+	numbered []int64 // by file, the rows before it; nil where a file does not number its rows
+}
+
+// number counts the rows before each file where all are Parquet, which numbers its rows.
+func (s *snapshot) number() ([]int64, error) {
+	before, n := make([]int64, len(s.job.Files)), int64(0)
+	for i, f := range s.job.Files {
+		if format, err := s.args.format(s.job.Labels[i]); err != nil || format != "parquet" {
+			return nil, err
+		}
+		names, _, err := s.job.Engine.Columns(s.ctx, "SELECT * FROM "+expr.ReadParquet(f))
+		if err != nil {
+			return nil, unreadable(s.job.Labels[i], err)
+		}
+		if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, "file_row_number") }) {
+			return nil, nil // DuckDB's own name for it
+		}
+		before[i] = n
+		var rows int64
+		if err := s.job.Engine.Row(s.ctx, "SELECT CAST(sum(num_rows) AS BIGINT) FROM parquet_file_metadata("+expr.QuotePath(f)+")", &rows); err != nil {
+			return nil, unreadable(s.job.Labels[i], err)
+		}
+		n += rows
+	}
+	return before, nil
 }
 
 // reject is a line that is not a row; of a long one Text is the beginning.
@@ -261,18 +294,30 @@ func (s *snapshot) parquet(i int, path string) (string, error) {
 		have[n] = sqlTypes[k]
 	}
 	cols := []string{fmt.Sprintf("%d::INTEGER AS _file", i)}
+	if s.numbered != nil {
+		cols = append(cols, fmt.Sprintf("file_row_number + %d AS _row", s.numbered[i]+1))
+		from = "read_parquet(" + expr.QuotePath(path) + ", hive_partitioning=false, file_row_number=true)"
+	}
 	for _, c := range s.job.Columns {
-		q := expr.QuoteName(c.Name)
-		if c.Type == types.Timestamp && (strings.HasPrefix(have[c.Name], "TIMESTAMP") || have[c.Name] == "DATE") {
+		q, has := expr.QuoteName(c.Name), have[c.Name]
+		v := "CAST(" + q + " AS VARCHAR)"
+		switch {
+		case has == c.Type.SQL():
+			v = q
+		case c.Type == types.Timestamp && (strings.HasPrefix(has, "TIMESTAMP") || has == "DATE"):
 			// Instants keep their zone here and lose it in UTC.
-			q = "CAST(CAST(" + q + " AS TIMESTAMPTZ) AS TIMESTAMP) AS " + q
-		} else {
-			q = "CAST(" + q + " AS VARCHAR) AS " + q
+			v = "CAST(CAST(" + q + " AS TIMESTAMPTZ) AS TIMESTAMP)"
+		case c.Type.Numeric() && slices.Contains(whole, has):
+			v = "CAST(" + q + " AS " + c.Type.SQL() + ")"
 		}
-		cols = append(cols, q)
+		cols = append(cols, v+" AS "+q)
 	}
 	return "SELECT " + strings.Join(cols, ", ") + " FROM " + from, nil
 }
+
+// whole are the SQL types of which every value is a BIGINT. A FLOAT is read by its text:
+// 0.1 stays 0.1.
+var whole = []string{"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 
 // missing reports every declared column that a file does not have.
 func (s *snapshot) missing(i int, names []string) error {

@@ -180,6 +180,7 @@ func (t *table) load(ctx context.Context, dir string, paths, labels []string) er
 		return fault(diag.Unreadable, fmt.Sprintf("%s has no column with a name that a spec can declare", t.path), "", "rename the columns in the data")
 	}
 	job := kind.SnapshotJob{Args: t.args.json(), Files: paths, Labels: labels, Engine: t.db, Out: filepath.Join(dir, "rows.parquet"), Rejects: filepath.Join(dir, "rejects.jsonl")}
+	job.Write = func(ctx context.Context, query string) error { return t.db.WriteParquet(ctx, query, job.Out) }
 	for _, c := range t.cols {
 		job.Columns = append(job.Columns, kind.Column{Name: c.name, Type: types.String})
 	}

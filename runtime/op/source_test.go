@@ -1,0 +1,233 @@
+package op
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/lower"
+	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/executor"
+	"mlc.dev/mlc/runtime/sql"
+	"mlc.dev/mlc/runtime/table"
+)
+
+// numbers are two columns of a table of rows: n, a whole number or nil, and x.
+type numbers struct {
+	n []*int64
+	x []*float64
+}
+
+// TestProfile holds a profile against sums over the values in order.
+func TestProfile(t *testing.T) {
+	ctx := context.Background()
+	db, err := sql.Open(ctx, t.TempDir(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	cols := []kind.Column{{Name: "n", Type: types.Int}, {Name: "x", Type: types.Float}, {Name: "at", Type: types.Timestamp}}
+	path := filepath.Join(t.TempDir(), "rows.parquet")
+	rapid.Check(t, func(t *rapid.T) {
+		var v numbers
+		rows := rapid.IntRange(1, 60).Draw(t, "rows")
+		whole := rapid.Int64Range(-1<<62, 1<<62)
+		if rapid.Bool().Draw(t, "small") {
+			whole = rapid.Int64Range(-1000, 1000)
+		}
+		real := rapid.Float64Range(-1e300, 1e300)
+		if rapid.Bool().Draw(t, "near") {
+			real = rapid.Float64Range(1e9, 1e9+1)
+		}
+		v.n, v.x = rapid.SliceOfN(rapid.Ptr(whole, true), rows, rows).Draw(t, "n"), rapid.SliceOfN(rapid.Ptr(real, true), rows, rows).Draw(t, "x")
+		texts := make([]string, rows)
+		for i := range texts {
+			n, x, at := "NULL", "NULL", "NULL"
+			if v.n[i] != nil {
+				n, at = fmt.Sprint(*v.n[i]), fmt.Sprintf("make_timestamp(%d)", *v.n[i]/8)
+			}
+			if v.x[i] != nil {
+				x = fmt.Sprintf("'%v'::DOUBLE", *v.x[i])
+			}
+			texts[i] = fmt.Sprintf("(%d, 0, %s::BIGINT, %s, %s)", i+1, n, x, at)
+		}
+		if err := db.WriteParquet(ctx, "SELECT _row, _file, n, CAST(x AS DOUBLE) AS x, CAST(\"at\" AS TIMESTAMP) AS \"at\" FROM (VALUES "+strings.Join(texts, ", ")+") AS v(_row, _file, n, x, \"at\")", path); err != nil {
+			t.Fatal(err)
+		}
+		got, err := profile(ctx, db, path, cols)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ns, ats []float64
+		for _, n := range v.n {
+			if n != nil {
+				ns, ats = append(ns, float64(*n)), append(ats, float64(*n/8))
+			}
+		}
+		var xs []float64
+		for _, x := range v.x {
+			if x != nil {
+				xs = append(xs, *x)
+			}
+		}
+		for i, values := range [][]float64{ns, xs, ats} {
+			described(t, got[i], int64(rows), values)
+		}
+	})
+}
+
+// described fails where a profile is not that of the values.
+func described(t *rapid.T, p ColumnProfile, rows int64, values []float64) {
+	if p.Rows != rows || p.Nulls != rows-int64(len(values)) {
+		t.Fatalf("%s: %d rows, %d missing, want %d and %d", p.Name, p.Rows, p.Nulls, rows, rows-int64(len(values)))
+	}
+	if len(values) == 0 {
+		if p.Mean != nil || p.Std != nil || p.Min != nil || p.Max != nil || p.Quantiles != nil {
+			t.Fatalf("%s has no values, but a mean, a bound or quantiles: %+v", p.Name, p)
+		}
+		return
+	}
+	least, most := slices.Min(values), slices.Max(values)
+	mean := 0.0
+	for _, x := range values {
+		mean += x / float64(len(values))
+	}
+	spread := most/2 - least/2
+	variance := 0.0
+	for _, x := range values {
+		if spread > 0 {
+			variance += (x - mean) / spread * ((x - mean) / spread) / float64(len(values))
+		}
+	}
+	std := math.Sqrt(variance) * spread
+	// A step is 2^-30 of half the range; the sums here round too.
+	slack := spread*1e-8 + math.Abs(mean)*1e-14
+	if *p.Min != least || *p.Max != most || math.Abs(*p.Mean-mean) > slack || math.Abs(*p.Std-std) > slack {
+		t.Fatalf("%s: from %v to %v, %v ± %v; want from %v to %v, %v ± %v", p.Name, *p.Min, *p.Max, *p.Mean, *p.Std, least, most, mean, std)
+	}
+	slices.Sort(values)
+	for i, q := range Probabilities {
+		at := q * float64(len(values)-1)
+		lo := values[int(at)]
+		hi := values[min(int(at)+1, len(values)-1)]
+		want := lo + (hi-lo)*(at-math.Floor(at))
+		if math.Abs(p.Quantiles[i]-want) > slack {
+			t.Fatalf("%s: quantile %v is %v, want %v", p.Name, q, p.Quantiles[i], want)
+		}
+	}
+}
+
+// manyRows is more than two row groups of a Parquet file.
+const manyRows = 300_000
+
+// TestValidateKeepsRows reads a table of several row groups as texts, twice: the bytes
+// are the same, good rows keep their order and their values, and bad ones are set aside.
+func TestValidateKeepsRows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: short")
+	}
+	ctx := context.Background()
+	var among []any
+	for i := range 40 {
+		among = append(among, fmt.Sprintf("t%d", i))
+	}
+	low := 0.0
+	cols := []kind.Column{{Name: "n", Type: types.Int, Never: true, Min: &low}, {Name: "x", Type: types.Float}, {Name: "s", Type: types.String, In: among}}
+	args, err := json.Marshal(lower.ValidateArgs{Source: "rows", Columns: cols, MaxQuarantine: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var csv strings.Builder
+	csv.WriteString("n,x,s\n")
+	for i := range manyRows {
+		n, x, s := fmt.Sprint(i), fmt.Sprintf("%d.5", i), fmt.Sprintf("t%d", i%40)
+		switch i % 1000 {
+		case 1:
+			n = fmt.Sprintf("%d.5", i)
+		case 2:
+			n = "-1"
+		case 3:
+			s = "t40"
+		case 4:
+			n, x = "", "many"
+		}
+		fmt.Fprintf(&csv, "%s,%s,%s\n", n, x, s)
+	}
+	input := filepath.Join(t.TempDir(), "rows.csv")
+	if err := os.WriteFile(input, []byte(csv.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	validated := func() *Stage {
+		s := &Stage{Dir: t.TempDir(), Report: map[string]any{}, emit: func(executor.Event) {}}
+		s.Args = args
+		in := filepath.Dir(s.In("rows", "x"))
+		for _, dir := range []string{in, filepath.Dir(s.In("rejects", "x")), filepath.Dir(s.Out("rows", "x")), filepath.Dir(s.Out("quarantine", "x")), filepath.Dir(s.Out("profile", "x"))} {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(s.In("rejects", "rejects.jsonl"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		db, err := s.sql(ctx, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		query := "SELECT 0::INTEGER AS _file, * FROM read_csv('" + input + "', header=true, all_varchar=true, buffer_size=1048576)"
+		if err := writeTyped(ctx, db, query, readings(cols), s.In("rows", "rows.parquet"), s.In("rows", unreadFile), filepath.Join(s.Dir, "scratch.parquet")); err != nil {
+			t.Fatal(err)
+		}
+		if err := sourceValidate(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s, again := validated(), validated()
+	for _, f := range [][2]string{{s.In("rows", "rows.parquet"), again.In("rows", "rows.parquet")}, {s.In("rows", unreadFile), again.In("rows", unreadFile)}, {s.Out("rows", "rows.parquet"), again.Out("rows", "rows.parquet")},
+		{s.Out("quarantine", "rows.parquet"), again.Out("quarantine", "rows.parquet")}, {s.Out("profile", "profile.json"), again.Out("profile", "profile.json")}} {
+		a, err := os.ReadFile(f[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(f[1]); err != nil || !bytes.Equal(a, b) {
+			t.Errorf("%s: other bytes the second time (%v)", strings.TrimPrefix(f[0], s.Dir), err)
+		}
+	}
+	last, n := int64(0), 0
+	err = table.Read(ctx, s.Out("rows", "rows.parquet"), map[string]table.Form{"_row": table.Ints, "n": table.Ints, "x": table.Floats, "s": table.Texts}, func(b table.Batch) error {
+		for k, row := range b.Ints("_row") {
+			i := row - 1
+			if row <= last || i%1000 >= 1 && i%1000 <= 4 || b.Ints("n")[k] != i || b.Floats("x")[k] != float64(i)+0.5 || b.Texts("s")[k] != fmt.Sprintf("t%d", i%40) {
+				return fmt.Errorf("after row %d came row %d: %d, %v, %s", last, row, b.Ints("n")[k], b.Floats("x")[k], b.Texts("s")[k])
+			}
+			last = row
+			n++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons := map[int64]string{1: "n: not a whole number", 2: "n: below 0", 3: "s: not among the right values", 4: "x: not a number; n: missing"}
+	bad := 0
+	err = Quarantined(ctx, s.Out("quarantine", "rows.parquet"), func(r BadRow) {
+		if want := int64(bad/4*1000 + bad%4 + 1); r.Row-1 != want || r.Reasons != reasons[want%1000] {
+			t.Errorf("bad row %d is row %d: %s", bad, r.Row, r)
+		}
+		bad++
+	})
+	if err != nil || n != manyRows-bad || bad != manyRows/1000*4 {
+		t.Errorf("%d good rows and %d bad ones of %d: %v", n, bad, manyRows, err)
+	}
+}

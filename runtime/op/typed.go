@@ -1,0 +1,178 @@
+package op
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"mlc.dev/mlc/compiler/expr"
+	"mlc.dev/mlc/compiler/kind"
+	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/sql"
+)
+
+// reading makes a column of a table of texts: the values of from in the SQL type of typ.
+type reading struct {
+	from, as string
+	typ      types.Type
+}
+
+// readings reads each column as it is declared.
+func readings(cols []kind.Column) []reading {
+	out := make([]reading, len(cols))
+	for i, c := range cols {
+		out[i] = reading{c.Name, c.Name, c.Type}
+	}
+	return out
+}
+
+// typed is the FROM clause of a query's rows with the value of column i as _t<i>, NULL
+// where it is missing or none of its type. Of the rows with a value that is none of its
+// type, _reasons tells which, joined by "; ", and _texts the row as a JSON object of
+// texts. whole reports that there can be none.
+func typed(query string, cols []reading, sqlTypes map[string]string) (from string, whole bool) {
+	read, values := []string{"*"}, []string{"*"}
+	var conds, reasons, texts []string
+	seen := map[string]bool{}
+	for i, c := range cols {
+		q := expr.QuoteName(c.from)
+		if !seen[c.from] {
+			seen[c.from] = true
+			texts = append(texts, q+" := CAST("+q+" AS VARCHAR)")
+		}
+		native := sqlTypes[c.from] == c.typ.SQL()
+		if !native && sqlTypes[c.from] != "VARCHAR" {
+			q = "CAST(" + q + " AS VARCHAR)"
+		}
+		d, v := fmt.Sprintf("_d%d", i), q
+		lost, reason := fmt.Sprintf("_t%d IS NULL AND %s IS NOT NULL", i, q), "not a "+string(c.typ)
+		switch {
+		case c.typ == types.Float && native:
+			v = "nullif(" + q + ", 'nan'::DOUBLE)"
+		case c.typ == types.String || native:
+		case c.typ == types.Int:
+			// DuckDB rounds '1.5' to 2; a whole number reads the same as a double.
+			read = append(read, fmt.Sprintf("TRY_CAST(%s AS DOUBLE) AS %s", q, d), fmt.Sprintf("TRY_CAST(%s AS BIGINT) AS _b%d", q, i))
+			v, reason = fmt.Sprintf("CASE WHEN %s = CAST(_b%d AS DOUBLE) THEN _b%d END", d, i, i), "not a whole number"
+		case c.typ == types.Float:
+			read = append(read, fmt.Sprintf("TRY_CAST(%s AS DOUBLE) AS %s", q, d))
+			v, lost, reason = "CASE WHEN isfinite("+d+") THEN "+d+" END", "NOT coalesce(isfinite("+d+") OR isnan("+d+"), "+q+" IS NULL)", "not a number"
+		case c.typ == types.Bool:
+			v = "TRY_CAST(" + q + " AS BOOLEAN)"
+		case c.typ == types.Timestamp:
+			v = expr.ReadTimestamp(q)
+		}
+		values = append(values, fmt.Sprintf("%s AS _t%d", v, i))
+		if !native && c.typ != types.String {
+			conds = append(conds, lost)
+			told := expr.QuoteString(c.from + ": " + reason)
+			if c.typ == types.Float {
+				told = "CASE WHEN isinf(" + d + ") THEN " + expr.QuoteString(c.from+": infinite") + " ELSE " + told + " END"
+			}
+			reasons = append(reasons, fmt.Sprintf("CASE WHEN %s THEN %s END", lost, told))
+		}
+	}
+	from = "(SELECT " + strings.Join(values, ", ") + " FROM (SELECT " + strings.Join(read, ", ") + " FROM (" + query + ")))"
+	if len(conds) == 0 {
+		return "(SELECT *, CAST(NULL AS VARCHAR) AS _reasons, CAST(NULL AS VARCHAR) AS _texts FROM " + from + ")", true
+	}
+	any := strings.Join(conds, " OR ")
+	return fmt.Sprintf("(SELECT *, CASE WHEN %s THEN concat_ws('; ', %s) END AS _reasons, CASE WHEN %s THEN CAST(to_json(struct_pack(%s)) AS VARCHAR) END AS _texts FROM %s)",
+		any, strings.Join(reasons, ", "), any, strings.Join(texts, ", "), from), false
+}
+
+// unreadFile holds the rows of rows.parquet of which a value is none of its type:
+// _row, reasons, and row, a JSON object of texts.
+const unreadFile = "unread.parquet"
+
+// writeTyped writes a query's rows to out, each value in its type and NULL where it is
+// none: _row, _file and the readings; and to unread the rows that have such a value. The
+// query has _file and the columns read, and may have _row. Where it has not, the rows
+// are numbered when they are written down, in the file scratch: a window would let one
+// core do all the work.
+func writeTyped(ctx context.Context, db *sql.DB, query string, cols []reading, out, unread, scratch string) error {
+	names, duckTypes, err := db.Columns(ctx, query)
+	if err != nil {
+		return err
+	}
+	sqlTypes := map[string]string{}
+	for i, n := range names {
+		sqlTypes[n] = duckTypes[i]
+	}
+	if len(cols) > batch {
+		return writeWide(ctx, db, query, cols, sqlTypes, out, unread)
+	}
+	from, whole := typed(query, cols, sqlTypes)
+	row := "_row"
+	if sqlTypes[row] == "" {
+		defer os.Remove(scratch)
+		if err := db.WriteParquet(ctx, "SELECT _file, "+strings.Join(valueColumns(cols, false), ", ")+", _reasons, _texts FROM "+from, scratch); err != nil {
+			return err
+		}
+		row, from = "file_row_number + 1 AS _row", "read_parquet("+expr.QuotePath(scratch)+", hive_partitioning=false, file_row_number=true)"
+	}
+	if err := db.WriteParquet(ctx, "SELECT "+row+", _file, "+strings.Join(valueColumns(cols, true), ", ")+" FROM "+from, out); err != nil {
+		return err
+	}
+	where := "_reasons IS NOT NULL"
+	if whole {
+		where = "false" // nothing is read again
+	}
+	return db.WriteParquet(ctx, "SELECT "+row+", _file, _reasons AS reasons, _texts AS row FROM "+from+" WHERE "+where+" ORDER BY _row", unread)
+}
+
+// valueColumns are the columns of typed, by their own names or as the readings call them.
+func valueColumns(cols []reading, named bool) []string {
+	out := make([]string, len(cols))
+	for i, c := range cols {
+		if out[i] = fmt.Sprintf("_t%d", i); named {
+			out[i] += " AS " + expr.QuoteName(c.as)
+		}
+	}
+	return out
+}
+
+// writeWide is writeTyped of many columns: a statement for each batch of them over a
+// table of the texts, since the memory of one for all would grow with rows and columns.
+func writeWide(ctx context.Context, db *sql.DB, query string, cols []reading, sqlTypes map[string]string, out, unread string) error {
+	if sqlTypes["_row"] == "" {
+		query = "SELECT row_number() OVER () AS _row, * FROM (" + query + ")"
+	}
+	if err := db.Exec(ctx, "CREATE TEMP TABLE texts AS "+query); err != nil {
+		return err
+	}
+	tables, found := []string{"texts"}, []string{}
+	var names, texts []string
+	seen := map[string]bool{}
+	for some := range slices.Chunk(cols, batch) {
+		from, _ := typed("SELECT * FROM texts", some, sqlTypes)
+		name, reasons := fmt.Sprintf("batch_%d", len(tables)), fmt.Sprintf("_reasons_%d", len(tables))
+		items := append(valueColumns(some, true), "_reasons AS "+reasons)
+		if len(found) == 0 {
+			items = append(items, "_row", "_file")
+		}
+		if err := db.Exec(ctx, "CREATE TEMP TABLE "+name+" AS SELECT "+strings.Join(items, ", ")+" FROM "+from); err != nil {
+			return err
+		}
+		tables, found = append(tables, name), append(found, reasons)
+		for _, c := range some {
+			names = append(names, expr.QuoteName(c.as))
+			if q := expr.QuoteName(c.from); !seen[q] {
+				seen[q] = true
+				texts = append(texts, q+" := CAST("+q+" AS VARCHAR)")
+			}
+		}
+	}
+	beside := strings.Join(tables[1:], " POSITIONAL JOIN ") // in the order of the rows
+	if err := db.WriteParquet(ctx, "SELECT _row, _file, "+strings.Join(names, ", ")+" FROM "+beside, out); err != nil {
+		return err
+	}
+	err := db.WriteParquet(ctx, fmt.Sprintf("SELECT _row, _file, _told AS reasons, CAST(to_json(struct_pack(%s)) AS VARCHAR) AS row FROM texts JOIN (SELECT _row, concat_ws('; ', %s) AS _told FROM %s WHERE _told <> '') USING (_row) ORDER BY _row",
+		strings.Join(texts, ", "), strings.Join(found, ", "), beside), unread)
+	if err != nil {
+		return err
+	}
+	return db.Exec(ctx, "DROP TABLE "+strings.Join(tables, "; DROP TABLE "))
+}
