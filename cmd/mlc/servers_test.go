@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,7 +78,11 @@ func server(ts *testscript.TestScript, neg bool, args []string) {
 // pythonPackages are what the trainer of the scripts uses.
 var pythonPackages = []string{"scikit-learn", "skl2onnx", "onnx", "pyarrow", "pandas"}
 
-var buildPython = sync.OnceValues(func() (string, error) {
+// buildPython makes the archive of pythonPackages, and of nothing but wheels to install
+// those of the file requirements from where one is named; once a machine.
+func buildPython(requirements string) (string, error) {
+	built.Lock()
+	defer built.Unlock()
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
@@ -87,31 +92,43 @@ var buildPython = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	lines := strings.Split(string(out), "\n")
-	sum := sha256.Sum256([]byte(strings.Join(append(lines, pythonPackages...), "\n")))
+	pip, into := append([]string{"install", "--upgrade", "--target"}, "site"), pythonPackages
+	if requirements != "" {
+		b, err := os.ReadFile(requirements)
+		if err != nil {
+			return "", err
+		}
+		pip, into = append([]string{"download", "--no-deps", "--dest"}, "wheels"), strings.Fields(string(b))
+	}
+	sum := sha256.Sum256([]byte(strings.Join(slices.Concat(lines, pip, into), "\n")))
 	dir := filepath.Join(cache, "mlc", "test-python-"+hex.EncodeToString(sum[:6]))
 	archive := filepath.Join(dir, "python.tar")
 	if _, err := os.Stat(archive); err == nil {
 		return archive, nil
 	}
-	site := filepath.Join(dir, "site")
-	if err := os.MkdirAll(site, 0o755); err != nil {
+	packages := filepath.Join(dir, pip[len(pip)-1])
+	if err := os.MkdirAll(packages, 0o755); err != nil {
 		return "", err
 	}
-	pip := exec.Command("python3", append([]string{"-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "--only-binary=:all:", "--upgrade", "--target", site}, pythonPackages...)...)
-	if out, err := pip.CombinedOutput(); err != nil {
+	pip[len(pip)-1] = packages
+	cmd := exec.Command("python3", slices.Concat([]string{"-m", "pip"}, pip, []string{"--quiet", "--disable-pip-version-check", "--only-binary=:all:"}, into)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("pip: %w: %s", err, out)
 	}
-	return archive, pythonImage(lines[0], lines[1], site, archive)
-})
+	return archive, pythonImage(lines[0], lines[1], packages, archive)
+}
 
-// pythonImage makes an OCI archive of this machine's Python and some packages,
-// with the libraries that they need.
-func pythonImage(prefix, stdlib, site, archive string) error {
+// built is held while an archive is made.
+var built sync.Mutex
+
+// pythonImage makes an OCI archive of this machine's Python, where it is on this machine,
+// and of a folder of packages, with the libraries that they need.
+func pythonImage(prefix, stdlib, packages, archive string) error {
 	exe, err := filepath.EvalSymlinks(filepath.Join(prefix, "bin", "python3"))
 	if err != nil {
 		return err
 	}
-	files := []oci.File{{Name: "usr/bin/python3", Path: exe, Mode: 0o755}, {Name: "tmp", Mode: os.ModeDir | os.ModeSticky | 0o777}}
+	files := []oci.File{{Name: strings.TrimPrefix(prefix, "/") + "/bin/python3", Path: exe, Mode: 0o755}, {Name: "tmp", Mode: os.ModeDir | os.ModeSticky | 0o777}}
 	var shared []string
 	add := func(root, at string, skip ...string) error {
 		return filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
@@ -137,10 +154,11 @@ func pythonImage(prefix, stdlib, site, archive string) error {
 			return nil
 		})
 	}
-	if err := add(stdlib, strings.TrimPrefix(stdlib, "/"), "test", "site-packages", "idlelib", "ensurepip", "turtledemo"); err != nil {
+	if err := add(stdlib, strings.TrimPrefix(stdlib, "/"), "test", "site-packages", "idlelib", "turtledemo"); err != nil {
 		return err
 	}
-	if err := add(site, "opt/site"); err != nil {
+	at := "opt/" + filepath.Base(packages)
+	if err := add(packages, at); err != nil {
 		return err
 	}
 	loader, libs, err := portable.Libraries(exe)
@@ -150,9 +168,17 @@ func pythonImage(prefix, stdlib, site, archive string) error {
 	for _, s := range shared { // those that a wheel brings need not be found from outside
 		if _, more, err := portable.Libraries(exe, s); err == nil {
 			for name, path := range more {
-				if !strings.HasPrefix(path, site) {
+				if !strings.HasPrefix(path, packages) {
 					libs[name] = path
 				}
+			}
+		}
+	}
+	// What wheels leave to the system (manylinux), and LightGBM's besides.
+	for _, name := range []string{"libc.so.6", "libdl.so.2", "libgcc_s.so.1", "libgomp.so.1", "libm.so.6", "libpthread.so.0", "librt.so.1", "libstdc++.so.6", "libutil.so.1"} {
+		for _, dir := range []string{"/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"} {
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+				libs[name] = filepath.Join(dir, name)
 			}
 		}
 	}
@@ -165,19 +191,24 @@ func pythonImage(prefix, stdlib, site, archive string) error {
 		files = append(files, oci.File{Name: "usr/lib/x86_64-linux-gnu/" + name, Path: real})
 	}
 	img, err := oci.Build(oci.Image{Architecture: "amd64", Layers: [][]oci.File{files},
-		Env: []string{"PATH=/usr/bin", "LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu", "PYTHONHOME=" + prefix, "PYTHONPATH=/opt/site", "PYTHONDONTWRITEBYTECODE=1"}})
+		Env: []string{"PATH=" + prefix + "/bin", "LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu", "PYTHONPATH=/" + at, "PYTHONDONTWRITEBYTECODE=1", "PIP_NO_INDEX=1", "PIP_FIND_LINKS=/" + at}})
 	if err != nil {
 		return err
 	}
 	return oci.Save(img, archive, "python")
 }
 
-// python FILE: an OCI archive with Python and scikit-learn.
+// python FILE [REQUIREMENTS]: an OCI archive with Python and scikit-learn, or with Python
+// and what pip installs the requirements from.
 func pythonArchive(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: python FILE")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: python FILE [REQUIREMENTS]")
 	}
-	archive, err := buildPython()
+	requirements := ""
+	if len(args) > 1 {
+		requirements = ts.MkAbs(args[1])
+	}
+	archive, err := buildPython(requirements)
 	ts.Check(err)
 	ts.Check(os.Symlink(archive, ts.MkAbs(args[0])))
 }
