@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -120,7 +121,15 @@ func (m *model) parallel(ctx context.Context, c columns, n int) ([]any, error) {
 // cores. f gets each chunk's outputs with the place of its first row among the
 // part's rows; calls do not overlap, but come in any order.
 func (m *model) stream(ctx context.Context, s *Stage, raw []lower.RawFeature, p parts, of kind.Part, f func(at int, out []any)) error {
-	total := int64(p.count(of))
+	return m.streamParts(ctx, s, raw, p, []kind.Part{of}, func(at int, _ []int64, out []any) { f(at, out) })
+}
+
+// streamParts is stream of several parts in one reading. f also gets the chunk's ids.
+func (m *model) streamParts(ctx context.Context, s *Stage, raw []lower.RawFeature, p parts, of []kind.Part, f func(at int, ids []int64, out []any)) error {
+	total := int64(0)
+	for _, part := range of {
+		total += int64(p.count(part))
+	}
 	if total == 0 {
 		return nil
 	}
@@ -128,6 +137,7 @@ func (m *model) stream(ctx context.Context, s *Stage, raw []lower.RawFeature, p 
 	defer cancel(nil)
 	type job struct {
 		at   int
+		ids  []int64
 		rows columns
 	}
 	jobs := make(chan job, 2*runtime.GOMAXPROCS(0))
@@ -143,29 +153,29 @@ func (m *model) stream(ctx context.Context, s *Stage, raw []lower.RawFeature, p 
 					continue
 				}
 				mu.Lock()
-				f(j.at, out)
-				if n := length(j.rows); n > 0 {
-					done += int64(n)
-					s.Progress(done, total, "rows", "")
-				}
+				f(j.at, j.ids, out)
+				done += int64(len(j.ids))
+				s.Progress(done, total, "rows", "")
 				mu.Unlock()
 			}
 		})
 	}
 	at := 0
-	part := func(start int64, n int) []int { // a row's id is its place
-		var keep []int
+	var ids []int64                          // of the batch
+	pick := func(start int64, n int) []int { // a row's id is its place
+		keep := make([]int, 0, n)
+		ids = make([]int64, 0, n)
 		for i, q := range p[start : start+int64(n)] {
-			if q == of {
-				keep = append(keep, i)
+			if slices.Contains(of, q) {
+				keep, ids = append(keep, i), append(ids, start+int64(i))
 			}
 		}
 		return keep
 	}
-	err := table.ReadRows(ctx, s.In("dataset", "rows.parquet"), forms(raw), part, func(b table.Batch) error {
+	err := table.ReadRows(ctx, s.In("dataset", "rows.parquet"), forms(raw), pick, func(b table.Batch) error {
 		for from := 0; from < b.Rows; from += chunk {
 			to := min(b.Rows, from+chunk)
-			j := job{at, columns{}}
+			j := job{at, ids[from:to], columns{}}
 			for _, r := range raw {
 				switch d := b.Columns[r.Name].(type) {
 				case []float64:
@@ -191,26 +201,26 @@ func (m *model) stream(ctx context.Context, s *Stage, raw []lower.RawFeature, p 
 	return err
 }
 
-func length(c columns) int {
-	for _, v := range c {
-		switch d := v.(type) {
-		case []float64:
-			return len(d)
-		case []string:
-			return len(d)
-		}
-	}
-	return 0
-}
-
 // matrix is the training matrix of one part: the transform's output X.
 func (m *model) matrix(ctx context.Context, s *Stage, t Transform, p parts, of kind.Part) (kind.Matrix, error) {
-	x := kind.Matrix{Rows: p.count(of), Cols: len(t.Columns)}
-	x.Data = make([]float32, x.Rows*x.Cols)
-	err := m.stream(ctx, s, t.Raw, p, of, func(at int, out []any) {
-		copy(x.Data[at*x.Cols:], out[0].([]float32))
+	x, err := m.matrices(ctx, s, t, p, of)
+	return x[0], err
+}
+
+// matrices are those of several parts, by one reading of the dataset.
+func (m *model) matrices(ctx context.Context, s *Stage, t Transform, p parts, of ...kind.Part) ([]kind.Matrix, error) {
+	out := make([]kind.Matrix, len(of))
+	for i, part := range of {
+		out[i] = kind.Matrix{Rows: p.count(part), Cols: len(t.Columns)}
+		out[i].Data = make([]float32, out[i].Rows*out[i].Cols)
+	}
+	places := p.places()
+	return out, m.streamParts(ctx, s, t.Raw, p, of, func(_ int, ids []int64, res []any) {
+		x, w := res[0].([]float32), len(t.Columns)
+		for k, id := range ids {
+			copy(out[slices.Index(of, p[id])].Row(int(places[id])), x[k*w:(k+1)*w])
+		}
 	})
-	return x, err
 }
 
 // folded is the training rows' matrix where an encoder learned from labels: each row
@@ -264,6 +274,28 @@ func (p parts) proof() kind.Part {
 	return kind.Train
 }
 
+// places are those of each row among the rows of its part.
+func (p parts) places() []int32 {
+	out := make([]int32, len(p))
+	next := map[kind.Part]int32{}
+	for i, of := range p {
+		out[i] = next[of]
+		next[of]++
+	}
+	return out
+}
+
+// ids are those of one part's rows.
+func (p parts) ids(of kind.Part) []int64 {
+	out := make([]int64, 0, p.count(of))
+	for i, q := range p {
+		if q == of {
+			out = append(out, int64(i))
+		}
+	}
+	return out
+}
+
 // truth is what is known of one part's rows, in order.
 type truth struct {
 	ids    []int64
@@ -273,20 +305,36 @@ type truth struct {
 
 // labels reads it.
 func labels(ctx context.Context, s *Stage, task kind.Task, p parts, of kind.Part) (truth, error) {
-	var out truth
-	want := map[string]table.Form{colRow: table.Ints, colGroup: table.Texts}
+	out, err := truths(ctx, s, task, p, true, of)
+	return out[0], err
+}
+
+// truths reads that of several parts at once, with the identities or without.
+func truths(ctx context.Context, s *Stage, task kind.Task, p parts, grouped bool, of ...kind.Part) ([]truth, error) {
+	out := make([]truth, len(of))
+	want := map[string]table.Form{colRow: table.Ints}
+	if grouped {
+		want[colGroup] = table.Texts
+	}
 	for t := range task.Targets() {
 		want[labelColumn(t)] = table.Floats
 	}
 	err := table.Read(ctx, s.In("dataset", "rows.parquet"), want, func(b table.Batch) error {
-		groups := b.Texts(colGroup)
+		var groups []string
+		if grouped {
+			groups = b.Texts(colGroup)
+		}
 		for i, id := range b.Ints(colRow) {
-			if p[id] != of {
+			at := slices.Index(of, p[id])
+			if at < 0 {
 				continue
 			}
-			out.ids, out.groups = append(out.ids, id), append(out.groups, groups[i])
+			to := &out[at]
+			if to.ids = append(to.ids, id); grouped {
+				to.groups = append(to.groups, groups[i])
+			}
 			for t := range task.Targets() {
-				out.y = append(out.y, b.Floats(labelColumn(t))[i])
+				to.y = append(to.y, b.Floats(labelColumn(t))[i])
 			}
 		}
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"mlc.dev/mlc/compiler/kind"
@@ -45,20 +46,6 @@ func modelTrain(ctx context.Context, s *Stage) error {
 		return err
 	}
 	defer m.Close()
-	examples := func(of kind.Part) (kind.Examples, error) {
-		var x kind.Matrix
-		var err error
-		if t.Folded && of == kind.Train {
-			x, err = folded(ctx, s, t, p, meta.Task)
-		} else {
-			x, err = m.matrix(ctx, s, t, p, of)
-		}
-		if err != nil {
-			return kind.Examples{}, err
-		}
-		known, err := labels(ctx, s, meta.Task, p, of)
-		return kind.Examples{X: x, Y: known.y}, err
-	}
 	job := kind.TrainJob{Task: meta.Task, Args: a.Args, Seed: a.Seed, Threads: s.Limits.CPU, Names: t.Columns, Files: s.files(),
 		Progress: func(done, total int, note string) { s.Progress(int64(done), int64(total), "rounds", note) }}
 	work, clean, err := s.work()
@@ -67,13 +54,12 @@ func modelTrain(ctx context.Context, s *Stage) error {
 	}
 	defer clean()
 	job.Work = work
-	learns := kind.Train
 	if _, ok := k.(kind.Ensemble); ok {
-		learns = kind.Valid
-	} else if job.Valid, err = examples(kind.Valid); err != nil {
-		return err
+		err = examples(ctx, s, m, t, p, meta.Task, []kind.Part{kind.Valid}, &job.Train)
+	} else {
+		err = examples(ctx, s, m, t, p, meta.Task, []kind.Part{kind.Train, kind.Valid}, &job.Train, &job.Valid)
 	}
-	if job.Train, err = examples(learns); err != nil {
+	if err != nil {
 		return err
 	}
 	res, err := k.Train(ctx, job)
@@ -93,11 +79,32 @@ func modelTrain(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	known, err := labels(ctx, s, meta.Task, p, p.proof())
+	return writePredictions(s.Out("heldout", "predictions.parquet"), p.ids(p.proof()), nil, res.Predict(test), meta.Task)
+}
+
+// examples fills in matrices and labels of parts of the dataset.
+func examples(ctx context.Context, s *Stage, m *model, t Transform, p parts, task kind.Task, of []kind.Part, into ...*kind.Examples) error {
+	known, err := truths(ctx, s, task, p, false, of...)
 	if err != nil {
 		return err
 	}
-	return writePredictions(s.Out("heldout", "predictions.parquet"), known.ids, nil, res.Predict(test), meta.Task)
+	plain := of
+	if t.Folded { // the training rows go through transforms of their own
+		plain = slices.DeleteFunc(slices.Clone(of), func(q kind.Part) bool { return q == kind.Train })
+	}
+	x, err := m.matrices(ctx, s, t, p, plain...)
+	if err != nil {
+		return err
+	}
+	for i, q := range of {
+		into[i].Y = known[i].y
+		if k := slices.Index(plain, q); k >= 0 {
+			into[i].X = x[k]
+		} else if into[i].X, err = folded(ctx, s, t, p, task); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writePredictions writes row ids, labels (unless nil) label, label.1, … and
