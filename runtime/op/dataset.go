@@ -415,7 +415,7 @@ func (b *builder) join(i int, name string, j lower.Join) error {
 		facts[i] = fmt.Sprintf(", %s AS _v%d", c.SQL, i)
 	}
 	known := "known_" + name
-	err := b.db.Exec(b.ctx, fmt.Sprintf(`CREATE TEMP TABLE %s AS SELECT * EXCLUDE (_created) FROM (
+	err := b.db.Exec(b.ctx, fmt.Sprintf(`CREATE TEMP TABLE %s AS SELECT * EXCLUDE (_created, _row) FROM (
   SELECT %s%s, _row, %s AS _event, %s AS _created, greatest(_event, _created) + %d AS _available FROM %s AS r WHERE %s)
 WINDOW known AS (PARTITION BY %s ORDER BY _available, _event, _created, _row)
 QUALIFY lead(_available) OVER known IS DISTINCT FROM _available AND %s`, known, by, strings.Join(facts, ""), event, created, j.Delay, rows, strings.Join(notNull, " AND "), by, newest))
@@ -427,11 +427,11 @@ QUALIFY lead(_available) OVER known IS DISTINCT FROM _available AND %s`, known, 
 		return err
 	}
 	counts.Superseded = all - kept
-	fresh := "r._row IS NOT NULL"
+	fresh := "r._available IS NOT NULL"
 	if j.TTL > 0 {
 		fresh += fmt.Sprintf(" AND r._event >= s.%s - %d", colAt, j.TTL)
 	}
-	err = b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT s.%s, CASE WHEN r._row IS NULL THEN 1 WHEN NOT (%s) THEN 2 ELSE 0 END AS _status, %s FROM spine AS s ASOF LEFT JOIN %s AS r ON %s AND s.%s >= r._available",
+	err = b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT s.%s, CASE WHEN r._available IS NULL THEN 1 WHEN NOT (%s) THEN 2 ELSE 0 END AS _status, %s FROM spine AS s ASOF LEFT JOIN %s AS r ON %s AND s.%s >= r._available",
 		name, colRow, fresh, values(fresh, func(i int) string { return fmt.Sprintf("r._v%d", i) }), known, strings.Join(on, " AND "), colAt))
 	if err != nil {
 		return err
