@@ -314,3 +314,61 @@ func TestTextLowersAll(t *testing.T) {
 		}
 	}
 }
+
+// TestHashedText holds hashed n-grams, with their weights, against counts in Go.
+func TestHashedText(t *testing.T) {
+	token := map[string]*regexp.Regexp{"word": regexp.MustCompile(`[\pL\pN_]{2,}`), "char": regexp.MustCompile(`[^␀]`)}
+	lower := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if 'A' <= r && r <= 'Z' {
+				return unicode.ToLower(r)
+			}
+			return r
+		}, s)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		analyzer := rapid.SampledFrom([]string{"word", "char"}).Draw(t, "analyzer")
+		lo := rapid.IntRange(1, 3).Draw(t, "min")
+		hi := rapid.IntRange(lo, 4).Draw(t, "max")
+		bits := rapid.IntRange(4, 8).Draw(t, "bits")
+		sublinear := rapid.Bool().Draw(t, "sublinear")
+		words := rapid.Map(rapid.SliceOfN(rapid.SampledFrom([]string{"ab", "AB", "c", "Über", "x_1", "日本", "the", "the"}), 0, 9), func(w []string) string { return strings.Join(w, " ") })
+		rows := rapid.SliceOfN(rapid.OneOf(words, anyText), 1, 6).Draw(t, "rows")
+		counts := make([]map[uint32]float64, len(rows))
+		with := map[uint32]int{}
+		for i, row := range rows {
+			counts[i] = map[uint32]float64{}
+			tokens := token[analyzer].FindAllString(lower(row), -1)
+			for n := lo; n <= hi; n++ {
+				for k := 0; k+n <= len(tokens); k++ {
+					counts[i][murmur3(strings.Join(tokens[k:k+n], map[string]string{"word": " "}[analyzer]))%(1<<bits)]++
+				}
+			}
+			for bucket := range counts[i] {
+				with[bucket]++
+			}
+		}
+		args := strings.TrimSuffix(textArgs(analyzer, 2, lo, hi, 1, 4096, sublinear), "}") + fmt.Sprintf(`,"bits":%d}`, bits)
+		got, _, names := run(t, text.Encoder{}, args, kind.Values{Texts: rows}, kind.Values{Texts: rows})
+		if len(names) != 1<<bits || names[3] != "3" {
+			t.Fatalf("columns %q", names)
+		}
+		for i, row := range rowsByName(got, names) {
+			want, length := map[string]float64{}, 0.0
+			for bucket, n := range counts[i] {
+				if sublinear {
+					n = 1 + math.Log(n)
+				}
+				v := n * (math.Log(float64(1+len(rows))/float64(1+with[bucket])) + 1)
+				want[names[bucket]] = v
+				length += v * v
+			}
+			for k := range want {
+				want[k] /= math.Sqrt(length)
+			}
+			if !same(row, want) {
+				t.Fatalf("%q is %v, want %v", rows[i], row, want)
+			}
+		}
+	})
+}

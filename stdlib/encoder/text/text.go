@@ -9,8 +9,11 @@ import (
 	"math"
 	"regexp"
 	"sort"
+	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/twmb/murmur3"
 
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/onnx"
@@ -28,7 +31,7 @@ type Encoder struct{}
 func (Encoder) Name() string { return "text" }
 
 // Version of the implementation.
-func (Encoder) Version() int { return 1 }
+func (Encoder) Version() int { return 2 }
 
 // Learns is true.
 func (Encoder) Learns() bool { return true }
@@ -47,12 +50,21 @@ type args struct {
 	} `json:"ngrams"`
 	MinCount  int  `json:"min_count"`
 	Max       int  `json:"max"`
+	Bits      int  `json:"bits"` // 0: a vocabulary
 	Sublinear bool `json:"sublinear"`
 }
 
+// between is what stands between the tokens of an n-gram where it is one text.
+func (a args) between() string {
+	if a.Analyzer == "char" {
+		return ""
+	}
+	return " "
+}
+
 type params struct {
-	// Grams are the columns' n-grams, the short ones first.
-	Grams [][]string `json:"grams"`
+	// Grams are the columns' n-grams, the short ones first; none where they are hashed.
+	Grams [][]string `json:"grams,omitempty"`
 	IDF   []float32  `json:"idf"`
 }
 
@@ -77,6 +89,9 @@ func (Encoder) Accepts(in kind.Flow, _ json.RawMessage) (kind.Flow, bool) {
 // it. Missing values count among the rows. It fails where no n-gram is left.
 func (Encoder) Fit(raw json.RawMessage, v kind.Values) (json.RawMessage, error) {
 	a := kind.DecodeArgs[args](raw)
+	if a.Bits > 0 {
+		return json.Marshal(params{IDF: a.bucketIDF(v)})
+	}
 	token := regexp.MustCompile(a.pattern())
 	counts := map[string]int{} // rows by n-gram
 	for _, s := range v.Texts {
@@ -119,9 +134,37 @@ func (Encoder) Fit(raw json.RawMessage, v kind.Values) (json.RawMessage, error) 
 	p := params{Grams: make([][]string, len(keys)), IDF: make([]float32, len(keys))}
 	for i, k := range keys {
 		p.Grams[i] = strings.Split(k, sep)
-		p.IDF[i] = float32(math.Log(float64(1+len(v.Texts))/float64(1+counts[k])) + 1)
+		p.IDF[i] = idf(len(v.Texts), counts[k])
 	}
 	return json.Marshal(p)
+}
+
+// idf is the weight of what is in some of the rows.
+func idf(rows, with int) float32 {
+	return float32(math.Log(float64(1+rows)/float64(1+with)) + 1)
+}
+
+// bucketIDF are the weights of the columns of hashed n-grams.
+func (a args) bucketIDF(v kind.Values) []float32 {
+	token := regexp.MustCompile(a.pattern())
+	counts := make([]int, 1<<a.Bits)
+	for _, s := range v.Texts {
+		tokens, seen := token.FindAllString(ascii(s), -1), map[uint32]bool{}
+		for n := a.Ngrams.Min; n <= a.Ngrams.Max; n++ {
+			for i := 0; i+n <= len(tokens); i++ {
+				bucket := murmur3.StringSum32(strings.Join(tokens[i:i+n], a.between())) % (1 << a.Bits)
+				if !seen[bucket] {
+					seen[bucket] = true
+					counts[bucket]++
+				}
+			}
+		}
+	}
+	out := make([]float32, len(counts))
+	for i, n := range counts {
+		out[i] = idf(len(v.Texts), n)
+	}
+	return out
 }
 
 // sep stands between the tokens of a key; no token has it.
@@ -176,20 +219,29 @@ func (Encoder) Lower(g *onnx.Graph, _ kind.Flow, x onnx.Value, rawArgs, raw json
 	texts = g.OpA("StringNormalizer", onnx.Attrs{"case_change_action": "LOWER", "is_case_sensitive": 1, "locale": "C"}, texts)
 	tokens := g.Node("com.microsoft", "Tokenizer", onnx.Attrs{"tokenexp": a.pattern(), "mark": 0, "mincharnum": 1, "pad_value": ""}, 1, texts)[0]
 
-	var v vocabulary
-	for _, gram := range p.Grams {
-		v.add(gram)
-	}
-	ids := g.ML("LabelEncoder", onnx.Attrs{"keys_strings": v.keys, "values_int64s": v.ids, "default_int64": int64(-1)}, tokens)
-
-	n := int64(len(p.Grams))
+	n := int64(len(p.IDF))
 	columns, names := make([]int64, n), make([]string, n)
-	between := map[string]string{"word": " ", "char": ""}[a.Analyzer]
-	for i, gram := range p.Grams {
-		columns[i], names[i] = int64(i), strings.Join(gram, between)
+	for i := range columns {
+		columns[i] = int64(i)
 	}
-	tf := g.OpA("TfIdfVectorizer", onnx.Attrs{"mode": "TF", "min_gram_length": a.Ngrams.Min, "max_gram_length": a.Ngrams.Max, "max_skip_count": 0,
-		"ngram_counts": v.starts(a.Ngrams.Max), "ngram_indexes": columns, "pool_int64s": v.pool}, ids)
+	count := onnx.Attrs{"mode": "TF", "max_skip_count": 0, "ngram_indexes": columns}
+	var ids onnx.Value
+	if a.Bits > 0 {
+		for i := range names {
+			names[i] = strconv.Itoa(i)
+		}
+		ids = a.buckets(g, tokens)
+		count["min_gram_length"], count["max_gram_length"], count["ngram_counts"], count["pool_int64s"] = 1, 1, []int64{0}, columns
+	} else {
+		var v vocabulary
+		for i, gram := range p.Grams {
+			v.add(gram)
+			names[i] = strings.Join(gram, a.between())
+		}
+		ids = g.ML("LabelEncoder", onnx.Attrs{"keys_strings": v.keys, "values_int64s": v.ids, "default_int64": int64(-1)}, tokens)
+		count["min_gram_length"], count["max_gram_length"], count["ngram_counts"], count["pool_int64s"] = a.Ngrams.Min, a.Ngrams.Max, v.starts(a.Ngrams.Max), v.pool
+	}
+	tf := g.OpA("TfIdfVectorizer", count, ids)
 	tf = g.Op("Slice", tf, g.Const([]int64{0}, 1), g.Const([]int64{-1}, 1), g.Const([]int64{0}, 1))
 	one := g.Scalar(float32(1))
 	if a.Sublinear {
@@ -199,6 +251,41 @@ func (Encoder) Lower(g *onnx.Graph, _ kind.Flow, x onnx.Value, rawArgs, raw json
 	// Weights are 1 at least, so that only a row of nothing is shorter than 1.
 	length := g.Op("Max", g.Op("ReduceL2", y, g.Const([]int64{1}, 1)), one)
 	return g.Op("Div", y, length), names, nil
+}
+
+// buckets are the columns of each row's n-grams, -1 of none, [rows, n-grams]. Tokens, of
+// which a row has at least one, are filled up with empty texts.
+func (a args) buckets(g *onnx.Graph, tokens onnx.Value) onnx.Value {
+	axis := g.Const([]int64{1}, 1)
+	// As many windows begin at every place; those that reach over the end are none.
+	if over := int64(a.Ngrams.Max - 1); over > 0 {
+		shape := g.OpA("Concat", onnx.Attrs{"axis": 0}, g.OpA("Shape", onnx.Attrs{"end": 1}, tokens), g.Const([]int64{over}, 1))
+		tokens = g.OpA("Concat", onnx.Attrs{"axis": 1}, tokens, g.Op("Expand", g.Scalar(""), shape))
+	}
+	at := func(i int) onnx.Value {
+		end := int64(i - a.Ngrams.Max + 1)
+		if end == 0 {
+			end = math.MaxInt64
+		}
+		return g.Op("Slice", tokens, g.Const([]int64{int64(i)}, 1), g.Const([]int64{end}, 1), axis)
+	}
+	var all []onnx.Value
+	gram := onnx.Value("")
+	for n := 1; n <= a.Ngrams.Max; n++ {
+		last := at(n - 1)
+		if n == 1 {
+			gram = last
+		} else {
+			gram = g.Op("StringConcat", g.Op("StringConcat", gram, g.Scalar(a.between())), last)
+		}
+		if n < a.Ngrams.Min {
+			continue
+		}
+		h := g.Node("com.microsoft", "MurmurHash3", onnx.Attrs{"positive": 1, "seed": 0}, 1, gram)[0]
+		bucket := g.Op("Mod", g.Cast(h, onnx.Int64), g.Scalar(int64(1)<<a.Bits))
+		all = append(all, g.Op("Where", g.Op("Equal", last, g.Scalar("")), g.Scalar(int64(-1)), bucket))
+	}
+	return g.OpA("Concat", onnx.Attrs{"axis": 1}, all...)
 }
 
 // vocabulary numbers the tokens of n-grams.
