@@ -37,8 +37,8 @@ func main() {
 	run.Must(err)
 	defer os.RemoveAll(dir)
 	rows := [][]string{{"what", "ours", "peer or limit", "ratio", "goal", ""}}
-	if len(os.Args) == 2 && os.Args[1] == "serving" { // these alone
-		run.Table(append(rows, servingRows(dir)...))
+	if len(os.Args) > 1 && os.Args[1] == "serving" { // these alone, or some of them
+		run.Table(append(rows, servingRows(dir, os.Args[2:]...)...))
 		return
 	}
 	if len(os.Args) > 1 && os.Args[1] == "tabular" { // these, or some of them

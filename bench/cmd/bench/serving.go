@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -38,15 +39,27 @@ import (
 )
 
 // servingRows measures the inference service with the flights model. All servers
-// are on this machine's cores, and so is what asks them.
-func servingRows(tmp string) [][]string {
+// are on this machine's cores, and so is what asks them. Names choose among one, batched,
+// peers, overload, flat and cold; none is all.
+func servingRows(tmp string, names ...string) [][]string {
 	f := newFixture(filepath.Join(tmp, "serving"))
 	var rows [][]string
-	rows = append(rows, f.oneRow()...)
-	rows = append(rows, f.batched(1024, 8), f.batched(16, 64))
-	rows = append(rows, f.peers()...)
-	rows = append(rows, f.overload(1), f.overload(1000), f.flat())
-	return append(rows, f.cold()...)
+	for _, b := range []struct {
+		name string
+		f    func() [][]string
+	}{
+		{"one", f.oneRow},
+		{"batched", func() [][]string { return [][]string{f.batched(1024, 8), f.batched(16, 64)} }},
+		{"peers", f.peers},
+		{"overload", func() [][]string { return [][]string{f.overload(1), f.overload(1000)} }},
+		{"flat", func() [][]string { return [][]string{f.flat()} }},
+		{"cold", f.cold},
+	} {
+		if len(names) == 0 || slices.Contains(names, b.name) {
+			rows = append(rows, b.f()...)
+		}
+	}
+	return rows
 }
 
 // fixture is the flights model as a program to serve it, a folder to serve and a file.
@@ -391,12 +404,17 @@ func (f *fixture) peers() [][]string {
 
 // overload offers three times what the service can do, of n rows a request, and
 // measures what it can do in turns with that. Callers have so many connections and
-// no more: a request that finds none free never reaches the service.
+// no more: a request that finds none free never reaches the service. The service has half
+// of the cores and its callers the others: three times as many requests would otherwise
+// be paid for by the service.
 func (f *fixture) overload(n int) []string {
 	const budget, most = 100 * time.Millisecond, 512
 	svc := flightsService()
 	svc.Fallback, svc.P99, svc.Deadline = nil, service.Duration(budget), service.Duration(budget)
-	ours := f.start(f.folder("overload", svc))
+	folder := f.folder("overload", svc)
+	var ours *run.Child
+	free := run.Apart(func() { ours = f.start(folder) })
+	defer free()
 	defer ours.Stop()
 	requests, callers, kind := f.typed, connections, "one row, typed"
 	if n > 1 {
@@ -428,7 +446,7 @@ func (f *fixture) overload(n int) []string {
 	share := median(goodput) / can
 	// An answer of 504 was accepted and came to nothing: it counts into the p99.
 	ok := share >= 0.9 && slow <= budget && 100*late <= sum.Status[200]+late && rest == 0 && sum.NoRetry == 0
-	what := fmt.Sprintf("overload: %.1f times the capacity of %.0f requests/s (%s); of %d: %d answered, %d shed (%d without Retry-After), %d without one of the %d connections, %d past their deadline, %d otherwise",
+	what := fmt.Sprintf("overload, service and callers on cores of their own: %.1f times the capacity of %.0f requests/s (%s); of %d: %d answered, %d shed (%d without Retry-After), %d without one of the %d connections, %d past their deadline, %d otherwise",
 		rate/can, can, kind, sum.Sent+sum.Unsent, sum.Status[200], shed, sum.NoRetry, sum.Unsent, most, late, rest)
 	return []string{what, fmt.Sprintf("goodput %.0f%%, p99 %s", 100*share, slow.Round(100*time.Microsecond)), "capacity, 100 ms", fmt.Sprintf("%.2f", share), "≥ 0.9, ≤ 100 ms, all others shed", verdict(ok)}
 }
