@@ -20,10 +20,10 @@ type ColumnProfile struct {
 	Type  types.Type `json:"type"`
 	Rows  int64      `json:"rows"`
 	Nulls int64      `json:"nulls"`
-	// Distinct is an estimate (HyperLogLog).
+	// Distinct is an estimate (HyperLogLog) of more than 65,536 rows.
 	Distinct int64 `json:"distinct"`
 	// Mean, Std and Quantiles (of Probabilities) are of numbers; timestamps count in
-	// microseconds. Of more than 131,072 rows, quantiles are those of about as many,
+	// microseconds. Of more than 65,536 rows, quantiles are those of about as many,
 	// taken as if at random.
 	Mean      *float64  `json:"mean,omitempty"`
 	Std       *float64  `json:"std,omitempty"`
@@ -115,7 +115,8 @@ func columnsFacts(ctx context.Context, db *sql.DB, path string, cols []kind.Colu
 	return out, total, nil
 }
 
-// sampled is of how many rows, about, the quantiles of a larger table are.
+// sampled is of how many rows, about, the quantiles of a larger table are; in a table
+// that is no larger, values are counted.
 const sampled = 1 << 16
 
 // profile describes the columns of a file of _row, _file and then cols. What it tells
@@ -150,7 +151,11 @@ func profileBatch(ctx context.Context, db *sql.DB, rows string, cols []kind.Colu
 	for i, c := range cols {
 		q, p, f := expr.QuoteName(c.Name), &out[i], facts[i]
 		*p = ColumnProfile{Name: c.Name, Type: c.Type, Rows: f.rows, Nulls: f.nulls}
-		items, dest = append(items, "approx_count_distinct("+q+")"), append(dest, &p.Distinct)
+		distinct := "approx_count_distinct(" + q + ")"
+		if f.rows <= sampled {
+			distinct = "count(DISTINCT " + q + ")"
+		}
+		items, dest = append(items, distinct), append(dest, &p.Distinct)
 		if !number(c.Type) || p.Nulls == p.Rows {
 			continue
 		}
@@ -171,6 +176,7 @@ func profileBatch(ctx context.Context, db *sql.DB, rows string, cols []kind.Colu
 	}
 	for i, c := range cols {
 		p := &out[i]
+		p.Distinct = min(p.Distinct, p.Rows-p.Nulls)
 		if quantiles[i] != nil {
 			for _, f := range strings.Fields(*quantiles[i]) {
 				x, err := strconv.ParseFloat(f, 64)

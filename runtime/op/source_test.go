@@ -91,6 +91,9 @@ func described(t *rapid.T, p ColumnProfile, rows int64, values []float64) {
 	if p.Rows != rows || p.Nulls != rows-int64(len(values)) {
 		t.Fatalf("%s: %d rows, %d missing, want %d and %d", p.Name, p.Rows, p.Nulls, rows, rows-int64(len(values)))
 	}
+	if n := int64(len(slices.Compact(slices.Sorted(slices.Values(values))))); p.Distinct != n {
+		t.Fatalf("%s: %d different values, want %d", p.Name, p.Distinct, n)
+	}
 	if len(values) == 0 {
 		if p.Mean != nil || p.Std != nil || p.Min != nil || p.Max != nil || p.Quantiles != nil {
 			t.Fatalf("%s has no values, but a mean, a bound or quantiles: %+v", p.Name, p)
