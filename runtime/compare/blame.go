@@ -111,7 +111,7 @@ func (w *blame) groupOf(s plan.Step, field string) group {
 		return gLabel
 	case lower.OpSplit:
 		switch field {
-		case "kind", "args", "seed":
+		case "kind", "args", "seed", "fold":
 			return gSplit
 		case "files":
 			return data(w.label)
@@ -121,10 +121,20 @@ func (w *blame) groupOf(s plan.Step, field string) group {
 		switch field {
 		case "decision":
 			return gDecision
+		case "errors": // a fold's come from the pool
+			return gSplit
 		case "task":
 			return gLabel
 		}
 		return gNone // which metrics are computed does not change any
+	case lower.OpPool:
+		switch field {
+		case "folds":
+			return gSplit
+		case "task":
+			return gLabel
+		}
+		return gNone
 	}
 	if field == "task" {
 		return gLabel
@@ -138,7 +148,7 @@ func (w *blame) groupOf(s plan.Step, field string) group {
 // owner is the group that a step's inputs, container and needs go with.
 func owner(op string) group {
 	return map[string]group{lower.OpDataset: gFeatures, lower.OpSplit: gSplit, lower.OpFit: gEncoders, lower.OpTrain: gTrainer,
-		lower.OpCalibrate: gCalibration, lower.OpMeasure: gMetric}[op]
+		lower.OpCalibrate: gCalibration, lower.OpPool: gSplit, lower.OpMeasure: gMetric}[op]
 }
 
 // blame is one attribution at work.
@@ -147,14 +157,66 @@ type blame struct {
 	a, b  *Side
 	model string
 	label string // source of the label
-	// chain are the IDs of the model's steps up to the metric, in order.
-	chain      []string
-	x, y       map[string]plan.Step
+	x, y  map[string]plan.Step
+	// trainings are, in A and B, what the trainings that are judged add to the model's
+	// name: "" where rows are held back once, and under cross-validation the folds.
+	trainings [2][]string
+	// measured is the step of a custom metric; of others it has no operation.
+	measured   link
 	components []Component
 	// of is the component of a group; groups that do not differ have none.
 	of   map[group]int
 	rest []Change
 	rows map[string][2]plan.Digest // of sources, in A and B
+}
+
+// link is a step on the way from rows to a metric: what it does, and what its name adds
+// to the model's.
+type link struct{ op, of string }
+
+// training are the operations of one training, of which cross-validation makes several.
+var training = []string{lower.OpSplit, lower.OpFit, lower.OpTrain, lower.OpCalibrate, lower.OpEvaluate}
+
+// chain is the way of some trainings to the metric, in order.
+func (w *blame) chain(trainings []string) []link {
+	out := []link{{lower.OpDataset, ""}}
+	for _, t := range trainings {
+		for _, op := range training {
+			out = append(out, link{op, t})
+		}
+	}
+	if trainings[0] != "" {
+		out = append(out, link{lower.OpPool, ""})
+	}
+	if w.measured.op != "" {
+		out = append(out, w.measured)
+	}
+	return out
+}
+
+// id is the ID of a step.
+func (w *blame) id(l link) string { return l.op + " " + w.model + l.of }
+
+// steps are a step in A and in B. Of a training that only the split of the other makes
+// it is that of the first, which differs from it in nothing but the split.
+func (w *blame) steps(l link) (x, y plan.Step) {
+	at := func(by map[string]plan.Step, trainings []string) plan.Step {
+		of := l.of
+		if slices.Contains(training, l.op) && !slices.Contains(trainings, of) {
+			of = trainings[0]
+		}
+		return by[w.id(link{l.op, of})]
+	}
+	return at(w.x, w.trainings[0]), at(w.y, w.trainings[1])
+}
+
+// judged is the ID of the step of a mixture that has the rows that its metrics are of.
+func (w *blame) judged(at map[string]int) string {
+	pool := w.id(link{lower.OpPool, ""})
+	if _, ok := at[pool]; ok {
+		return pool
+	}
+	return w.id(link{lower.OpEvaluate, ""})
 }
 
 // Blame attributes the change of the metric from A to B. The error is a Diagnostic
@@ -213,16 +275,18 @@ func (w *blame) prepare(ctx context.Context) error {
 	w.model = names[0]
 	w.label = labelSource(w.b, w.model)
 	w.x, w.y = steps(w.a.Plan), steps(w.b.Plan)
-	if pool := lower.OpPool + " " + w.model; w.x[pool].ID != "" || w.y[pool].ID != "" {
-		return absent(fmt.Sprintf("model %q is judged by cross-validation, whose folds are not mixed", w.model), "compare the two by `mlc diff`, or judge by a split that holds rows back")
-	}
-	for _, op := range []string{lower.OpDataset, lower.OpSplit, lower.OpFit, lower.OpTrain, lower.OpCalibrate, lower.OpEvaluate} {
-		if id := op + " " + w.model; w.y[id].ID != "" || w.x[id].ID != "" {
-			w.chain = append(w.chain, id)
+	for i, side := range []*Side{w.a, w.b} {
+		for _, in := range steps(side.Plan)[w.id(link{lower.OpPool, ""})].Inputs {
+			if in.Output == "metrics" {
+				w.trainings[i] = append(w.trainings[i], strings.TrimPrefix(side.Plan.Steps[in.Step].ID, w.id(link{lower.OpEvaluate, ""})))
+			}
+		}
+		if w.trainings[i] == nil {
+			w.trainings[i] = []string{""}
 		}
 	}
-	if id := lower.OpMeasure + " " + w.model + "." + w.Metric; w.y[id].ID != "" {
-		w.chain = append(w.chain, id)
+	if l := (link{lower.OpMeasure, "." + w.Metric}); w.y[w.id(l)].ID != "" {
+		w.measured = l
 	}
 	return w.find(ctx)
 }
@@ -241,18 +305,19 @@ func (w *blame) find(ctx context.Context) error {
 	differ := map[group][]Change{}
 	add := func(g group, c ...Change) { differ[g] = append(differ[g], c...) }
 	join := joiner{}
-	for _, id := range w.chain {
-		x, y := w.x[id], w.y[id]
-		if x.ID == "" || y.ID == "" {
-			if y.Op == lower.OpCalibrate || x.Op == lower.OpCalibrate {
-				c := Change{Text: "removed", Path: x.At, Steps: []string{id}}
-				if y.ID != "" {
-					c.Text, c.Path = "added", y.At
-				}
-				add(gCalibration, c)
-				continue
-			}
-			return absent(fmt.Sprintf("%s is not a step of both sides", id), "compare runs that judge the model alike")
+	for _, l := range w.chain(slices.MaxFunc(w.trainings[:], func(a, b []string) int { return cmp.Compare(len(a), len(b)) })) {
+		x, y := w.steps(l)
+		switch {
+		case x.ID == "" && y.ID == "", l.op == lower.OpPool && (x.ID == "" || y.ID == ""):
+			continue
+		case l.op == lower.OpCalibrate && y.ID == "":
+			add(gCalibration, Change{"removed", x.At, []string{x.ID}})
+			continue
+		case l.op == lower.OpCalibrate && x.ID == "":
+			add(gCalibration, Change{"added", y.At, []string{y.ID}})
+			continue
+		case x.ID == "" || y.ID == "":
+			return absent(fmt.Sprintf("%s is not a step of both sides", w.id(l)), "compare runs that judge the model alike")
 		}
 		f, g := fieldsOf(x), fieldsOf(y)
 		told := changes(own(y), own(x))
@@ -264,7 +329,7 @@ func (w *blame) find(ctx context.Context) error {
 			add(gr)
 			for _, r := range told {
 				if arg := strings.TrimPrefix(r.Text, name); arg != r.Text && strings.ContainsAny(arg[:1], ".[:") {
-					add(gr, Change{r.Text, r.Path, []string{id}})
+					add(gr, Change{r.Text, r.Path, []string{y.ID}})
 				}
 			}
 			if name == "task" {
@@ -274,9 +339,9 @@ func (w *blame) find(ctx context.Context) error {
 			}
 		}
 		if x.Version != y.Version && sameKinds(x.Version, y.Version) {
-			w.rest = append(w.rest, Change{Text: x.Version + " -> " + y.Version, Steps: []string{id}})
+			w.rest = tell(w.rest, Change{Text: x.Version + " -> " + y.Version, Steps: []string{y.ID}})
 		}
-		w.again(id)
+		w.again(x, y)
 	}
 	w.couple(join)
 	if err := w.sources(ctx, differ, join); err != nil {
@@ -296,11 +361,7 @@ func (w *blame) find(ctx context.Context) error {
 		}
 		c := &w.components[i]
 		for _, d := range differ[g] {
-			if k := slices.IndexFunc(c.Changes, func(o Change) bool { return o.Text == d.Text && o.Path == d.Path && d.Path != "" }); k >= 0 {
-				c.Changes[k].Steps = append(c.Changes[k].Steps, d.Steps...)
-			} else {
-				c.Changes = append(c.Changes, d)
-			}
+			c.Changes = tell(c.Changes, d)
 		}
 		w.of[g] = i
 	}
@@ -316,14 +377,28 @@ func (w *blame) find(ctx context.Context) error {
 	return nil
 }
 
-// again notes what of a step cannot be run as a side ran it: its engines, and files
-// that changed since.
-func (w *blame) again(id string) {
-	x, y := w.a.Made[id], w.b.Made[id]
-	if x.Known && y.Known && x.Engines != y.Engines {
-		w.rest = append(w.rest, Change{Text: x.Engines + " -> " + y.Engines, Steps: []string{id}})
+// tell adds a change to others: the same of several steps, such as of the folds, once.
+func tell(to []Change, c Change) []Change {
+	k := slices.IndexFunc(to, func(o Change) bool { return o.Text == c.Text && o.Path == c.Path })
+	if k < 0 {
+		return append(to, c)
 	}
-	for _, in := range w.y[id].Inputs {
+	for _, s := range c.Steps {
+		if !slices.Contains(to[k].Steps, s) {
+			to[k].Steps = append(to[k].Steps, s)
+		}
+	}
+	return to
+}
+
+// again notes what of a step, x in A and y in B, cannot be run as a side ran it: its
+// engines, and files that changed since.
+func (w *blame) again(x, y plan.Step) {
+	a, b := w.a.Made[x.ID], w.b.Made[y.ID]
+	if a.Known && b.Known && a.Engines != b.Engines {
+		w.rest = tell(w.rest, Change{Text: a.Engines + " -> " + b.Engines, Steps: []string{y.ID}})
+	}
+	for _, in := range y.Inputs {
 		if in.Step >= 0 || in.Registered != nil {
 			continue
 		}
@@ -331,9 +406,10 @@ func (w *blame) again(id string) {
 		if err != nil {
 			continue // running it tells
 		}
-		for _, side := range []*Side{w.a, w.b} {
-			if was := side.Made[id].Inputs[in.Name]; was != "" && was != now {
-				w.rest = append(w.rest, Change{Text: fmt.Sprintf("%s changed since %s", strings.Join(in.Files, ", "), side.Name), Steps: []string{id}})
+		for i, made := range []Made{a, b} {
+			if was := made.Inputs[in.Name]; was != "" && was != now {
+				side := []*Side{w.a, w.b}[i]
+				w.rest = tell(w.rest, Change{Text: fmt.Sprintf("%s changed since %s", strings.Join(in.Files, ", "), side.Name), Steps: []string{y.ID}})
 			}
 		}
 	}
@@ -489,24 +565,23 @@ func (w *blame) isB(g group, m mask) bool {
 	return !ok || m&(1<<i) != 0
 }
 
-// pick is the step of an ID as the side has it that a group is of.
-func (w *blame) pick(id string, g group, m mask) (plan.Step, bool) {
-	s, ok := w.x[id]
-	if w.isB(g, m) {
-		s, ok = w.y[id]
-	}
-	return s, ok
-}
-
 // mix adds the steps of a mixture: what of the components in m is B's, the rest A's.
 // It returns the indexes of its steps by ID.
 func (w *blame) mix(into *mixed, m mask) (map[string]int, error) {
 	out := map[string]int{}
 	depends := map[string]mask{}
-	for _, id := range w.chain {
-		op, _, _ := strings.Cut(id, " ")
-		base, ok := w.pick(id, owner(op), m)
-		if !ok {
+	trainings := w.trainings[0]
+	if w.isB(gSplit, m) {
+		trainings = w.trainings[1]
+	}
+	for _, l := range w.chain(trainings) {
+		id := w.id(l)
+		x, y := w.steps(l)
+		base, p := x, w.a.Plan
+		if w.isB(owner(l.op), m) {
+			base, p = y, w.b.Plan
+		}
+		if base.ID == "" {
 			continue // no calibration in this one
 		}
 		on := mask(0)
@@ -515,17 +590,20 @@ func (w *blame) mix(into *mixed, m mask) (map[string]int, error) {
 				on |= 1 << i
 			}
 		}
-		group(owner(op))
+		group(owner(l.op))
 		// Each argument is that of the side that its group is of.
 		args := map[string]json.RawMessage{}
-		other := [2]map[string]json.RawMessage{fieldsOf(w.x[id]), fieldsOf(w.y[id])}
-		if w.x[id].ID == "" || w.y[id].ID == "" {
-			other = [2]map[string]json.RawMessage{fieldsOf(base), fieldsOf(base)}
+		mine := fieldsOf(base)
+		other := [2]map[string]json.RawMessage{fieldsOf(x), fieldsOf(y)}
+		if x.ID == "" || y.ID == "" {
+			other = [2]map[string]json.RawMessage{mine, mine}
 		}
 		for _, field := range union(other[0], other[1]) {
 			g := w.groupOf(base, field)
 			side := other[0]
-			if group(g); w.isB(g, m) {
+			if group(g); g == gNone {
+				side = mine
+			} else if w.isB(g, m) {
 				side = other[1]
 			}
 			if v, ok := side[field]; ok {
@@ -534,19 +612,17 @@ func (w *blame) mix(into *mixed, m mask) (map[string]int, error) {
 		}
 		s := base
 		s.Args, s.Inputs = canonical(args), nil
+		var ok bool
 		if s.Version, ok = lower.Current(s.Op, base.Version, w.Loader.Kinds); !ok {
 			return nil, absent(fmt.Sprintf("this mlc cannot run %s of version %q", id, base.Version), "blame with the mlc that ran it")
-		}
-		p := w.a.Plan
-		if w.isB(owner(op), m) {
-			p = w.b.Plan
 		}
 		for _, in := range base.Inputs {
 			if in.Step < 0 {
 				s.Inputs = append(s.Inputs, in)
 				continue
 			}
-			from := p.Steps[in.Step].ID
+			read := p.Steps[in.Step]
+			from := read.ID
 			if name, ok := strings.CutPrefix(in.Name, lower.SourcePrefix); ok {
 				group(data(name))
 				r := w.rows[name]
@@ -558,15 +634,17 @@ func (w *blame) mix(into *mixed, m mask) (map[string]int, error) {
 				continue
 			}
 			switch {
-			case in.Name == "model" && op != lower.OpCalibrate:
-				from = lower.OpTrain + " " + w.model
-				calibrate := lower.OpCalibrate + " " + w.model
+			case in.Name == "model" && l.op != lower.OpCalibrate:
+				from = w.id(link{lower.OpTrain, l.of})
+				calibrate := w.id(link{lower.OpCalibrate, l.of})
 				if _, ok := out[calibrate]; ok {
 					from = calibrate
 				}
 				group(gCalibration)
-			case in.Name == "metrics":
-				from = lower.OpEvaluate + " " + w.model
+			case in.Name == "metrics", in.Name == "predictions":
+				from = w.judged(out)
+			case slices.Contains(training, l.op) && slices.Contains(training, read.Op):
+				from = w.id(link{read.Op, l.of})
 			}
 			k, ok := out[from]
 			if !ok {
@@ -718,8 +796,11 @@ func (w *blame) probe(ctx context.Context, at map[string]int, made []map[string]
 		}
 		return made[i][name]
 	}
-	evaluated := lower.OpEvaluate + " " + w.model
-	measured := w.chain[len(w.chain)-1]
+	judged := w.judged(at)
+	measured := judged
+	if w.measured.op != "" {
+		measured = w.id(w.measured)
+	}
 	var scores *op.Scores
 	var meta *op.Meta
 	l := w.Loader
@@ -735,7 +816,7 @@ func (w *blame) probe(ctx context.Context, at map[string]int, made []map[string]
 	if err := optional(ctx, l, output(dataset, "meta"), "meta.json", &meta); err != nil || meta == nil {
 		return probe{}, false, err
 	}
-	predictions, err := l.path(ctx, output(evaluated, "predictions"), op.PredictionsFile)
+	predictions, err := l.path(ctx, output(judged, "predictions"), op.PredictionsFile)
 	if err != nil || predictions == "" {
 		return probe{}, false, err
 	}

@@ -317,12 +317,14 @@ func spec(a, b *plan.Plan) []Change {
 // repeated are the arguments that say again what other steps have, by operation.
 var repeated = map[string][]string{
 	lower.OpSnapshot:  {"columns"},
-	lower.OpSplit:     {"files"},
+	lower.OpSplit:     {"files", "fold"},
 	lower.OpFit:       {"raw"},
+	lower.OpEvaluate:  {"errors"},
+	lower.OpPool:      {"folds", "metrics", "seed", "task"},
 	lower.OpExplain:   {"metrics", "seed", "task"},
 	lower.OpGate:      {"seed", "task"},
 	lower.OpChallenge: {"seed", "task"},
-	lower.OpPackage:   {"spec", "code", "trainer", "split", "raw", "computed", "derived", "label", "nulls", "delimiter", "task", "problem"},
+	lower.OpPackage:   {"spec", "code", "trainer", "split", "raw", "computed", "derived", "label", "nulls", "delimiter", "encoding", "task", "problem"},
 }
 
 // own is a step without arguments that only repeat other steps'.

@@ -246,6 +246,8 @@ type options struct {
 	feature   string // a second one, of a column of its own
 	seed      uint64
 	calibrate bool
+	folds     int    // of a cross-validation
+	custom    string // a metric of the user's
 	version   string
 }
 
@@ -271,15 +273,36 @@ func planOf(o options) *plan.Plan {
 	snap := add(lower.OpSnapshot, "rows", "1 file.1", lower.SnapshotArgs{Kind: "file", Args: json.RawMessage("{}"), Columns: columns}, []string{"rows", "rejects"}, plan.Input{Name: "files", Step: -1, Files: []string{"rows.csv"}})
 	val := add(lower.OpValidate, "rows", "1", lower.ValidateArgs{Source: "rows", Columns: columns}, []string{"rows", "quarantine", "profile"}, from("rows", snap, "rows"))
 	dataset := add(lower.OpDataset, "y", "2", d, []string{"rows", "meta"}, from("source:rows", val, "rows"))
-	split := add(lower.OpSplit, "y", "1 random.1", lower.SplitArgs{Kind: "random", Args: json.RawMessage("{}"), Seed: o.seed, Task: kind.Binary}, []string{"parts"}, from("dataset", dataset, "rows"))
-	rows := []plan.Input{from("dataset", dataset, "rows"), from("split", split, "parts")}
-	fit := add(lower.OpFit, "y", "2", t, []string{"transform"}, rows...)
-	train := add(lower.OpTrain, "y", "2 gbdt."+o.version, lower.TrainArgs{Kind: "gbdt", Args: json.RawMessage(fmt.Sprintf(`{"rounds":%d}`, o.rounds)), Seed: o.seed, Task: kind.Binary}, []string{"model", "heldout"}, append(rows, from("transform", fit, "transform"))...)
-	model := train
-	if o.calibrate {
-		model = add(lower.OpCalibrate, "y", "1", lower.CalibrateArgs{Kind: "platt", Args: json.RawMessage("{}")}, []string{"model", "heldout"}, append(rows, from("model", train, "model"))...)
+	// judged adds the steps of a training, and returns the last.
+	judged := func(name, kindOf string, fold int) int {
+		split := add(lower.OpSplit, name, "1 "+kindOf+".1", lower.SplitArgs{Kind: kindOf, Args: args(map[string]int{"folds": o.folds}), Seed: o.seed, Task: kind.Binary, Fold: fold}, []string{"parts"}, from("dataset", dataset, "rows"))
+		rows := []plan.Input{from("dataset", dataset, "rows"), from("split", split, "parts")}
+		fit := add(lower.OpFit, name, "2", t, []string{"transform"}, rows...)
+		train := add(lower.OpTrain, name, "2 gbdt."+o.version, lower.TrainArgs{Kind: "gbdt", Args: json.RawMessage(fmt.Sprintf(`{"rounds":%d}`, o.rounds)), Seed: o.seed, Task: kind.Binary}, []string{"model", "heldout"}, append(rows, from("transform", fit, "transform"))...)
+		model := train
+		if o.calibrate {
+			model = add(lower.OpCalibrate, name, "1", lower.CalibrateArgs{Kind: "platt", Args: json.RawMessage("{}")}, []string{"model", "heldout"}, append(rows, from("model", train, "model"))...)
+		}
+		if o.folds > 0 && fold == 0 {
+			return model // it is kept, and not judged
+		}
+		return add(lower.OpEvaluate, name, "3 roc_auc.1", lower.EvaluateArgs{Task: kind.Binary, Metrics: []string{"roc_auc"}, Errors: fold == 0, Seed: o.seed}, []string{"metrics", "predictions"}, append(rows, from("model", model, "model"))...)
 	}
-	add(lower.OpEvaluate, "y", "3 roc_auc.1", lower.EvaluateArgs{Task: kind.Binary, Metrics: []string{"roc_auc"}, Seed: o.seed}, []string{"metrics", "predictions"}, append(rows, from("model", model, "model"))...)
+	last := 0
+	if o.folds > 0 {
+		pooled := []plan.Input{from("dataset", dataset, "rows")}
+		for k := range o.folds {
+			last = judged(fmt.Sprintf("y.fold%d", k+1), "kfold", k+1)
+			pooled = append(pooled, from(fmt.Sprintf("%s%d:metrics", lower.FoldPrefix, k+1), last, "metrics"), from(fmt.Sprintf("%s%d:predictions", lower.FoldPrefix, k+1), last, "predictions"))
+		}
+		last = add(lower.OpPool, "y", "1 roc_auc.1", lower.PoolArgs{Task: kind.Binary, Metrics: []string{"roc_auc"}, Folds: o.folds, Errors: true, Seed: o.seed}, []string{"metrics", "predictions"}, pooled...)
+		judged("y", "kfold", 0)
+	} else {
+		last = judged("y", "random", 0)
+	}
+	if o.custom != "" {
+		add(lower.OpMeasure, "y."+o.custom, "1 container.1", lower.MeasureArgs{Metric: o.custom, Kind: "container", Args: json.RawMessage("{}")}, []string{"metrics"}, from("metrics", last, "metrics"), from("predictions", last, "predictions"), from("dataset", dataset, "rows"))
+	}
 	return p
 }
 
@@ -313,11 +336,13 @@ func TestComponents(t *testing.T) {
 		"data":        {func(*options) {}, "b", []string{"data rows"}, 0},
 		"encoders":    {func(o *options) { o.bins = 8 }, "a", []string{"encoders"}, 0},
 		"seed":        {func(o *options) { o.seed = 2 }, "a", []string{"split", "trainer"}, 0},
-		"all":         {func(o *options) { *o = options{7, 8, "", 2, true, "9"} }, "b", []string{"data rows", "split", "encoders", "trainer", "calibration"}, 0},
+		"all":         {func(o *options) { *o = options{rounds: 7, bins: 8, seed: 2, calibrate: true, version: "9"} }, "b", []string{"data rows", "split", "encoders", "trainer", "calibration"}, 0},
 		"calibration": {func(o *options) { o.calibrate = true }, "a", []string{"calibration"}, 0},
 		// A feature of a new column is nowhere without the column, nor its encoders.
 		"feature": {func(o *options) { o.feature = "z" }, "b", []string{"data rows + features + encoders"}, 0},
 		"code":    {func(o *options) { o.version = "10" }, "a", nil, 1},
+		// Rows that were held back once are tested in folds.
+		"folds": {func(o *options) { o.folds, o.rounds = 3, 7 }, "b", []string{"data rows", "split", "trainer"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := base
@@ -403,6 +428,87 @@ func TestMixtures(t *testing.T) {
 		if !ok || now != s.Version {
 			t.Errorf("%s is of version %q, which this mlc does not run", s.ID, s.Version)
 		}
+	}
+}
+
+// Under cross-validation a mixture has as many folds as its split: each is mixed by
+// itself of the same sides, and the metric is measured on what they are together.
+func TestMixturesOfFolds(t *testing.T) {
+	for name, c := range map[string]struct {
+		folds [2]int
+		want  map[string]int
+	}{
+		// The trainer differs, and else nothing.
+		"same": {[2]int{3, 3}, map[string]int{lower.OpDataset: 1, lower.OpSplit: 3, lower.OpFit: 3, lower.OpTrain: 6, lower.OpEvaluate: 6, lower.OpPool: 2, lower.OpMeasure: 2}},
+		// The split, too: with either trainer, the folds of both.
+		"more": {[2]int{2, 3}, map[string]int{lower.OpDataset: 1, lower.OpSplit: 5, lower.OpFit: 5, lower.OpTrain: 10, lower.OpEvaluate: 10, lower.OpPool: 4, lower.OpMeasure: 4}},
+		"less": {[2]int{3, 2}, map[string]int{lower.OpDataset: 1, lower.OpSplit: 5, lower.OpFit: 5, lower.OpTrain: 10, lower.OpEvaluate: 10, lower.OpPool: 4, lower.OpMeasure: 4}},
+		"from": {[2]int{0, 3}, map[string]int{lower.OpDataset: 1, lower.OpSplit: 4, lower.OpFit: 4, lower.OpTrain: 8, lower.OpEvaluate: 8, lower.OpPool: 2, lower.OpMeasure: 4}},
+		"to":   {[2]int{3, 0}, map[string]int{lower.OpDataset: 1, lower.OpSplit: 4, lower.OpFit: 4, lower.OpTrain: 8, lower.OpEvaluate: 8, lower.OpPool: 2, lower.OpMeasure: 4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			side := func(name string, folds, rounds int) *Side {
+				s := sideOf(name, planOf(options{rounds: rounds, seed: 1, folds: folds, custom: "mine", version: "9"}), "a")
+				s.Models["y"].Scores.Metrics["test"]["mine"] = 1
+				return s
+			}
+			var ran *plan.Plan
+			bl := blamer(func(p *plan.Plan) ([]map[string]plan.Digest, error) {
+				ran = p
+				return make([]map[string]plan.Digest, len(p.Steps)), nil
+			})
+			bl.Metric = "mine"
+			if _, err := bl.Blame(t.Context(), side("A", c.folds[0], 5), side("B", c.folds[1], 7)); err == nil {
+				t.Error("a blame of which nothing could be run")
+			}
+			count := map[string]int{}
+			for _, s := range ran.Steps {
+				count[s.Op]++
+				subject := strings.Fields(s.ID)[1]
+				reads := map[string]int{}
+				for _, in := range s.Inputs {
+					if in.Step < 0 {
+						continue
+					}
+					from := ran.Steps[in.Step]
+					reads[from.Op]++
+					of := strings.Fields(from.ID)[1]
+					switch {
+					case s.Op == lower.OpPool && from.Op == lower.OpEvaluate:
+						if k := strings.TrimPrefix(of, "y."); !strings.HasPrefix(in.Name, k+":") {
+							t.Errorf("%s reads %s as %s", s.ID, from.ID, in.Name)
+						}
+					case slices.Contains(training, s.Op) && slices.Contains(training, from.Op) && of != subject:
+						t.Errorf("%s reads %s of another training", s.ID, from.ID)
+					}
+					// Of one mixture: the side of each component that both depend on.
+					if s.Op == lower.OpPool && from.Op == lower.OpEvaluate && strings.TrimPrefix(s.ID, "model.pool y") != strings.TrimPrefix(from.ID, "model.evaluate "+of) {
+						t.Errorf("%s reads %s of another mixture", s.ID, from.ID)
+					}
+				}
+				var a struct{ Fold, Folds int }
+				if err := json.Unmarshal(s.Args, &a); err != nil {
+					t.Fatal(err)
+				}
+				switch s.Op {
+				case lower.OpSplit:
+					if want := strings.TrimPrefix(subject, "y"); a.Fold > 0 && want != fmt.Sprintf(".fold%d", a.Fold) || a.Fold == 0 && want != "" {
+						t.Errorf("%s is of fold %d", s.ID, a.Fold)
+					}
+				case lower.OpPool:
+					if reads[lower.OpEvaluate] != 2*a.Folds {
+						t.Errorf("%s of %d folds reads %v", s.ID, a.Folds, reads)
+					}
+				case lower.OpMeasure:
+					if reads[lower.OpPool] != 2 && (reads[lower.OpEvaluate] != 2 || reads[lower.OpPool] > 0) {
+						t.Errorf("%s reads %v", s.ID, reads)
+					}
+				}
+			}
+			if d := cmp.Diff(c.want, count); d != "" {
+				t.Error(d)
+			}
+		})
 	}
 }
 
