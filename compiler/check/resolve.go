@@ -823,8 +823,9 @@ func (r *resolver) abs(p string) string {
 	return filepath.Join(r.spec.Dir, p)
 }
 
-// file wants a regular file at a path that the spec names at an argument.
-func (r *resolver) file(arg, path string) {
+// file wants a regular file at a path that the spec names at an argument, and says
+// why.
+func (r *resolver) file(arg, path, why string) {
 	info, err := os.Stat(r.abs(path))
 	if err == nil && info.Mode().IsRegular() {
 		return
@@ -840,7 +841,7 @@ func (r *resolver) file(arg, path string) {
 			what += diag.Suggest(path, names)
 		}
 	}
-	r.add(arg, diag.FileMissing, "%s", what).Because("the model is made of it", "put the file there, or mend the path; it starts at the spec's folder")
+	r.add(arg, diag.FileMissing, "%s", what).Because(why, "put the file there, or mend the path; it starts at the spec's folder")
 }
 
 // fields are a value's own, as JSON.
@@ -928,7 +929,7 @@ func (r *resolver) trainer(v *spec.Value, task string) *ir.Trainer {
 		args, _ := json.Marshal(own)
 		t.Files = f.Files(args)
 		for _, arg := range keys(t.Files) {
-			r.file(v.Path+"."+arg, t.Files[arg])
+			r.file(v.Path+"."+arg, t.Files[arg], "the model is made of it")
 			delete(own, arg) // what is in it counts, not where it lies
 		}
 	}

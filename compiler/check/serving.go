@@ -788,8 +788,41 @@ func (r *resolver) predictionLog(s *ir.Service, v *spec.Value, takes []*ir.Featu
 		r.addLabel(brokers.Path, diag.BadArgs, "a log to Kafka without a topic").Because("", `add topic: "…"`)
 	case brokers == nil && topic != nil:
 		r.addLabel(topic.Path, diag.BadArgs, "a topic without Kafka's brokers").Because("", `add kafka: ["host:9092"]`)
+	case brokers == nil && v.Get("tls") != nil:
+		r.addLabel(v.Path+".tls", diag.BadArgs, "tls without Kafka's brokers").Because("only Kafka is called", `add kafka: ["host:9093"] and a topic, or leave tls out`)
+	case brokers == nil && v.Get("sasl") != nil:
+		r.addLabel(v.Path+".sasl", diag.BadArgs, "sasl without Kafka's brokers").Because("only Kafka is called", `add kafka: ["host:9093"] and a topic, or leave sasl out`)
 	case dir == nil && brokers == nil:
 		s.Log.Dir = ".mlc/predictions/" + s.Name
+	}
+	r.clientTLS(s, v.Get("tls"))
+	if a := v.Get("sasl"); a != nil {
+		s.Log.SASL = &service.SASL{Mechanism: text(a.Get("mechanism")), Username: text(a.Get("username")), Password: text(a.Get("password"))}
+		if s.Log.SASL.Mechanism == service.SASLPlain && v.Get("tls") == nil && !r.spec.Broken(v.Path+".tls") {
+			r.add(a.Path+".mechanism", diag.BadArgs, "SASL plain without TLS").Because("the password crosses the network as it is", "add tls: {}, or take scram-sha-256 or scram-sha-512").Severity = diag.Warning
+		}
+	}
+}
+
+// clientTLS proves that a certificate has its key, and that files beside the spec are
+// there: those at absolute paths are where the service runs.
+func (r *resolver) clientTLS(s *ir.Service, v *spec.Value) {
+	if v == nil {
+		return
+	}
+	s.Log.TLS = &service.ClientTLS{CA: text(v.Get("ca")), Cert: text(v.Get("cert")), Key: text(v.Get("key"))}
+	cert, key := v.Get("cert"), v.Get("key")
+	switch {
+	case r.spec.Broken(v.Path + ".cert"), r.spec.Broken(v.Path + ".key"):
+	case cert != nil && key == nil:
+		r.addLabel(cert.Path, diag.BadArgs, "a certificate without its key").Because("only who has the key can show it", `add key: "…"`)
+	case cert == nil && key != nil:
+		r.addLabel(key.Path, diag.BadArgs, "a key without its certificate").Because("the certificate is what is shown", `add cert: "…"`)
+	}
+	for _, name := range []string{"ca", "cert", "key"} {
+		if path := text(v.Get(name)); path != "" && !filepath.IsAbs(path) && !r.spec.Broken(v.Path+"."+name) {
+			r.file(v.Path+"."+name, path, "Kafka's brokers are called with it; a file that is only where the service runs has an absolute path")
+		}
 	}
 }
 

@@ -112,12 +112,37 @@ type Log struct {
 	Dir   string   `json:"dir,omitempty"`
 	Kafka []string `json:"kafka,omitempty"`
 	Topic string   `json:"topic,omitempty"`
+	// TLS is how the brokers are called; nil: by plain connections. SASL says who calls; nil: nobody.
+	TLS  *ClientTLS `json:"tls,omitempty"`
+	SASL *SASL      `json:"sasl,omitempty"`
 	// Mask are the features whose values are not written.
 	Mask []string `json:"mask,omitempty"`
 	// Rows and Every end a segment; Buffer is the most records that wait, more are dropped and counted.
 	Rows   int      `json:"rows"`
 	Every  Duration `json:"every"`
 	Buffer int      `json:"buffer"`
+}
+
+// ClientTLS names files by which a server is called: CA has the authorities of its
+// certificate, "" the system's, and Cert and Key are what the service shows, or "".
+type ClientTLS struct {
+	CA   string `json:"ca,omitempty"`
+	Cert string `json:"cert,omitempty"`
+	Key  string `json:"key,omitempty"`
+}
+
+// The mechanisms of SASL.
+const (
+	SASLPlain    = "plain"
+	SASLScram256 = "scram-sha-256"
+	SASLScram512 = "scram-sha-512"
+)
+
+// SASL says who calls Kafka's brokers. Password is a reference: "env:NAME" or "file:PATH".
+type SASL struct {
+	Mechanism string `json:"mechanism"`
+	Username  string `json:"username"`
+	Password  string `json:"password"`
 }
 
 // Limits bound what one caller can ask.

@@ -91,7 +91,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	s.metrics = newMetrics(s)
 	if l := s.svc.Log; l != nil {
 		var err error
-		if s.plog, err = predlog.Open(predlog.Options{Config: *l, Service: s.svc.Name, Replica: o.Replica, Metrics: &s.plogs, Logger: s.log}); err != nil {
+		if s.plog, err = predlog.Open(predlog.Options{Config: *l, Service: s.svc.Name, Replica: o.Replica, Secret: o.Secret, Metrics: &s.plogs, Logger: s.log}); err != nil {
 			return nil, err
 		}
 	}

@@ -371,6 +371,34 @@ func TestKubernetesWithTLS(t *testing.T) {
 	}
 }
 
+// TestKubernetesWithKafka: what the prediction log calls Kafka with is mounted as a
+// folder, and the password comes from the secret.
+func TestKubernetesWithKafka(t *testing.T) {
+	files := generated(t, "multiclass")
+	o, err := object(files["kubernetes/deployment.yaml"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := o.(*appsv1.Deployment).Spec.Template.Spec
+	c := p.Containers[0]
+	var got []string
+	for _, s := range p.Volumes[1].Projected.Sources {
+		got = append(got, s.Secret.Name+"/"+s.Secret.Items[0].Key+"="+s.Secret.Items[0].Path)
+	}
+	want := []string{"penguins-species-of-kafka/tls.crt=client.pem", "penguins-species-of-kafka/tls.key=client.key", "penguins-species-of-kafka/ca.crt=ca.pem"}
+	if m := c.VolumeMounts[1]; !slices.Equal(got, want) || m.MountPath != "/etc/mlc/kafka" || !m.ReadOnly {
+		t.Errorf("%q at %s", got, m.MountPath)
+	}
+	if len(c.Env) != 1 || c.Env[0].Name != "KAFKA_PASSWORD" || c.Env[0].ValueFrom.SecretKeyRef.Name != "penguins-species-of-secrets" {
+		t.Errorf("variables %+v", c.Env)
+	}
+	for path, part := range map[string]string{"docker/compose.yaml": "./kafka/ca.crt:/etc/mlc/kafka/ca.pem:ro", "lambda/README.md": "calls Kafka with certificates"} {
+		if !bytes.Contains(files[path], []byte(part)) {
+			t.Errorf("%s has no %q", path, part)
+		}
+	}
+}
+
 func TestFixedReplicasHaveNoAutoscaler(t *testing.T) {
 	files := generated(t, "multiclass")
 	if files["kubernetes/hpa.yaml"] != nil || bytes.Contains(files["kubernetes/kustomization.yaml"], []byte("hpa")) {

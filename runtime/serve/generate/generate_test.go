@@ -316,6 +316,12 @@ func anyInput(t *rapid.T) Input {
 	if rapid.Bool().Draw(t, "log") {
 		in.Service.Log = &service.Log{Dir: rapid.SampledFrom([]string{"log", "/var/log/mlc", "/tmp/log"}).Draw(t, "dir")}
 	}
+	switch rapid.IntRange(0, 2).Draw(t, "kafka") {
+	case 1:
+		in.Service.Log = &service.Log{Kafka: []string{"k:9093"}, Topic: "t", TLS: &service.ClientTLS{CA: "/cas/ca"}, SASL: &service.SASL{Mechanism: service.SASLPlain, Username: "u", Password: "env:TOKEN"}}
+	case 2:
+		in.Service.Log = &service.Log{Kafka: []string{"k:9093"}, Topic: "t", TLS: &service.ClientTLS{Cert: "/tls/c", Key: "/etc/x/key"}, SASL: &service.SASL{Mechanism: service.SASLScram256, Username: "u", Password: "file:/etc/x/b"}}
+	}
 	switch rapid.IntRange(0, 2).Draw(t, "tls") {
 	case 1:
 		in.Service.TLS = &service.TLS{Cert: "/tls/c", Key: "/tls/k"}

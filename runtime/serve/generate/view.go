@@ -62,7 +62,7 @@ type feature struct {
 
 // mount is a key of a secret that the service reads as a file.
 type mount struct {
-	Volume string // secrets or tls
+	Volume string // secrets, tls or kafka
 	Key    string
 	Path   string
 }
@@ -257,6 +257,9 @@ func (v *view) mounts() error {
 	s := v.in.Service
 	keys := map[string]bool{}
 	add := func(volume, key, file string) {
+		if file == "" || slices.ContainsFunc(v.Mounts, func(m mount) bool { return m.Path == inWorkDir(file) }) {
+			return
+		}
 		unique := key
 		for n := 2; keys[volume+" "+unique]; n++ {
 			unique = fmt.Sprintf("%s-%d", key, n)
@@ -264,31 +267,37 @@ func (v *view) mounts() error {
 		keys[volume+" "+unique] = true
 		v.Mounts = append(v.Mounts, mount{volume, unique, inWorkDir(file)})
 	}
+	var refs []string
 	if s.Auth != nil {
-		for _, ref := range slices.Concat(s.Auth.Bearer, s.Auth.APIKey) {
-			if name, ok := strings.CutPrefix(ref, "env:"); ok {
-				if !ident(strings.TrimLeft(name, "_")) {
-					return errors.New("the variable of a secret is letters, digits and underscores")
-				}
-				if !slices.Contains(v.Secrets, name) {
-					v.Secrets = append(v.Secrets, name)
-				}
-			} else if file, ok := strings.CutPrefix(ref, "file:"); ok {
-				if !slices.ContainsFunc(v.Mounts, func(m mount) bool { return m.Path == inWorkDir(file) }) {
-					add("secrets", secretKey(file), file)
-				}
-			} else {
-				return errors.New("a secret is neither env:NAME nor file:PATH")
+		refs = slices.Concat(s.Auth.Bearer, s.Auth.APIKey)
+	}
+	if s.Log != nil && s.Log.SASL != nil {
+		refs = append(refs, s.Log.SASL.Password)
+	}
+	for _, ref := range refs {
+		if name, ok := strings.CutPrefix(ref, "env:"); ok {
+			if !ident(strings.TrimLeft(name, "_")) {
+				return errors.New("the variable of a secret is letters, digits and underscores")
 			}
+			if !slices.Contains(v.Secrets, name) {
+				v.Secrets = append(v.Secrets, name)
+			}
+		} else if file, ok := strings.CutPrefix(ref, "file:"); ok {
+			add("secrets", secretKey(file), file)
+		} else {
+			return errors.New("a secret is neither env:NAME nor file:PATH")
 		}
 	}
 	slices.Sort(v.Secrets)
 	if t := s.TLS; t != nil {
 		add("tls", "tls.crt", t.Cert)
 		add("tls", "tls.key", t.Key)
-		if t.ClientCA != "" {
-			add("tls", "ca.crt", t.ClientCA)
-		}
+		add("tls", "ca.crt", t.ClientCA)
+	}
+	if s.Log != nil && s.Log.TLS != nil {
+		add("kafka", "tls.crt", s.Log.TLS.Cert)
+		add("kafka", "tls.key", s.Log.TLS.Key)
+		add("kafka", "ca.crt", s.Log.TLS.CA)
 	}
 	if s.Log != nil && s.Log.Dir != "" {
 		v.LogDir = inWorkDir(s.Log.Dir)

@@ -2,7 +2,13 @@ package predlog
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -10,10 +16,16 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	saslplain "github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"mlc.dev/mlc/compiler/service"
 )
 
 // kafka sends a message a record, keyed by the request's id. Waiting for a broker
-// that is away fills the buffers; then records are dropped until it is back.
+// that is away fills the buffers; then records are dropped until it is back. Where
+// brokers refuse the service, or it does not trust them, they are dropped at once.
 // A message of more than 1 000 000 bytes is not sent.
 type kafka struct {
 	log    *Log
@@ -22,16 +34,120 @@ type kafka struct {
 	// stale says that the topic was made anew, which the client does not take up by
 	// itself.
 	stale atomic.Bool
+	// reached says that a broker has let the service in, refused why the last did not.
+	reached atomic.Bool
+	refused atomic.Pointer[error]
 }
 
 func newKafka(l *Log) (*kafka, error) {
-	c := l.o.Config
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.Kafka...), kgo.DefaultProduceTopic(c.Topic), kgo.ClientID("mlc-"+plain(l.o.Service)),
-		kgo.MaxBufferedRecords(c.Buffer), kgo.MaxBufferedBytes(maxBytes), kgo.MetadataMinAge(time.Second))
+	c, k := l.o.Config, &kafka{log: l}
+	// Records on their way may be given up: none is sent a second time, so none is there twice.
+	opts := []kgo.Opt{kgo.SeedBrokers(c.Kafka...), kgo.DefaultProduceTopic(c.Topic), kgo.ClientID("mlc-" + plain(l.o.Service)), kgo.WithHooks(k),
+		kgo.MaxBufferedRecords(c.Buffer), kgo.MaxBufferedBytes(maxBytes), kgo.MetadataMinAge(time.Second), kgo.AllowIdempotentProduceCancellation()}
+	if c.TLS != nil {
+		if _, err := clientTLS(c.TLS); err != nil {
+			return nil, err
+		}
+		opts = append(opts, kgo.Dialer(k.dial))
+	}
+	if c.SASL != nil {
+		if _, err := k.password(); err != nil {
+			return nil, err
+		}
+		m, err := k.mechanism()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, kgo.SASL(m))
+	}
+	var err error
+	k.client, err = kgo.NewClient(opts...)
+	return k, err
+}
+
+// clientTLS reads the files by which brokers are called.
+func clientTLS(files *service.ClientTLS) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if files.CA != "" {
+		b, err := os.ReadFile(files.CA)
+		if err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(b) {
+			return nil, fmt.Errorf("tls: %s holds no certificates", files.CA)
+		}
+	}
+	if files.Cert != "" {
+		cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+		if err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+		c.Certificates = []tls.Certificate{cert}
+	}
+	return c, nil
+}
+
+// dial reads the files anew for each connection, so that certificates can change.
+func (k *kafka) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := clientTLS(k.log.o.Config.TLS)
 	if err != nil {
 		return nil, err
 	}
-	return &kafka{log: l, client: client}, nil
+	return (&tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: c}).DialContext(ctx, network, addr)
+}
+
+// mechanism asks for the password anew for each connection, so that it can change.
+func (k *kafka) mechanism() (sasl.Mechanism, error) {
+	user := k.log.o.Config.SASL.Username
+	scrams := func(context.Context) (scram.Auth, error) {
+		pass, err := k.password()
+		return scram.Auth{User: user, Pass: pass}, err
+	}
+	switch m := k.log.o.Config.SASL.Mechanism; m {
+	case service.SASLPlain:
+		return saslplain.Plain(func(context.Context) (saslplain.Auth, error) {
+			pass, err := k.password()
+			return saslplain.Auth{User: user, Pass: pass}, err
+		}), nil
+	case service.SASLScram256:
+		return scram.Sha256(scrams), nil
+	case service.SASLScram512:
+		return scram.Sha512(scrams), nil
+	default:
+		return nil, fmt.Errorf("sasl: no mechanism %q", m)
+	}
+}
+
+func (k *kafka) password() (string, error) {
+	ref := k.log.o.Config.SASL.Password
+	v, err := k.log.o.Secret(ref)
+	if err == nil && v == "" {
+		err = errors.New("it is empty")
+	}
+	if err != nil {
+		return "", fmt.Errorf("secret %s: %w", ref, err)
+	}
+	return v, nil
+}
+
+// OnBrokerConnect hears how each connection went. Until a first one tells of the topic,
+// the client keeps records however often it is refused, so they are given up here; the
+// next record tries again. After that the client itself gives them up.
+func (k *kafka) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, conn net.Conn, err error) {
+	if err == nil {
+		k.reached.Store(true)
+		return
+	}
+	var dial *net.OpError
+	var first *kgo.ErrFirstReadEOF
+	away := kgo.IsRetryableBrokerErr(err) || errors.As(err, &dial) && dial.Op == "dial"
+	if conn != nil && k.log.o.Config.SASL != nil && errors.Is(err, io.EOF) && !errors.As(err, &first) {
+		away, err = false, fmt.Errorf("the broker hung up during SASL: it may know no such user, password or mechanism: %w", err)
+	}
+	if !away && !k.reached.Load() {
+		k.refused.Store(&err)
+		go func() { _ = k.client.AbortBufferedRecords(context.Background()) }() // ends with the client at the latest
+	}
 }
 
 func (k *kafka) due() <-chan time.Time { return nil }
@@ -48,6 +164,9 @@ func (k *kafka) add(ctx context.Context, r *Record) {
 		if err != nil {
 			if errors.Is(err, kerr.UnknownTopicID) {
 				k.stale.Store(true)
+			}
+			if why := k.refused.Load(); why != nil && errors.Is(err, kgo.ErrAborting) {
+				err = *why
 			}
 			k.log.fail(err, 1)
 			return

@@ -1,18 +1,37 @@
 package predlog
 
 import (
+	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math"
+	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl"
+	saslplain "github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/ort"
@@ -21,9 +40,9 @@ import (
 
 // cluster starts a broker with the topic; port 0: any. What it has is in dir, if
 // there is one.
-func cluster(t *testing.T, port int, dir string) (c *kfake.Cluster, at int) {
+func cluster(t *testing.T, port int, dir string, opts ...kfake.Opt) (c *kfake.Cluster, at int) {
 	t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.SeedTopics(1, "predictions"), kfake.DataDir(dir))
+	c, err := kfake.NewCluster(append(opts, kfake.NumBrokers(1), kfake.Ports(port), kfake.SeedTopics(1, "predictions"), kfake.DataDir(dir))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,9 +58,9 @@ func cluster(t *testing.T, port int, dir string) (c *kfake.Cluster, at int) {
 }
 
 // consume reads n messages of the topic, from its beginning.
-func consume(t *testing.T, addr string, n int) []*kgo.Record {
+func consume(t *testing.T, addr string, n int, opts ...kgo.Opt) []*kgo.Record {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumeTopics("predictions"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(addr), kgo.ConsumeTopics("predictions"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,4 +205,228 @@ func TestKafkaTooLarge(t *testing.T) {
 	shut(t, l)
 	counts(t, m, 1, 1, 1, 0)
 	equal(t, string(consume(t, topic(port).Kafka[0], 1)[0].Key), "b")
+}
+
+// certify makes an authority and a certificate of its for 127.0.0.1, as PEM files of a
+// new folder: ca.crt, tls.crt, tls.key.
+func certify(t *testing.T) *service.ClientTLS {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	f := &service.ClientTLS{CA: filepath.Join(dir, "ca.crt"), Cert: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key")}
+	for path, block := range map[string]*pem.Block{f.CA: {Type: "CERTIFICATE", Bytes: der}, f.Cert: {Type: "CERTIFICATE", Bytes: der}, f.Key: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+// secured starts a broker that takes TLS and, as user "mlc" by the mechanism, the
+// password "right".
+func secured(t *testing.T, port int, files *service.ClientTLS, mutual bool, mechanism string) (c *kfake.Cluster, at int) {
+	t.Helper()
+	server, err := clientTLS(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if server.ClientCAs = server.RootCAs; mutual {
+		server.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return cluster(t, port, "", kfake.TLS(server), kfake.EnableSASL(), kfake.Superuser(strings.ToUpper(mechanism), "mlc", "right"))
+}
+
+// refuse has a broker answer whoever shows a password as Kafka does where it is wrong;
+// kfake hangs up.
+func refuse(c *kfake.Cluster) *kfake.FaultHandle {
+	return c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate}, TopLevel: true, Err: kerr.SaslAuthenticationFailed, Count: -1})
+}
+
+// TestKafkaSecured: by TLS, mutual or not, and every mechanism, records arrive.
+func TestKafkaSecured(t *testing.T) {
+	files := certify(t)
+	trust, err := clientTLS(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for mechanism, m := range map[string]sasl.Mechanism{
+		service.SASLPlain:    saslplain.Auth{User: "mlc", Pass: "right"}.AsMechanism(),
+		service.SASLScram256: scram.Auth{User: "mlc", Pass: "right"}.AsSha256Mechanism(),
+		service.SASLScram512: scram.Auth{User: "mlc", Pass: "right"}.AsSha512Mechanism(),
+	} {
+		mutual := mechanism == service.SASLScram512
+		_, port := secured(t, 0, files, mutual, mechanism)
+		c := topic(port)
+		if c.TLS = files; !mutual {
+			c.TLS = &service.ClientTLS{CA: files.CA}
+		}
+		c.SASL = &service.SASL{Mechanism: mechanism, Username: "mlc", Password: "env:KAFKA_PASSWORD"}
+		t.Setenv("KAFKA_PASSWORD", "right")
+		l, m2 := open(t, c)
+		l.Add(row(nil, "a", 1))
+		shut(t, l)
+		counts(t, m2, 1, 0, 0, 0)
+		equal(t, string(consume(t, c.Kafka[0], 1, kgo.DialTLSConfig(trust), kgo.SASL(m))[0].Key), "a")
+	}
+}
+
+// TestKafkaRefused: records for brokers that refuse the service, or that it does not
+// trust, are dropped and told once with the reason and without the password. When the
+// reason is gone, the next record arrives.
+func TestKafkaRefused(t *testing.T) {
+	files, strange := certify(t), certify(t)
+	copied := func(t *testing.T, from, to string) {
+		b, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name, want string
+		mutual     bool
+		password   string
+		ca, cert   *service.ClientTLS // whose files the service has at first
+	}{
+		{"password", "SASL_AUTHENTICATION_FAILED", false, "right", files, nil},
+		{"password of a broker that hangs up", "hung up during SASL", false, "wrong-password", files, nil},
+		{"authority", "certificate signed by unknown authority", false, "right", strange, nil},
+		{"certificate", "tls: ", true, "right", files, strange},
+		{"no certificate", "tls: certificate required", true, "right", files, nil},
+		{"no TLS", "TLS", false, "right", nil, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			broker, port := secured(t, 0, files, c.mutual, service.SASLScram256)
+			let := func() {}
+			if c.name == "password" {
+				let = refuse(broker).Remove
+			}
+			cfg, own := topic(port), t.TempDir()
+			cfg.SASL = &service.SASL{Mechanism: service.SASLScram256, Username: "mlc", Password: "env:ANY"}
+			if c.ca != nil {
+				cfg.TLS = &service.ClientTLS{CA: filepath.Join(own, "ca.crt")}
+				copied(t, c.ca.CA, cfg.TLS.CA)
+			}
+			if c.cert != nil {
+				cfg.TLS.Cert, cfg.TLS.Key = filepath.Join(own, "tls.crt"), filepath.Join(own, "tls.key")
+				copied(t, c.cert.Cert, cfg.TLS.Cert)
+				copied(t, c.cert.Key, cfg.TLS.Key)
+			}
+			var password atomic.Value
+			password.Store(c.password)
+			var told bytes.Buffer
+			m := &Metrics{}
+			l, err := Open(Options{Config: cfg, Service: "svc", Metrics: m, Logger: slog.New(slog.NewTextHandler(&told, nil)),
+				Secret: func(string) (string, error) { return password.Load().(string), nil }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !l.Add(row(nil, "refused", 1)) {
+				t.Error("the record was not taken")
+			}
+			for m.Dropped.Load() == 0 {
+				runtime.Gosched()
+			}
+			mends := c.ca != nil && (c.cert != nil || !c.mutual)
+			if mends {
+				let()
+				password.Store("right")
+				copied(t, files.CA, cfg.TLS.CA)
+				if c.cert != nil {
+					copied(t, files.Cert, cfg.TLS.Cert)
+					copied(t, files.Key, cfg.TLS.Key)
+				}
+				l.Add(row(nil, "accepted", 1))
+				for m.Written.Load() == 0 && m.Dropped.Load() == 1 {
+					runtime.Gosched()
+				}
+			}
+			shut(t, l)
+			written := uint64(0)
+			if mends {
+				written = 1
+			}
+			counts(t, m, written, 1, 1, 0)
+			if s := told.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, c.want) || strings.Contains(s, "wrong-password") || strings.Contains(s, "aborted") {
+				t.Errorf("%q", s)
+			}
+		})
+	}
+}
+
+// TestKafkaRefusedLater: what waits for a broker that comes back and refuses the
+// service is dropped for that reason, and so is what comes then.
+func TestKafkaRefusedLater(t *testing.T) {
+	files := certify(t)
+	broker, port := secured(t, 0, files, false, service.SASLPlain)
+	cfg := topic(port)
+	cfg.TLS, cfg.SASL = &service.ClientTLS{CA: files.CA}, &service.SASL{Mechanism: service.SASLPlain, Username: "mlc", Password: "env:ANY"}
+	var told bytes.Buffer
+	m := &Metrics{}
+	l, err := Open(Options{Config: cfg, Service: "svc", Metrics: m, Logger: slog.New(slog.NewTextHandler(&told, nil)), Secret: func(string) (string, error) { return "right", nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Add(row(nil, "before", 1))
+	for m.Written.Load() == 0 {
+		runtime.Gosched()
+	}
+	broker.Close()
+	broker, _ = secured(t, port, files, false, service.SASLPlain)
+	refuse(broker)
+	for i := range 3 {
+		l.Add(row(nil, strconv.Itoa(i), 1))
+	}
+	for m.Dropped.Load() < 3 {
+		runtime.Gosched()
+	}
+	shut(t, l)
+	counts(t, m, 1, 3, 3, 0)
+	if s := told.String(); !strings.Contains(s, "SASL_AUTHENTICATION_FAILED") {
+		t.Errorf("%q", s)
+	}
+}
+
+// TestKafkaCannotWork: files and secrets that are not there are told when the log is
+// opened.
+func TestKafkaCannotWork(t *testing.T) {
+	files := certify(t)
+	for want, c := range map[string]service.Log{
+		"no-ca.crt":           {TLS: &service.ClientTLS{CA: "no-ca.crt"}},
+		"no certificates":     {TLS: &service.ClientTLS{CA: files.Key}},
+		"no-tls.key":          {TLS: &service.ClientTLS{Cert: files.Cert, Key: "no-tls.key"}},
+		"env:GONE":            {SASL: &service.SASL{Mechanism: service.SASLPlain, Username: "mlc", Password: "env:GONE"}},
+		"env:EMPTY":           {SASL: &service.SASL{Mechanism: service.SASLPlain, Username: "mlc", Password: "env:EMPTY"}},
+		`no mechanism "ntlm"`: {SASL: &service.SASL{Mechanism: "ntlm", Username: "mlc", Password: "env:ANY"}},
+	} {
+		cfg := topic(1)
+		cfg.TLS, cfg.SASL = c.TLS, c.SASL
+		_, err := Open(Options{Config: cfg, Service: "svc", Secret: func(ref string) (string, error) {
+			switch ref {
+			case "env:GONE":
+				return "", errors.New("it is not set")
+			case "env:EMPTY":
+				return "", nil
+			}
+			return "right", nil
+		}})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, not %q", err, want)
+		}
+	}
 }

@@ -40,6 +40,8 @@ type Options struct {
 	// Replica tells apart who writes to one folder; "": the host's name and a
 	// random number.
 	Replica string
+	// Secret gives the value of a secret's reference, anew for each connection.
+	Secret  func(ref string) (string, error)
 	Metrics *Metrics     // nil: nobody counts
 	Logger  *slog.Logger // hears of failures, at most once a minute; nil: the default
 }
@@ -170,7 +172,7 @@ type sink interface {
 var errFull = errors.New("the buffer is full: records come faster than they can be written")
 
 // Open starts a log. Only a configuration that cannot work is an error: a folder
-// or a broker that is away is told, and tried again.
+// or a broker that is away, or refuses the service, is told, and tried again.
 func Open(o Options) (*Log, error) {
 	c := o.Config
 	switch {

@@ -29,6 +29,7 @@ import (
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/secret"
 	"mlc.dev/mlc/runtime/serve/api"
 	"mlc.dev/mlc/runtime/sql"
 	"mlc.dev/mlc/runtime/table"
@@ -57,7 +58,7 @@ func row(s *Schema, id string, age float64) Record {
 func open(t *testing.T, c service.Log) (*Log, *Metrics) {
 	t.Helper()
 	m := &Metrics{}
-	l, err := Open(Options{Config: c, Service: "svc", Metrics: m, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	l, err := Open(Options{Config: c, Service: "svc", Secret: secret.Value, Metrics: m, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -229,6 +229,9 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// certificates are those of the authorities that this machine trusts.
+const certificates = "/etc/ssl/certs/ca-certificates.crt"
+
 // serviceImage is the image of a service with the versions that its references
 // mean now, in the form that mlc-serve reads.
 func serviceImage(ctx context.Context, s *runtime.System, svc *service.Service) (oci.Image, error) {
@@ -248,6 +251,13 @@ func serviceImage(ctx context.Context, s *runtime.System, svc *service.Service) 
 	for _, f := range files {
 		f.Name = imageService + "/" + f.Name
 		layer = append(layer, f)
+	}
+	if l := svc.Log; l != nil && l.TLS != nil && l.TLS.CA == "" {
+		if !exists(certificates) {
+			return i, diag.Diagnostic{Severity: diag.Error, Code: diag.FileMissing, What: "no file " + certificates, Why: "the service trusts the system's authorities, and an image gets those of this machine",
+				Mend: "install ca-certificates, or name the authorities of Kafka's brokers: log: tls: ca"}
+		}
+		layer = append(layer, oci.File{Name: certificates[1:], Path: certificates})
 	}
 	i.Layers = append(i.Layers, layer)
 	i.Entrypoint = append(i.Entrypoint, "/"+imageService)
