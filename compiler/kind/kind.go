@@ -361,6 +361,8 @@ type Values struct {
 	Texts   []string
 	Labels  []float64
 	Task    Task
+	// Whole is what was learned of all training rows, where these are those out of a fold.
+	Whole json.RawMessage
 }
 
 // Encoder turns a feature into numbers, in one way for training and serving:
@@ -371,7 +373,8 @@ type Encoder interface {
 	Accepts(in Flow, args json.RawMessage) (out Flow, ok bool)
 	// Learns tells whether Fit needs values at all.
 	Learns() bool
-	// Fit learns parameters from the training rows' values, and from no others.
+	// Fit learns parameters from the training rows' values, and from no others. It fails
+	// where they give nothing to learn; a Faults brings its own Mend.
 	Fit(args json.RawMessage, v Values) (params json.RawMessage, err error)
 	// Lower adds the encoder to a graph. names labels the columns of a Block, and
 	// is empty for Numbers and Texts.

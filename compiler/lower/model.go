@@ -240,6 +240,8 @@ type PackageArgs struct {
 	Nulls    []string     `json:"nulls,omitempty"` // texts that stand for a missing value
 	// Delimiter is that of the label's source, when the spec names one.
 	Delimiter string `json:"delimiter,omitempty"`
+	// Encoding is that of its text, when the spec names one.
+	Encoding string `json:"encoding,omitempty"`
 	// Derived are the features that the model computes.
 	Derived []DerivedFeature `json:"derived,omitempty"`
 	// Code is the version of the operation and kinds of each of the model's steps.
@@ -938,9 +940,10 @@ func (l *lowerer) packageArgs(s *ir.System, m *ir.Model, fs *features, first int
 	var text struct {
 		NullValues []string `json:"null_values"`
 		Delimiter  string   `json:"delimiter"`
+		Encoding   string   `json:"encoding"`
 	}
 	if err := json.Unmarshal(p.Label.Source.Args, &text); err == nil {
-		a.Nulls, a.Delimiter = text.NullValues, text.Delimiter
+		a.Nulls, a.Delimiter, a.Encoding = text.NullValues, text.Delimiter, text.Encoding
 	}
 	for _, f := range append(append([]*ir.Feature(nil), fs.batch...), fs.derived...) {
 		a.Derived = append(a.Derived, DerivedFeature{f.Name, f.Expr.String()})

@@ -379,8 +379,11 @@ func (r *run) join(w *table.Writer) error {
 		err := table.Read(context.Background(), part, want, func(b table.Batch) error {
 			for i, c := range group {
 				data := b.Columns[c.Name]
-				if _, ok := c.Data.([]float32); ok {
+				switch c.Data.(type) {
+				case []float32:
 					data = floats(b.Floats(c.Name))
+				case table.Bools:
+					data = table.Bools(b.Floats(c.Name))
 				}
 				group[i] = c.Append(table.Column{Data: data})
 			}

@@ -206,6 +206,37 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestDecisions: what a model decides is a boolean by its own threshold in every chunk,
+// null where its number is none.
+func TestDecisions(t *testing.T) {
+	dir := t.TempDir()
+	o := options(dir)
+	g := onnx.New("model")
+	g.Output("score", g.Cast(g.Input("f.x", onnx.Double, -1, 1), onnx.Float), onnx.Float, -1, 1)
+	o.Bundle.Model = g.Marshal()
+	o.Bundle.Signature.Task = kind.Task{Kind: kind.Anomaly, Threshold: 0.3}
+	o.Bundle.Signature.Outputs = []bundle.Tensor{{Name: "score", DType: "float", Width: 1}}
+	o.Files, o.Chunk, o.Keep = o.Files[:1], 3, nil
+	if err := os.WriteFile(o.Files[0], []byte("x,n\n0.3,1\n0.29999,2\n,3\n0.9,4\n-1,5\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run1(t, o)
+	db, err := sql.Open(t.Context(), t.TempDir(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var got, of string
+	q := "SELECT list(decision ORDER BY row)::VARCHAR, any_value(typeof(decision)) FROM " + expr.ReadParquet(o.Output)
+	if err := db.Row(t.Context(), q, &got, &of); err != nil || got != "[true, false, NULL, true, false]" || of != "BOOLEAN" {
+		t.Errorf("%s of %s, %v", got, of, err)
+	}
+	o.Keep = []string{"decision"}
+	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), `column "decision" to keep is in the output already`) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestResumes: a run that ended in the middle is gone on with, and the result is
 // that of a run at once.
 func TestResumes(t *testing.T) {

@@ -39,6 +39,8 @@ type Signature struct {
 	NullValues []string `json:"null_values,omitempty"`
 	// Delimiter is that source's, when it is not the usual one.
 	Delimiter string `json:"delimiter,omitempty"`
+	// Encoding is that of its text, when the spec names one.
+	Encoding string `json:"encoding,omitempty"`
 	// NullString stands for a missing string, NaN for a missing number.
 	NullString string `json:"null_string"`
 }
@@ -86,6 +88,25 @@ func (s Signature) Columns(o Tensor) []string {
 		out = []string{o.Name}
 	}
 	return out
+}
+
+// Decisions are the names of the columns that tell what is decided by an output's
+// columns, one by one, as a service tells it: none for most.
+func (s Signature) Decisions(o Tensor) []string {
+	if o.Name != MainOutput(s.Task.Kind) {
+		return nil
+	}
+	switch s.Task.Kind {
+	case kind.Binary, kind.Anomaly:
+		return []string{"decision"}
+	case kind.Multilabel:
+		out := make([]string, len(s.Task.Classes))
+		for i, c := range s.Task.Classes {
+			out[i] = "label." + c
+		}
+		return out
+	}
+	return nil
 }
 
 // Bundle is what predicting takes of a bundle.

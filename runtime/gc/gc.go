@@ -38,6 +38,8 @@ type Collector struct {
 	Alone bool
 	// Work is the folder in which an apply runs its steps.
 	Work string
+	// Environments are on this machine, for all states; nil: none.
+	Environments Environments
 
 	// KeepRuns is how many of the newest runs that ended well are kept, with all
 	// runs since the first of them.
@@ -52,6 +54,18 @@ type Collector struct {
 // unfinished is how long a half-written file has not been written to when nobody
 // writes it any more: services fill a cache without a lock.
 const unfinished = time.Hour
+
+// idle is how long an environment was not used when it goes: which steps will need it is
+// not known, and it can be made again.
+const idle = 30 * 24 * time.Hour
+
+// Environments are what steps made to run in. Any state may use them.
+type Environments interface {
+	// Unused returns the folders of those that no step has used since a time.
+	Unused(since time.Time) ([]string, error)
+	// Remove removes one, unless a step has used it since or is at it.
+	Remove(dir string, since time.Time) error
+}
 
 // Plan is what may be deleted, as pure data.
 type Plan struct {
@@ -70,6 +84,8 @@ type Plan struct {
 	files, cached []plan.Digest // in the order in which they go
 	unfinished    []string
 	work          bool
+	environments  []string
+	unused        time.Time // since when these are
 }
 
 // Item is one line: Count of What go for the reason Why, and free Bytes.
@@ -131,7 +147,7 @@ func (c *Collector) Delete(ctx context.Context) (*Plan, error) {
 
 // delete deletes the files of a plan.
 func (c *Collector) delete(ctx context.Context, p *Plan) error {
-	done, total := 0, len(p.unfinished)+len(p.files)+len(p.cached)
+	done, total := 0, len(p.unfinished)+len(p.files)+len(p.cached)+len(p.environments)
 	for _, list := range []struct {
 		n int
 		f func(i int) error
@@ -149,6 +165,7 @@ func (c *Collector) delete(ctx context.Context, p *Plan) error {
 			return c.Store.Remove(p.files[i])
 		}},
 		{len(p.cached), func(i int) error { return c.Store.Remove(p.cached[i]) }},
+		{len(p.environments), func(i int) error { return c.Environments.Remove(p.environments[i], p.unused) }},
 	} {
 		for i := range list.n {
 			if ctx.Err() != nil {
@@ -182,8 +199,8 @@ func stopped(err error, done, total int) error {
 		Why: "the rest was not deleted; what is needed is whole", Mend: "see that this user may write there; `mlc gc --apply` again goes on"}
 }
 
-// look makes the plan; idle says that no apply is at work.
-func (c *Collector) look(ctx context.Context, idle bool) (*Plan, error) {
+// look makes the plan; still says that no apply is at work.
+func (c *Collector) look(ctx context.Context, still bool) (*Plan, error) {
 	p := &Plan{Spared: !c.Alone}
 	now := c.Now()
 	if c.Alone || c.Store.InBucket() {
@@ -201,7 +218,7 @@ func (c *Collector) look(ctx context.Context, idle bool) (*Plan, error) {
 		bytes += n
 	}
 	p.add("half-written files", "nothing has written to them for an hour", len(half), bytes)
-	if idle {
+	if still {
 		if bytes, err = folder(c.Work); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -209,7 +226,26 @@ func (c *Collector) look(ctx context.Context, idle bool) (*Plan, error) {
 			p.add("work folder", "an apply that was killed left it", 1, bytes)
 		}
 	}
-	return p, nil
+	return p, c.lookEnvironments(p, now)
+}
+
+// lookEnvironments plans which environments go.
+func (c *Collector) lookEnvironments(p *Plan, now time.Time) (err error) {
+	if c.Environments == nil {
+		return nil
+	}
+	p.unused = now.Add(-idle)
+	if p.environments, err = c.Environments.Unused(p.unused); err != nil {
+		return err
+	}
+	for _, dir := range p.environments {
+		bytes, err := folder(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		p.add("environment "+filepath.Base(dir), "no step has used it for "+types.FormatDuration(idle), 1, bytes)
+	}
+	return nil
 }
 
 func (p *Plan) add(what, why string, count int, bytes int64) {

@@ -63,7 +63,7 @@ func modelPackage(ctx context.Context, s *Stage) error {
 	}
 	task := meta.Task
 	task.Threshold = v.ours.Threshold
-	sig := bundle.Signature{Format: bundle.SignatureFormat, Model: a.Name, Task: task, Raw: a.Raw, Computed: a.Computed, NullValues: a.Nulls, Delimiter: a.Delimiter, NullString: types.NullString}
+	sig := bundle.Signature{Format: bundle.SignatureFormat, Model: a.Name, Task: task, Raw: a.Raw, Computed: a.Computed, NullValues: a.Nulls, Delimiter: a.Delimiter, Encoding: a.Encoding, NullString: types.NullString}
 	declared := map[string]types.Type{}
 	for _, r := range t.Raw {
 		declared[r.Name] = r.Type

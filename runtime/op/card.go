@@ -10,9 +10,11 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
+	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/evaluate"
 	"mlc.dev/mlc/runtime/report"
@@ -130,6 +132,70 @@ func better(d kind.Direction) string {
 	return "down"
 }
 
+// extent is the least and the greatest of some numbers, as text.
+func extent[T any](of []T, number func(T) int64) string {
+	low, high := number(of[0]), number(of[0])
+	for _, x := range of[1:] {
+		low, high = min(low, number(x)), max(high, number(x))
+	}
+	if low == high {
+		return fmt.Sprint(low)
+	}
+	return fmt.Sprintf("%d to %d", low, high)
+}
+
+// grouped are some things by their group and input, in the order of the first of each.
+func grouped[T any](of []T, key func(T) [2]string) [][]T {
+	var out [][]T
+	at := map[[2]string]int{}
+	for _, x := range of {
+		i, ok := at[key(x)]
+		if !ok {
+			i, at[key(x)] = len(out), len(out)
+			out = append(out, nil)
+		}
+		out[i] = append(out[i], x)
+	}
+	return out
+}
+
+// joined tells of joins, a line a group: each of its lags and delays is a join.
+func joined(joins []JoinCounts) []string {
+	var out []string
+	for _, js := range grouped(joins, func(j JoinCounts) [2]string { return [2]string{j.Group, j.Input} }) {
+		line := js[0].Group + " joined " + js[0].Input
+		if len(js) > 1 {
+			line += fmt.Sprintf(" in %d lags or delays", len(js))
+		}
+		line += fmt.Sprintf(": %s present, %s not found, %s expired", extent(js, func(j JoinCounts) int64 { return j.Present }),
+			extent(js, func(j JoinCounts) int64 { return j.NotFound }), extent(js, func(j JoinCounts) int64 { return j.Expired }))
+		if n := extent(js, func(j JoinCounts) int64 { return j.Superseded }); n != "0" {
+			line += "; " + n + " of its rows superseded by others"
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+// windowed tells of windows, a line a group.
+func windowed(windows []WindowCounts) []string {
+	var out []string
+	for _, ws := range grouped(windows, func(w WindowCounts) [2]string { return [2]string{w.Group, w.Input} }) {
+		n, spans := 0, []int64(nil)
+		for _, w := range ws {
+			n, spans = n+w.Statistics, append(spans, w.Spans...)
+		}
+		slices.Sort(spans)
+		var last []string
+		for _, s := range slices.Compact(spans) {
+			last = append(last, types.FormatDuration(time.Duration(s)*time.Microsecond))
+		}
+		out = append(out, fmt.Sprintf("%s over the last %s of %s, statistics: %d; %s rows with facts, %s without", ws[0].Group, strings.Join(last, ", "), ws[0].Input, n,
+			extent(ws, func(w WindowCounts) int64 { return w.Present }), extent(ws, func(w WindowCounts) int64 { return w.Empty })))
+	}
+	return out
+}
+
 // card is the model card, in Markdown.
 func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Signature, v verdict) (string, error) {
 	ours, base, gate, training, explained := v.ours, v.base, v.gate, v.training, v.explained
@@ -245,12 +311,8 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 	for _, r := range reasons {
 		w("%d rows were left out: %s.", meta.Dropped[r], r)
 	}
-	for _, j := range meta.Joins {
-		superseded := ""
-		if j.Superseded > 0 {
-			superseded = fmt.Sprintf("; %d of its rows superseded by others", j.Superseded)
-		}
-		w("- %s joined %s: %d present, %d not found, %d expired%s", j.Group, j.Input, j.Present, j.NotFound, j.Expired, superseded)
+	for _, line := range append(joined(meta.Joins), windowed(meta.Windows)...) {
+		w("- %s", line)
 	}
 	var srcs []string
 	for n := range meta.Sources {

@@ -3,6 +3,7 @@ package op
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -46,6 +47,7 @@ type Meta struct {
 	Rows    int64            `json:"rows"`
 	Dropped map[string]int64 `json:"dropped,omitempty"`
 	Joins   []JoinCounts     `json:"joins,omitempty"`
+	Windows []WindowCounts   `json:"windows,omitempty"`
 	// Sources are the digests of the validated rows that it was made of.
 	Sources map[string]string `json:"sources"`
 }
@@ -60,6 +62,16 @@ type JoinCounts struct {
 	// Superseded rows came to be known after a newer event was, or with the same
 	// key at the same time, and so are never the latest.
 	Superseded int64 `json:"superseded"`
+}
+
+// WindowCounts tells what windows found: for Present rows a fact in any of them.
+type WindowCounts struct {
+	Group      string  `json:"group"`
+	Input      string  `json:"input"`
+	Statistics int     `json:"statistics"`
+	Spans      []int64 `json:"spans"` // microseconds, rising
+	Present    int64   `json:"present"`
+	Empty      int64   `json:"empty"`
 }
 
 func (s *Stage) rows(input string) string {
@@ -335,15 +347,20 @@ func (b *builder) window(name string, w lower.Windowed) error {
 		by[i] = fmt.Sprintf("_k%d", i)
 	}
 	part := strings.Join(by, ", ")
-	var facts, nulls, stats []string
+	counts := WindowCounts{Group: w.Group, Input: strings.TrimPrefix(w.Input, "source:"), Statistics: len(w.Columns)}
+	var facts, nulls, stats, found []string
 	for i, c := range w.Columns {
 		// Infinities have no place in sums.
 		facts = append(facts, fmt.Sprintf("CASE WHEN isfinite(%[1]s) THEN %[1]s END AS _x%[2]d", c.SQL, i))
 		nulls = append(nulls, fmt.Sprintf("CAST(NULL AS DOUBLE) AS _x%d", i))
 		frame := fmt.Sprintf("(PARTITION BY %s ORDER BY _at RANGE BETWEEN CAST(%d AS HUGEINT) * %d PRECEDING AND CURRENT ROW)", part, c.Window, ties)
 		stats = append(stats, fmt.Sprintf(aggregates[c.Fn], fmt.Sprintf("_x%d", i), frame)+" AS "+expr.QuoteName(c.Name))
+		found = append(found, "coalesce("+expr.QuoteName(c.Name)+map[bool]string{true: " > 0", false: " IS NOT NULL"}[c.Fn == "count"]+", false)")
+		counts.Spans = append(counts.Spans, c.Window)
 	}
-	return b.db.Exec(b.ctx, fmt.Sprintf(`CREATE TEMP TABLE %[1]s AS SELECT * FROM (
+	slices.Sort(counts.Spans)
+	counts.Spans = slices.Compact(counts.Spans)
+	err := b.db.Exec(b.ctx, fmt.Sprintf(`CREATE TEMP TABLE %[1]s AS SELECT * FROM (
   SELECT %[2]s, %[3]s FROM (
     SELECT CAST(NULL AS BIGINT) AS %[2]s, %[4]s, %[5]s, CAST(_known AS HUGEINT) * %[6]d + row_number() OVER (PARTITION BY %[7]s, _known ORDER BY _row) AS _at
       FROM (SELECT *, greatest(%[8]s, %[9]s) + %[10]d AS _known, %[4]s FROM %[11]s AS r WHERE %[12]s) AS r
@@ -351,6 +368,13 @@ func (b *builder) window(name string, w lower.Windowed) error {
     SELECT s.%[2]s, %[13]s, %[14]s, CAST(s.%[15]s AS HUGEINT) * %[6]d + (%[6]d - 1) AS _at FROM spine AS s))
 WHERE %[2]s IS NOT NULL`, name, colRow, strings.Join(stats, ", "), strings.Join(keys, ", "), strings.Join(facts, ", "), int64(ties), part,
 		event, created, w.Delay, b.s.rows(w.Input), strings.Join(notNull, " AND "), strings.Join(left, ", "), strings.Join(nulls, ", "), colAt))
+	if err != nil {
+		return err
+	}
+	hit := strings.Join(found, " OR ")
+	err = b.db.Row(b.ctx, fmt.Sprintf("SELECT count(*) FILTER (%[1]s), count(*) FILTER (NOT (%[1]s)) FROM %[2]s", hit, name), &counts.Present, &counts.Empty)
+	b.meta.Windows = append(b.meta.Windows, counts)
+	return err
 }
 
 // join is the point-in-time join. A row is known from available_at =

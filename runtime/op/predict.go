@@ -2,6 +2,7 @@ package op
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -34,9 +35,10 @@ type PredictOptions struct {
 	Output    string   // "" or "-": CSV on Stdout
 	Keep      []string // columns of the input to copy
 	Delimiter string   // of a CSV input; "": as the label's source has it
+	Encoding  string   // of an input of text; "": as the label's source has it
 	Source    kind.Source
 	// Args are those of the source that the input belongs to; nil: a file whose format
-	// its name tells, with the label's source's delimiter and null values.
+	// its name tells, with the label's source's delimiter, encoding and null values.
 	Args     json.RawMessage
 	Stdout   *os.File
 	Progress func(done, total int64)
@@ -114,6 +116,14 @@ func Prepare(ctx context.Context, o PredictOptions) (*Prepared, error) {
 	if err = p.read(ctx); err == nil {
 		p.model, err = openModel(o.Model)
 	}
+	var faults kind.Faults
+	if errors.As(err, &faults) { // of the file; there is no spec whose line they are about
+		var list diag.List
+		for _, f := range faults {
+			list.Add(diag.Range{}, f.Code, "%s", f.What).Because(f.Why, f.Mend)
+		}
+		err = list.Err()
+	}
 	if err != nil {
 		p.Close()
 		return nil, err
@@ -173,7 +183,11 @@ func (p *Prepared) read(ctx context.Context) error {
 	}
 	raw := filepath.Join(p.dir, "raw.parquet")
 	unread := filepath.Join(p.dir, unreadFile)
-	job := kind.SnapshotJob{Args: args, Columns: all, Files: []string{o.Input}, Labels: []string{o.Input}, Engine: db, Out: raw, Rejects: p.rejects}
+	work := filepath.Join(p.dir, "work")
+	if err := os.Mkdir(work, 0o755); err != nil {
+		return err
+	}
+	job := kind.SnapshotJob{Args: args, Columns: all, Files: []string{o.Input}, Labels: []string{o.Input}, Engine: db, Out: raw, Rejects: p.rejects, Work: kind.Work{Dir: work}}
 	job.Write = func(ctx context.Context, query string) error {
 		return writeTyped(ctx, db, query, inputs, raw, unread, filepath.Join(p.dir, "scratch.parquet"))
 	}
@@ -197,7 +211,7 @@ func (p *Prepared) read(ctx context.Context) error {
 
 // args are the source's arguments for the input.
 func (o PredictOptions) args() (json.RawMessage, error) {
-	args := map[string]any{"kind": "file", "format": "auto", "delimiter": o.delimiter(), "header": true, "null_values": nullValues(o.Signature)}
+	args := map[string]any{"kind": "file", "format": "auto", "delimiter": o.delimiter(), "encoding": cmp.Or(o.Encoding, o.Signature.Encoding), "header": true, "null_values": nullValues(o.Signature)}
 	if o.Args != nil {
 		args = nil
 		if err := json.Unmarshal(o.Args, &args); err != nil {
@@ -292,7 +306,7 @@ func (o PredictOptions) sound() error {
 	}
 	taken := map[string]bool{"row": true}
 	for _, t := range o.Signature.Outputs {
-		for _, c := range append(o.Signature.Columns(t), t.Name) {
+		for _, c := range slices.Concat(o.Signature.Columns(t), o.Signature.Decisions(t), []string{t.Name}) {
 			taken[c] = true
 		}
 	}
@@ -459,7 +473,7 @@ func WriteAtomic(path string, write func(*os.File) error) error {
 }
 
 // Columns are those of the predictions, without rows: row, what is kept, the
-// outputs. Probabilities of classes come a column a class.
+// outputs, what is decided by them. Probabilities of classes come a column a class.
 func (p *Prepared) Columns() []table.Column {
 	out := make([]any, len(p.model.Outputs()))
 	for i, info := range p.model.Outputs() {
@@ -482,7 +496,7 @@ func (p *Prepared) columns(rows []int64, keep [][]string, out []any) []table.Col
 		case []string:
 			cols = append(cols, table.Column{Name: info.Name, Data: d})
 		case []float32:
-			names := p.o.Signature.Columns(p.o.Signature.Outputs[i])
+			names, decisions := p.o.Signature.Columns(p.o.Signature.Outputs[i]), p.o.Signature.Decisions(p.o.Signature.Outputs[i])
 			w := len(names)
 			for c, name := range names {
 				v := make([]float32, len(rows))
@@ -491,9 +505,29 @@ func (p *Prepared) columns(rows []int64, keep [][]string, out []any) []table.Col
 				}
 				cols = append(cols, table.Column{Name: name, Data: v})
 			}
+			cut := float32(p.o.Signature.Task.Cut())
+			for c, name := range decisions {
+				v := make(table.Bools, len(rows))
+				for r := range v {
+					v[r] = decide(d[r*w+c], cut)
+				}
+				cols = append(cols, table.Column{Name: name, Data: v})
+			}
 		}
 	}
 	return cols
+}
+
+// decide tells whether a probability or score reaches a threshold: 1 or 0, and NaN where
+// it is no finite number, as a service does.
+func decide(p, cut float32) float64 {
+	switch {
+	case p-p != 0:
+		return math.NaN()
+	case p >= cut:
+		return 1
+	}
+	return 0
 }
 
 // Chunks predicts the good rows, so many at a time, and calls f with each chunk's
@@ -589,6 +623,8 @@ func writeText(f *os.File, cols []table.Column, ext string) error {
 			return strconv.FormatFloat(float64(d[r]), 'g', -1, 32), math.IsNaN(float64(d[r])), false
 		case []string:
 			return d[r], d[r] == types.NullString, true
+		case table.Bools:
+			return strconv.FormatBool(d[r] == 1), math.IsNaN(d[r]), false
 		}
 		return "", true, false
 	}

@@ -185,7 +185,11 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 		}
 		s.Report["reasons"] = reasons
 		if share := float64(bad+rejected) / float64(total+rejected); share > a.MaxQuarantine {
-			return fault("max_quarantine", diag.TooManyBadRows, strings.Join(reasons, "; "), "mend the data or the column's declaration, or raise max_quarantine",
+			mend := "mend the data or the column's declaration, or raise max_quarantine"
+			if strings.Contains(first.Reason, "UTF-8") {
+				mend = `say what the file is instead, for example encoding: "latin1", or convert it with iconv; or ` + mend
+			}
+			return fault("max_quarantine", diag.TooManyBadRows, strings.Join(reasons, "; "), mend,
 				"source %q: %d of %d rows (%.2f%%) do not fit their declarations; %.2f%% are allowed", a.Source, bad+rejected, total+rejected, 100*share, 100*a.MaxQuarantine)
 		}
 	}

@@ -3,6 +3,7 @@ package op
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"os"
@@ -193,7 +194,7 @@ func (f *fitter) learn(i, level int, e kind.Encoder, args json.RawMessage, v kin
 	}
 	f.params[i] = append(f.params[i], p)
 	for k := 0; supervised && k < folds; k++ {
-		others := kind.Values{Task: f.task}
+		others := kind.Values{Task: f.task, Whole: p}
 		for r, fold := range f.fold {
 			if fold == k {
 				continue
@@ -217,7 +218,11 @@ func (f *fitter) learn(i, level int, e kind.Encoder, args json.RawMessage, v kin
 
 // unfit says that an encoder cannot learn from the data.
 func (f *fitter) unfit(i, level int, e kind.Encoder, err error) error {
-	return fault(fmt.Sprintf("inputs[%d].encoders[%d]", i, level), diag.BadArgs, "its training rows give nothing to learn from", "encode the feature otherwise, or leave it out", "encoder %s of %s: %v", e.Name(), f.a.Inputs[i].Feature, err)
+	mend := "encode the feature otherwise, or leave it out"
+	if own := (kind.Faults)(nil); errors.As(err, &own) {
+		mend = own[0].Mend
+	}
+	return fault(fmt.Sprintf("inputs[%d].encoders[%d]", i, level), diag.BadArgs, "its training rows give nothing to learn from", mend, "encoder %s of %s: %v", e.Name(), f.a.Inputs[i].Feature, err)
 }
 
 func (f *fitter) encoder(raw json.RawMessage) (kind.Encoder, json.RawMessage, error) {

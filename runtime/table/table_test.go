@@ -44,12 +44,15 @@ func TestWriteIsDeterministic(t *testing.T) {
 // TestRoundTrip: nulls come back as what stands for them.
 func TestRoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.parquet")
-	err := Write(path, []Column{{"f", []float64{1.5, math.NaN()}}, {"g", []float32{2, 3}}, {"i", []int64{-1, 1 << 60}}, {"s", []string{"", types.NullString}}})
+	err := Write(path, []Column{{"f", []float64{1.5, math.NaN()}}, {"g", []float32{2, 3}}, {"i", []int64{-1, 1 << 60}}, {"s", []string{"", types.NullString}}, {"b", Bools{1, math.NaN()}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = Read(context.Background(), path, map[string]Form{"f": Floats, "g": Floats, "i": Ints, "s": Texts}, func(b Batch) error {
-		f, g, i, s := b.Floats("f"), b.Floats("g"), b.Ints("i"), b.Texts("s")
+	err = Read(context.Background(), path, map[string]Form{"f": Floats, "g": Floats, "i": Ints, "s": Texts, "b": Floats}, func(b Batch) error {
+		f, g, i, s, o := b.Floats("f"), b.Floats("g"), b.Ints("i"), b.Texts("s"), b.Floats("b")
+		if o[0] != 1 || !math.IsNaN(o[1]) {
+			t.Errorf("%v", o)
+		}
 		if b.Rows != 2 || f[0] != 1.5 || !math.IsNaN(f[1]) || g[1] != 3 || i[1] != 1<<60 || s[0] != "" || s[1] != types.NullString {
 			t.Errorf("%v %v %v %q", f, g, i, s)
 		}

@@ -18,7 +18,7 @@ import (
 
 // Column is one named column to write: Data is []float64 (NaN is written as
 // null), []float32, []int64, []uint64, []bool, []string (types.NullString as
-// null), Micros, or Optional of one of them.
+// null), Micros, Bools, or Optional of one of them.
 type Column struct {
 	Name string
 	Data any
@@ -40,6 +40,8 @@ func (c Column) Rows() int {
 	case []string:
 		return len(d)
 	case Micros:
+		return len(d)
+	case Bools:
 		return len(d)
 	case Optional:
 		return Column{Data: d.Data}.Rows()
@@ -65,6 +67,8 @@ func (c Column) Append(more Column) Column {
 		c.Data = append(d, more.Data.([]string)...)
 	case Micros:
 		c.Data = append(d, more.Data.(Micros)...)
+	case Bools:
+		c.Data = append(d, more.Data.(Bools)...)
 	default:
 		panic(fmt.Sprintf("table: data of %T cannot be appended to", c.Data))
 	}
@@ -73,6 +77,9 @@ func (c Column) Append(more Column) Column {
 
 // Micros are instants in microseconds since 1970 UTC.
 type Micros []int64
+
+// Bools are booleans as Read gives them: 0, 1 and NaN, which is written as null.
+type Bools []float64
 
 // Optional is data of which the values where Valid is false are null; without Valid
 // none is.
@@ -205,6 +212,12 @@ func build(data any) (arrow.Array, error) {
 		return fill(array.NewBooleanBuilder(memory.DefaultAllocator), d, valid)
 	case []string:
 		return fill(array.NewStringBuilder(memory.DefaultAllocator), d, also(valid, d, func(x string) bool { return x != types.NullString }))
+	case Bools:
+		b := make([]bool, len(d))
+		for i, x := range d {
+			b[i] = x == 1
+		}
+		return fill(array.NewBooleanBuilder(memory.DefaultAllocator), b, also(valid, d, func(x float64) bool { return !math.IsNaN(x) }))
 	case Micros:
 		ts := make([]arrow.Timestamp, len(d))
 		for i, x := range d {

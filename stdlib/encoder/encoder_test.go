@@ -3,7 +3,10 @@ package encoder
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,6 +20,8 @@ import (
 	"mlc.dev/mlc/stdlib"
 	"mlc.dev/mlc/stdlib/encoder/date"
 	"mlc.dev/mlc/stdlib/encoder/hash"
+	"mlc.dev/mlc/stdlib/encoder/impute"
+	"mlc.dev/mlc/stdlib/encoder/standardize"
 	"mlc.dev/mlc/stdlib/encoder/targetmean"
 	"mlc.dev/mlc/stdlib/encoder/text"
 )
@@ -112,8 +117,12 @@ func TestEncoders(t *testing.T) {
 		{"impute", `{"with":"most_frequent"}`, numbers, kind.Values{Numbers: []float64{nan}}, []float64{2}, nil, nil},
 		{"impute", `{"with":"constant","value":-1}`, numbers, kind.Values{Numbers: []float64{nan, math.Inf(1)}}, []float64{-1, math.Inf(1)}, nil, nil},
 		{"impute", `{"with":"most_frequent"}`, texts, kind.Values{Texts: []string{null, "new"}}, nil, []string{"b", "new"}, nil},
-		{"impute", `{"with":"median"}`, kind.Values{Numbers: []float64{nan}}, kind.Values{Numbers: []float64{nan}}, []float64{0}, nil, nil},
+		{"impute", `{"with":"mean"}`, kind.Values{Numbers: []float64{math.MaxFloat64, -math.MaxFloat64, math.MaxFloat64, -math.MaxFloat64}}, kind.Values{Numbers: []float64{nan}}, []float64{0}, nil, nil},
+		{"impute", `{"with":"constant","value":7}`, kind.Values{Numbers: []float64{nan}}, kind.Values{Numbers: []float64{nan}}, []float64{7}, nil, nil},
 		{"standardize", `{}`, kind.Values{Numbers: []float64{1, 3, nan}}, kind.Values{Numbers: []float64{2, 4, nan}}, []float64{0, 2, nan}, nil, nil},
+		{"standardize", `{}`, kind.Values{Numbers: []float64{math.MaxFloat64, -math.MaxFloat64}}, kind.Values{Numbers: []float64{math.MaxFloat64, 0}}, []float64{1, 0}, nil, nil},
+		{"standardize", `{}`, kind.Values{Numbers: []float64{math.MaxFloat64, math.MaxFloat64 / 2}}, kind.Values{Numbers: []float64{math.MaxFloat64, math.MaxFloat64 / 2, -math.MaxFloat64}}, []float64{1, -1, -7}, nil, nil},
+		{"standardize", `{}`, kind.Values{Numbers: []float64{1e-200, 3e-200}}, kind.Values{Numbers: []float64{2e-200, 4e-200}}, []float64{0, 2}, nil, nil},
 		{"standardize", `{}`, kind.Values{Numbers: []float64{5, 5}}, kind.Values{Numbers: []float64{6}}, []float64{1}, nil, nil},
 		{"one_hot", `{"max":64}`, texts, kind.Values{Texts: []string{"a", null, "zebra"}}, []float64{1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1}, nil, []string{"a", "b", "c", "other"}},
 		{"one_hot", `{"max":1}`, texts, kind.Values{Texts: []string{"a", "b"}}, []float64{0, 1, 1, 0}, nil, []string{"b", "other"}},
@@ -140,6 +149,55 @@ func TestEncoders(t *testing.T) {
 			t.Errorf("%s %s: %q %q", c.name, c.args, texts, names)
 		}
 	}
+}
+
+// TestImputeOfNothing: where every training value is missing, only a constant fills.
+func TestImputeOfNothing(t *testing.T) {
+	for _, c := range []struct {
+		with  string
+		train kind.Values
+	}{
+		{"mean", kind.Values{Numbers: []float64{nan, nan}}},
+		{"median", kind.Values{Numbers: []float64{nan}}},
+		{"most_frequent", kind.Values{Numbers: []float64{}}},
+		{"most_frequent", kind.Values{Texts: []string{null}}},
+	} {
+		_, err := impute.Encoder{}.Fit([]byte(`{"with":"`+c.with+`"}`), c.train)
+		var faults kind.Faults
+		if !errors.As(err, &faults) || faults[0].What != "every training value is missing" || !strings.Contains(faults[0].Mend, `with: "constant"`) {
+			t.Errorf("%s of %v: %v", c.with, c.train, err)
+		}
+	}
+}
+
+// TestStandardizeInAnyUnit: in a unit of a power of two the numbers are the same to the
+// bit, up to the greatest and down to the least.
+func TestStandardizeInAnyUnit(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		xs := rapid.SliceOfN(rapid.Map(rapid.IntRange(-4096, 4096), func(i int) float64 { return float64(i) / 4096 }), 1, 20).Draw(t, "xs")
+		exponent := rapid.OneOf(rapid.SampledFrom([]int{-1000, -600, 500, 600, 950}), rapid.IntRange(-1000, 950)).Draw(t, "exponent")
+		fit := func(xs []float64) (p struct{ Mean, Std float64 }) {
+			raw, err := standardize.Encoder{}.Fit(nil, kind.Values{Numbers: xs})
+			if err == nil {
+				err = json.Unmarshal(raw, &p)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		want := fit(xs)
+		if slices.Min(xs) < slices.Max(xs) {
+			want.Std = math.Ldexp(want.Std, exponent)
+		}
+		scaled := make([]float64, len(xs))
+		for i, x := range xs {
+			scaled[i] = math.Ldexp(x, exponent)
+		}
+		if got := fit(scaled); got.Mean != math.Ldexp(want.Mean, exponent) || got.Std != want.Std {
+			t.Fatalf("%v, want %v", got, want)
+		}
+	})
 }
 
 // TestNoBlockIsMissing: whatever was learned, a block has one 1 a row, for seen,

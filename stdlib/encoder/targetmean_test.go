@@ -83,3 +83,23 @@ func TestTargetMeanIsTheLabels(t *testing.T) {
 		}
 	})
 }
+
+// TestTargetMeanOfAFold: out of a fold a text differs from those without a mean of their
+// own by as much as its labels do among the rows that are left; those are as in service.
+func TestTargetMeanOfAFold(t *testing.T) {
+	const args = `{"smoothing":10,"min_count":1}`
+	train := kind.Values{Texts: []string{"a", "b", "a", "b", "a"}, Labels: []float64{8, 1, 2, 3, 1}, Task: kind.Task{Kind: kind.Regression}}
+	rows := kind.Values{Texts: []string{"a", "b", "never"}}
+	whole, err := targetmean.Encoder{}.Fit([]byte(args), train)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := kind.Values{Texts: train.Texts[1:], Labels: train.Labels[1:], Task: train.Task}
+	alone, _, _ := run(t, targetmean.Encoder{}, args, left, rows)
+	left.Whole = whole
+	got, _, _ := run(t, targetmean.Encoder{}, args, left, rows)
+	want := []float64{3 + alone[0] - alone[2], 3 + alone[1] - alone[2], 3}
+	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-6)); diff != "" || alone[2] != 1.75 {
+		t.Errorf("%v %s", alone, diff)
+	}
+}

@@ -4,8 +4,10 @@ package split
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -258,5 +260,28 @@ func TestGroupKeepsValues(t *testing.T) {
 	job.Args = json.RawMessage(`{"column":"h","validation":0.1,"test":0.2}`)
 	if _, err := s.Assign(context.Background(), job); err == nil {
 		t.Error("an entity in two parts is accepted")
+	}
+}
+
+// TestGroupMissesAPart: where few values leave a part without one, it is told how many
+// there are, what was asked, and what to do; a part that nobody asked for may be empty.
+func TestGroupMissesAPart(t *testing.T) {
+	s, _ := stdlib.Kinds().Splits.Get("group")
+	for _, c := range []struct{ args, field, what, mend string }{
+		{`{"column":"h","validation":0,"test":0.001}`, "test", `column "h" makes 2 groups, and none of them is for test, whose share is 0.001`, "raise it"},
+		{`{"column":"h","validation":0.001,"test":0.7}`, "validation", `column "h" makes 2 groups, and none of them is for validation, whose share is 0.001`, "set it to 0"},
+		{`{"column":"h","validation":0,"test":0.9}`, "", `column "h" makes 2 groups, and none of them is for train, whose share is 0.1`, "lower the shares of the others"},
+		{`{"column":"h","validation":0,"test":0.7}`, "none", "", ""},
+	} {
+		job := kind.SplitJob{Args: json.RawMessage(c.args), Column: []string{"a", "b", "a"}, Group: []string{"1", "2", "3"}}
+		_, err := s.Assign(context.Background(), job)
+		var faults kind.Faults
+		if errors.As(err, &faults); c.field == "none" {
+			if err != nil {
+				t.Errorf("%s: %v", c.args, err)
+			}
+		} else if len(faults) != 1 || faults[0].Field != c.field || faults[0].Code != diag.EmptySplit || faults[0].What != c.what || !strings.Contains(faults[0].Mend, c.mend) {
+			t.Errorf("%s: %+v", c.args, faults)
+		}
 	}
 }

@@ -33,9 +33,8 @@ func main() {
 		run.Must(tabularChild(os.Args[2:]))
 		return
 	}
-	dir, err := os.MkdirTemp("", "mlc-bench-")
-	run.Must(err)
-	defer os.RemoveAll(dir)
+	dir, remove := run.TempDir("mlc-bench-")
+	defer remove()
 	rows := [][]string{{"what", "ours", "peer or limit", "ratio", "goal", ""}}
 	if len(os.Args) > 1 && os.Args[1] == "serving" { // these alone, or some of them
 		run.Table(append(rows, servingRows(dir, os.Args[2:]...)...))

@@ -175,15 +175,14 @@ func main() {
 // run applies the suite's spec and returns a row for each score, what became of the
 // leak, and whether anything is worse than it has to be.
 func (s suite) run(data string) (rows [][]string, proof string, failed bool) {
-	dir, err := os.MkdirTemp("", "mlc-quality-")
-	run.Must(err)
-	defer os.RemoveAll(dir)
+	dir, remove := run.TempDir("mlc-quality-")
+	defer remove()
 	run.Must(os.Symlink(data, filepath.Join(dir, "data")))
 	if s.prepare != nil {
 		run.Must(s.prepare(data).write(filepath.Join(dir, "prepared.csv")))
 	}
 	s.spec(dir, s.name)
-	_, err = run.Output(dir, run.MLC(), "apply")
+	_, err := run.Output(dir, run.MLC(), "apply")
 	run.Must(err)
 	references := baselines(filepath.Join(data, "BASELINES.tsv"))
 	for _, g := range s.groups {

@@ -52,8 +52,7 @@ func main() {
 		fmt.Println("SKIPPED: no nginx; apt-get install nginx")
 		return
 	}
-	dir, err := os.MkdirTemp("", "mlc-soak-")
-	run.Must(err)
+	dir, remove := run.TempDir("mlc-soak-")
 	spec := prepare(dir)
 	replicas := []*replica{newReplica(spec), newReplica(spec)}
 	front := startProxy(dir, replicas)
@@ -62,7 +61,7 @@ func main() {
 	for _, r := range replicas {
 		r.stop()
 	}
-	run.Must(os.RemoveAll(dir))
+	remove()
 	if !ok {
 		os.Exit(1)
 	}

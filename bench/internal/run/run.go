@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -21,12 +22,34 @@ func Root() string {
 	return dir
 }
 
-// Must ends the program on an error.
+// Must ends the program on an error, and removes its folders.
 func Must(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		folders.Lock()
+		defer folders.Unlock()
+		for _, dir := range folders.dirs {
+			_ = os.RemoveAll(dir) // the error is told, and the system's own cleaning is left
+		}
 		os.Exit(1)
 	}
+}
+
+// folders are those of TempDir.
+var folders struct {
+	sync.Mutex
+	dirs []string
+}
+
+// TempDir makes a folder for as long as remove is not called and the program does not
+// end by Must.
+func TempDir(prefix string) (dir string, remove func()) {
+	dir, err := os.MkdirTemp("", prefix)
+	Must(err)
+	folders.Lock()
+	defer folders.Unlock()
+	folders.dirs = append(folders.dirs, dir)
+	return dir, func() { Must(os.RemoveAll(dir)) }
 }
 
 // MLC is the built binary.

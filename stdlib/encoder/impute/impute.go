@@ -8,6 +8,7 @@ import (
 	"math"
 	"sort"
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/onnx"
 	"mlc.dev/mlc/compiler/types"
@@ -24,7 +25,7 @@ type Encoder struct{}
 func (Encoder) Name() string { return "impute" }
 
 // Version of the implementation.
-func (Encoder) Version() int { return 1 }
+func (Encoder) Version() int { return 2 }
 
 // Learns is true.
 func (Encoder) Learns() bool { return true }
@@ -64,15 +65,18 @@ func (Encoder) Accepts(in kind.Flow, raw json.RawMessage) (kind.Flow, bool) {
 	return in, in == kind.Numbers
 }
 
-// Fit finds the value to fill in. A feature without any value is filled with 0
-// or the empty string.
+// Fit finds the value to fill in. But for a constant, it is a fault that every
+// training value is missing.
 func (Encoder) Fit(raw json.RawMessage, v kind.Values) (json.RawMessage, error) {
 	a := kind.DecodeArgs[args](raw)
+	missing := kind.Faults{{Code: diag.BadArgs, What: "every training value is missing", Mend: `drop the feature, or use with: "constant" and a value`}}
 	var p params
 	if v.Texts != nil {
-		s := mode(v.Texts)
+		s, ok := mode(v.Texts)
 		if a.With == "constant" {
 			s, _ = a.Value.(string)
+		} else if !ok {
+			return nil, missing
 		}
 		p.Text = &s
 		return json.Marshal(p)
@@ -92,9 +96,10 @@ func (Encoder) Fit(raw json.RawMessage, v kind.Values) (json.RawMessage, error) 
 		}
 		x = n
 	case len(present) == 0:
+		return nil, missing
 	case a.With == "mean":
-		for i, y := range present { // running mean: a sum could overflow
-			x += (y - x) / float64(i+1)
+		for i, y := range present { // running mean of halves: a sum or a difference could overflow
+			x += (y/2 - x/2) / (float64(i+1) / 2)
 		}
 	case a.With == "median":
 		sort.Float64s(present)
@@ -118,8 +123,8 @@ func (Encoder) Fit(raw json.RawMessage, v kind.Values) (json.RawMessage, error) 
 	return json.Marshal(p)
 }
 
-// mode is the most frequent text, the least of equals.
-func mode(texts []string) string {
+// mode is the most frequent text, the least of equals; false where all are missing.
+func mode(texts []string) (string, bool) {
 	counts := map[string]int{}
 	for _, s := range texts {
 		if s != types.NullString {
@@ -132,7 +137,7 @@ func mode(texts []string) string {
 			best = s
 		}
 	}
-	return best
+	return best, len(counts) > 0
 }
 
 // Lower adds Where(missing, value, x), and the indicator beside it: the columns

@@ -21,7 +21,7 @@ type Encoder struct{}
 func (Encoder) Name() string { return "standardize" }
 
 // Version of the implementation.
-func (Encoder) Version() int { return 1 }
+func (Encoder) Version() int { return 2 }
 
 // Learns is true.
 func (Encoder) Learns() bool { return true }
@@ -42,29 +42,43 @@ func (Encoder) Accepts(in kind.Flow, _ json.RawMessage) (kind.Flow, bool) {
 }
 
 // Fit takes mean and population deviation of the values that are finite, by
-// Welford's recurrence. A constant feature gets deviation 1.
+// Welford's recurrence. A constant feature gets deviation 1. It counts in a unit of a
+// power of two, near the greatest magnitude, so that no square overflows or vanishes.
 func (Encoder) Fit(_ json.RawMessage, v kind.Values) (json.RawMessage, error) {
-	var n, mean, m2 float64
+	var n, mean, m2, greatest float64
 	for _, x := range v.Numbers {
-		if math.IsNaN(x) || math.IsInf(x, 0) {
+		if x-x == 0 {
+			greatest = max(greatest, math.Abs(x))
+		}
+	}
+	_, exponent := math.Frexp(greatest)
+	exponent = max(exponent, -1000) // 2^1000 is the greatest scale
+	scale := math.Ldexp(1, -exponent)
+	for _, x := range v.Numbers {
+		if x-x != 0 {
 			continue
 		}
 		n++
+		x *= scale
 		d := x - mean
 		mean += d / n
 		m2 += d * (x - mean)
 	}
-	p := params{Mean: mean, Std: 1}
+	p := params{Mean: math.Ldexp(mean, exponent), Std: 1}
 	if n > 0 {
-		if s := math.Sqrt(m2 / n); s > 1e-12*math.Abs(mean) && !math.IsInf(s, 0) {
-			p.Std = s
+		if s := math.Sqrt(m2 / n); s > 1e-12*math.Abs(mean) {
+			p.Std = max(math.SmallestNonzeroFloat64, min(math.Ldexp(s, exponent), math.MaxFloat64))
 		}
 	}
 	return json.Marshal(p)
 }
 
-// Lower adds (x - mean) / std.
+// Lower adds (x - mean) / std. Where the difference could overflow it divides first,
+// which costs a rounding.
 func (Encoder) Lower(g *onnx.Graph, _ kind.Flow, x onnx.Value, _, raw json.RawMessage) (onnx.Value, []string, error) {
 	p := kind.DecodeArgs[params](raw)
+	if math.Abs(p.Mean) > 1e290 {
+		return g.Op("Sub", g.Op("Div", x, g.Scalar(p.Std)), g.Scalar(p.Mean/p.Std)), nil, nil
+	}
 	return g.Op("Div", g.Op("Sub", x, g.Scalar(p.Mean)), g.Scalar(p.Std)), nil, nil
 }

@@ -23,7 +23,7 @@ var _ kind.Supervised = Encoder{}
 func (Encoder) Name() string { return "target_mean" }
 
 // Version of the implementation.
-func (Encoder) Version() int { return 1 }
+func (Encoder) Version() int { return 2 }
 
 // Learns is true.
 func (Encoder) Learns() bool { return true }
@@ -59,6 +59,10 @@ func (Encoder) Accepts(in kind.Flow, _ json.RawMessage) (kind.Flow, bool) {
 // does (D. Micci-Barreca, A preprocessing scheme for high-cardinality categorical
 // attributes, SIGKDD Explorations 3, 2001). Labels are Task.Targets() a row; of
 // no rows at all the mean is 0.
+//
+// Out of a fold the means are moved by what the fold's absence moves the mean of all:
+// that of the whole stays. Otherwise it would tell the folds apart, each the higher the
+// lower its own labels are, and a column of one value would seem to tell of the label.
 func (Encoder) Fit(raw json.RawMessage, v kind.Values) (json.RawMessage, error) {
 	a := kind.DecodeArgs[args](raw)
 	rows := map[string][]int{}
@@ -94,14 +98,22 @@ func (Encoder) Fit(raw json.RawMessage, v kind.Values) (json.RawMessage, error) 
 	for i := range all {
 		all[i] = i
 	}
+	var whole params
+	if v.Whole != nil {
+		whole = kind.DecodeArgs[params](v.Whole)
+	}
 	for col := range p.Names {
 		mean, variance := moments(all, col, label)
+		centre := mean
+		if v.Whole != nil {
+			centre = float64(whole.Means[len(whole.Texts)][col])
+		}
 		for i, s := range p.Texts {
 			own, within := moments(rows[s], col, label)
 			w := weight(a.Smoothing, float64(len(rows[s])), within, variance)
-			p.Means[i][col] = float32(w*own + (1-w)*mean)
+			p.Means[i][col] = float32(centre + w*(own-mean))
 		}
-		p.Means[len(p.Texts)][col] = float32(mean)
+		p.Means[len(p.Texts)][col] = float32(centre)
 	}
 	return json.Marshal(p)
 }

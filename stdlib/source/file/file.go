@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,6 +43,7 @@ type args struct {
 	Delimiter  string   `json:"delimiter"`
 	Header     bool     `json:"header"`
 	NullValues []string `json:"null_values"`
+	Encoding   string   `json:"encoding"` // of text; "": UTF-8
 }
 
 // Files expands the path. No match is a Fault.
@@ -124,6 +126,7 @@ func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.Snapshot
 	}
 	defer rejects.Close()
 	s := &snapshot{ctx: ctx, job: job, args: a, rejects: json.NewEncoder(rejects)}
+	defer s.clean()
 	if s.numbered, err = s.number(); err != nil {
 		return rep, err
 	}
@@ -168,8 +171,13 @@ func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.Snapshot
 // machine are what the engine's messages say where the machine is at fault and not the file.
 var machine = []string{"Out of Memory Error", "Could not write", "No space left on device"}
 
+// unreadable tells of an error with a file; one that is told already stays.
 func unreadable(label string, err error) error {
-	return fault("path", diag.Unreadable, fmt.Sprintf("%s cannot be read: %s", label, firstLine(err.Error())), "", "check the file's format, delimiter and encoding (UTF-8)")
+	var told kind.Faults
+	if errors.As(err, &told) {
+		return told
+	}
+	return fault("path", diag.Unreadable, fmt.Sprintf("%s cannot be read: %s", label, firstLine(err.Error())), "", "check the file's format, delimiter and encoding (UTF-8, unless encoding says otherwise)")
 }
 
 // fault is a mistake in a file, told at a field of the source.
@@ -213,7 +221,15 @@ type snapshot struct {
 	args     args
 	rejects  *json.Encoder
 	texts    []*text // by file; nil for Parquet
+	copies   []string
 	numbered []int64 // by file, the rows before it; nil where a file does not number its rows
+}
+
+// clean removes the copies of files in other encodings.
+func (s *snapshot) clean() {
+	for _, c := range s.copies {
+		_ = os.Remove(c) // its folder goes, too
+	}
 }
 
 // number counts the rows before each file where all are Parquet, which numbers its rows.
@@ -266,7 +282,14 @@ func (s *snapshot) read(i int, path string) (string, error) {
 		s.texts = append(s.texts, nil)
 		return s.parquet(i, path)
 	}
-	t, err := openText(path, label, format, s.args)
+	a := s.args
+	if a.Encoding != "" && a.Encoding != "utf-8" {
+		if path, err = Transcode(s.job.Dir, path, label, a.Encoding); err != nil {
+			return "", err
+		}
+		s.copies, a.Encoding = append(s.copies, path), ""
+	}
+	t, err := openText(path, label, format, a)
 	if err != nil {
 		return "", err
 	}

@@ -3,7 +3,6 @@ package file
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -39,32 +38,23 @@ type text struct {
 func openText(path, label, format string, a args) (*text, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, fault("path", diag.FileMissing, fmt.Sprintf("no file %q", label), "", "put the file there, or mend the path")
-		}
-		return nil, unreadable(label, err)
+		return nil, unopened(label, err)
 	}
 	defer f.Close()
-	t := &text{compression: "none", delimiter: ","}
+	t := &text{delimiter: ","}
 	if format == "tsv" {
 		t.delimiter = "\t"
 	}
 	if a.Delimiter != "" {
 		t.delimiter = a.Delimiter
 	}
-	buffered := bufio.NewReaderSize(f, 1<<20)
-	var r io.Reader = buffered
-	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		t.compression = "gzip"
-		gz, err := gzip.NewReader(buffered)
-		if err != nil {
-			return nil, unreadable(label, err)
-		}
-		r = gz
+	var r io.Reader
+	if r, t.compression, err = unzipped(f); err != nil {
+		return nil, unreadable(label, err)
 	}
-	br := bufio.NewReaderSize(r, 1<<20)
+	br := bufio.NewReaderSize(decoded(r, label, a.Encoding), 1<<20)
 	if bom, _ := br.Peek(2); bytes.Equal(bom, []byte{0xff, 0xfe}) || bytes.Equal(bom, []byte{0xfe, 0xff}) {
-		return nil, unreadable(label, errors.New("it is UTF-16"))
+		return nil, fault("path", diag.Unreadable, label+" cannot be read: it is UTF-16", "text is UTF-8 unless the source says otherwise", `set encoding: "utf-16"`)
 	}
 	if bom, _ := br.Peek(3); bytes.Equal(bom, []byte{0xef, 0xbb, 0xbf}) {
 		if _, err := br.Discard(3); err != nil {
@@ -78,7 +68,11 @@ func openText(path, label, format string, a args) (*text, error) {
 	if format != "jsonl" {
 		t.top, _, _ = bytes.Cut(head, []byte{'\n'})
 		if i := notText(t.top); i >= 0 {
-			return nil, fault("path", diag.Unreadable, fmt.Sprintf("%s cannot be read: byte %d of its first line, %#02x, is not UTF-8", label, i+1, t.top[i]), "text is UTF-8", "convert it, for example with iconv -f LATIN1 -t UTF-8")
+			other := "latin1"
+			if t.top[i] == 0 {
+				other = "utf-16le"
+			}
+			return nil, fault("path", diag.Unreadable, fmt.Sprintf("%s cannot be read: byte %d of its first line, %#02x, is not UTF-8", label, i+1, t.top[i]), "text is UTF-8 unless the source says otherwise", fmt.Sprintf("say what it is, for example encoding: %q, or convert it, for example with iconv -f %s -t UTF-8", other, strings.ToUpper(other)))
 		}
 		if t.first, err = fields(head, t.delimiter); err != nil {
 			return nil, unreadable(label, err)
@@ -94,6 +88,14 @@ func openText(path, label, format string, a args) (*text, error) {
 		return nil, unreadable(label, err)
 	}
 	return t, nil
+}
+
+// unopened is the fault of a file that cannot be opened.
+func unopened(label string, err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return fault("path", diag.FileMissing, fmt.Sprintf("no file %q", label), "", "put the file there, or mend the path")
+	}
+	return unreadable(label, err)
 }
 
 // fields are those of the first record, none of an empty file.

@@ -34,7 +34,7 @@ func Check(job kind.SplitJob, parts []kind.Part, field string) error {
 			}
 		}
 		if late > 0 {
-			return leak("purge them, or test on later rows", "%d train and validation rows have an outcome that is decided after the first test row's time, %s; row %d is the first",
+			return leak("purge them, or test on later rows", "%d train and validation rows have an outcome that is decided after the first test row's time, %s; the first has _row_id %d, counted from 0 among the labelled rows",
 				late, time.UnixMicro(first).UTC().Format(time.RFC3339), example)
 		}
 		return nil
@@ -45,7 +45,7 @@ func Check(job kind.SplitJob, parts []kind.Part, field string) error {
 			continue
 		}
 		if other, ok := part[job.Group[i]]; ok && other != p {
-			return leak("keep the rows with one _group together", "rows of one entity are in two parts: row %d is %s, another of its entity is %s", i, kind.PartNames[p], kind.PartNames[other])
+			return leak("keep the rows with one _group together", "rows of one entity are in two parts: the one with _row_id %d, counted from 0 among the labelled rows, is %s, another of its entity is %s", i, kind.PartNames[p], kind.PartNames[other])
 		}
 		part[job.Group[i]] = p
 	}

@@ -25,6 +25,69 @@ import (
 // environments is the folder of all environments in one of user caches.
 func environments(cache string) string { return filepath.Join(cache, "mlc", "python") }
 
+// packagesFile is what is in an environment, and by its time when it was last used.
+const packagesFile = "packages.json"
+
+// Environments are those under a folder.
+type Environments struct{ root string }
+
+// Cached are the environments in the user's cache; none where there can be no cache.
+func Cached() Environments {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return Environments{}
+	}
+	return Environments{environments(cache)}
+}
+
+// half ends the name of an environment that is being made or removed.
+const half = ".new"
+
+// Unused returns the folders of the environments that no step has used since a time.
+func (e Environments) Unused(since time.Time) ([]string, error) {
+	list, err := os.ReadDir(e.root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var out []string
+	for _, d := range list {
+		if dir := filepath.Join(e.root, d.Name()); d.IsDir() && !used(dir, since) {
+			out = append(out, dir)
+		}
+	}
+	return out, err
+}
+
+// used reports whether an environment was used since a time, or is gone.
+func used(dir string, since time.Time) bool {
+	info, err := os.Stat(filepath.Join(dir, packagesFile))
+	if err != nil { // half of one
+		info, err = os.Stat(dir)
+	}
+	return err != nil || info.ModTime().After(since)
+}
+
+// Remove removes the environment in a folder, unless a step has used it since a time or
+// is at it.
+func (e Environments) Remove(dir string, since time.Time) error {
+	whole := strings.TrimSuffix(dir, half)
+	f, err := os.OpenFile(whole+lockEnd, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // the file stays: who waits for it has it open
+	if ok, err := hold(f); !ok || used(dir, since) {
+		return err
+	}
+	// What is cut off is not taken for an environment.
+	if dir == whole {
+		if err := errors.Join(os.RemoveAll(whole+half), os.Rename(whole, whole+half)); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(whole + half)
+}
+
 // made is an environment: a venv.
 type made struct {
 	dir, program string
@@ -88,21 +151,21 @@ func environment(ctx context.Context, w kind.Work, root, program, requirements s
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return none, err
 	}
-	free, err := lock(ctx, m.dir+".lock", func() { w.Log("waiting for another step, which makes the same environment") })
+	free, err := lock(ctx, m.dir+lockEnd, func() { w.Log("waiting for another step, which makes the same environment") })
 	if err != nil {
 		return none, err
 	}
 	defer free()
-	record := filepath.Join(m.dir, "packages.json")
+	record := filepath.Join(m.dir, packagesFile)
 	b, err := os.ReadFile(record)
 	if _, serr := os.Stat(m.program); err == nil && serr == nil { // it leads to the interpreter, which may be gone
-		err := json.Unmarshal(b, &m.packages)
-		return m, err
+		now := time.Now()
+		return m, errors.Join(json.Unmarshal(b, &m.packages), os.Chtimes(record, now, now))
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return none, err
 	}
-	fresh := m.dir + ".new"
+	fresh := m.dir + half
 	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(m.dir)); err != nil {
 		return none, err
 	}
@@ -214,6 +277,18 @@ func lines(ctx context.Context, w kind.Work, p container.Program) ([]string, err
 // again is how often a lock that another holds is tried.
 const again = 100 * time.Millisecond
 
+// lockEnd ends the name of an environment's lock.
+const lockEnd = ".lock"
+
+// hold takes a file's lock where nobody else has it.
+func hold(f *os.File) (bool, error) {
+	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // lock holds a file's lock until free. waits is called where it is not to be had at
 // once.
 func lock(ctx context.Context, path string, waits func()) (free func(), err error) {
@@ -222,11 +297,11 @@ func lock(ctx context.Context, path string, waits func()) (free func(), err erro
 		return nil, err
 	}
 	for first := true; ; first = false {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
+		ok, err := hold(f)
+		if ok {
 			return func() { f.Close() }, nil
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		if first && waits != nil {

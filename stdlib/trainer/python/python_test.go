@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -152,6 +153,76 @@ func TestEnvironment(t *testing.T) {
 	}
 	if got := folders(); len(got) != 1 {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestEnvironmentUse: to take an environment is to use it.
+func TestEnvironmentUse(t *testing.T) {
+	needPython(t)
+	root, w := t.TempDir(), work(t)
+	m, err := environment(t.Context(), w, root, "python3", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	then := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(filepath.Join(m.dir, packagesFile), then, then); err != nil {
+		t.Fatal(err)
+	}
+	e := Environments{root}
+	if got, err := e.Unused(then); err != nil || !slices.Equal(got, []string{m.dir}) {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if _, err := environment(t.Context(), w, root, "python3", ""); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := e.Unused(then); err != nil || len(got) > 0 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// TestUnused: what is removed is old, whole or half, and what a step is at or took
+// meanwhile stays.
+func TestUnused(t *testing.T) {
+	e := Environments{t.TempDir()}
+	since := time.Now().Add(-time.Hour)
+	path := func(name string) string { return filepath.Join(e.root, name) }
+	for name, at := range map[string]time.Time{"old": since, "held": since, "young": time.Now(), "taken": since} {
+		if err := os.MkdirAll(path(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		record := filepath.Join(path(name), packagesFile)
+		write(t, record, "[]")
+		if err := os.Chtimes(record, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Mkdir(path("cut"+half), 0o755), os.Chtimes(path("cut"+half), since, since)); err != nil {
+		t.Fatal(err)
+	}
+	list, err := e.Unused(since)
+	if err != nil || !slices.Equal(list, []string{path("cut" + half), path("held"), path("old"), path("taken")}) {
+		t.Fatalf("%v, %v", list, err)
+	}
+	free, err := lock(t.Context(), path("held"+lockEnd), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer free()
+	if now := time.Now(); os.Chtimes(filepath.Join(path("taken"), packagesFile), now, now) != nil {
+		t.Fatal("no times here")
+	}
+	for _, dir := range list {
+		if err := e.Remove(dir, since); err != nil {
+			t.Error(err)
+		}
+	}
+	left, err := filepath.Glob(path("*"))
+	left = slices.DeleteFunc(left, func(p string) bool { return strings.HasSuffix(p, lockEnd) })
+	if err != nil || !slices.Equal(left, []string{path("held"), path("taken"), path("young")}) {
+		t.Errorf("%v, %v", left, err)
+	}
+	if list, err := (Environments{path("nowhere")}).Unused(since); err != nil || len(list) > 0 {
+		t.Errorf("%v, %v", list, err)
 	}
 }
 

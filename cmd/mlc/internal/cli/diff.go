@@ -28,8 +28,9 @@ func (a *app) diffCmd() *cobra.Command {
 		Short: "Show how two runs or two versions of a model differ",
 		Long: "Shows how two runs (by number, as `mlc status` tells them) or two versions of a model\n" +
 			"(churn@v1 churn@production) differ: in the spec, in code, in the data, in metrics with\n" +
-			"their intervals, gates, slices and what the models look at. Without names it takes the\n" +
-			"last run that ended well and the newest before it that did otherwise.",
+			"their intervals, gates, slices and what the models look at. What is the same is only\n" +
+			"counted; --json lists it, too. Without names it takes the last run that ended well and\n" +
+			"the newest before it that did otherwise.",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 || len(args) > 2 {
 				return errors.New("name two runs or two versions, or none")

@@ -17,6 +17,7 @@ import (
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/gc"
 	"mlc.dev/mlc/runtime/state"
+	"mlc.dev/mlc/stdlib/trainer/python"
 )
 
 func (a *app) gcCmd() *cobra.Command {
@@ -32,6 +33,8 @@ func (a *app) gcCmd() *cobra.Command {
 			"found cached, and every file younger than --keep. Runs are kept from the oldest of the\n" +
 			"newest --keep-runs that ended well on, and for the time of --keep after their end.\n" +
 			"Predictions and their log are never touched.\n\n" +
+			"Environments of Python in this user's cache are shown where no step, of whatever state,\n" +
+			"has used them for 30 days; a step that needs one again makes it again.\n\n" +
 			"A store may be used by several states. Those of the other environments of this folder\n" +
 			"are read, and what they refer to stays. Where there may be more, because the store is\n" +
 			"a bucket or lies outside this folder, or a state's url takes a variable, only copies\n" +
@@ -56,7 +59,7 @@ func (a *app) gcCmd() *cobra.Command {
 				return err
 			}
 			defer s.Close()
-			g := gc.Collector{State: s.State, Store: s.Store, Work: e.Beside("work"), KeepRuns: runs, Keep: age, Now: time.Now}
+			g := gc.Collector{State: s.State, Store: s.Store, Work: e.Beside("work"), KeepRuns: runs, Keep: age, Now: time.Now, Environments: python.Cached()}
 			others, alone, err := a.sharing(c.Context(), e, s.State)
 			for _, db := range others {
 				defer db.Close()

@@ -179,7 +179,7 @@ func (a *app) showCmd() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&source, "quarantine", "", "show the rows of a `source` that were set aside, with their reasons, as JSON lines")
+	c.Flags().StringVar(&source, "quarantine", "", "show the rows of a `source` that were set aside, with their reasons, as JSON lines; long texts whole only with --json")
 	c.Flags().BoolVar(&history, "history", false, "show how the model's aliases moved")
 	c.Flags().StringVar(&file, "file", "card.md", "a `file` of the bundle: signature.json, metrics.json, lineage.json, profile.json, …")
 	return c
@@ -214,7 +214,7 @@ func (a *app) quarantine(ctx context.Context, s *runtime.System, source string) 
 	if err != nil {
 		return err
 	}
-	if err := op.Quarantined(ctx, rows, func(row op.BadRow) { a.view.Printf("%s\n", row) }); err != nil {
+	if err := op.Quarantined(ctx, rows, func(row op.BadRow) { a.view.Row(row.String()) }); err != nil {
 		return err
 	}
 	lines, err := s.Store.Path(ctx, last.Inputs["rejects"], "rejects.jsonl")
@@ -225,7 +225,9 @@ func (a *app) quarantine(ctx context.Context, s *runtime.System, source string) 
 	if err != nil {
 		return err
 	}
-	a.view.Printf("%s", b)
+	for line := range strings.Lines(string(b)) {
+		a.view.Row(strings.TrimSuffix(line, "\n"))
+	}
 	return nil
 }
 
@@ -356,7 +358,7 @@ func (a *app) rollbackCmd() *cobra.Command {
 }
 
 func (a *app) predictCmd() *cobra.Command {
-	var in, out, delimiter, folder string
+	var in, out, delimiter, encoding, folder string
 	var keep []string
 	c := &cobra.Command{
 		Use:   "predict MODEL[@ALIAS|@vN]",
@@ -398,7 +400,7 @@ func (a *app) predictCmd() *cobra.Command {
 			o := op.PredictOptions{Bundle: b, Input: in, Output: out, Keep: keep, Stdout: os.Stdout}
 			o.Source, _ = stdlib.Kinds().Sources.Get("file")
 			o.Progress = func(done, total int64) { a.view.Live(fmt.Sprintf("%d/%d rows", done, total)) }
-			o.Delimiter = delimiter
+			o.Delimiter, o.Encoding = delimiter, encoding
 			if a.json && (out == "" || out == "-") {
 				return errors.New("--json tells of a prediction on standard output; name a file for the rows with --output")
 			}
@@ -426,6 +428,7 @@ func (a *app) predictCmd() *cobra.Command {
 	c.Flags().StringVarP(&in, "input", "i", "", "the `file` of rows")
 	c.Flags().StringVarP(&out, "output", "o", "", "the `file` of predictions (.csv, .tsv, .jsonl, .parquet); by default CSV on standard output")
 	c.Flags().StringVar(&delimiter, "delimiter", "", "what stands between the columns of a CSV input; by default as in the label's source")
+	c.Flags().StringVar(&encoding, "encoding", "", "how the characters of an input of text are written, as a source says it; by default as in the label's source")
 	c.Flags().StringSliceVar(&keep, "keep", nil, "columns of the input to copy, separated by commas")
 	if err := c.MarkFlagRequired("input"); err != nil {
 		panic(err) // the flag is defined above

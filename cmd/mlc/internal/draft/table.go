@@ -36,6 +36,8 @@ type args struct {
 	Delimiter  string   `json:"delimiter,omitempty"`
 	Header     bool     `json:"header"`
 	NullValues []string `json:"null_values"`
+	// Encoding is told only: what is read here is UTF-8.
+	Encoding string `json:"-"`
 }
 
 func (a args) json() json.RawMessage {
@@ -75,10 +77,14 @@ func read(ctx context.Context, dir, path string) (*table, error) {
 			return nil, err
 		}
 	}
+	first, err := t.transcode(dir, abs, files)
+	if err != nil {
+		return nil, err
+	}
 	if err := t.open(ctx, dir); err != nil {
 		return nil, err
 	}
-	names, err := t.names(ctx, files[0], delimited)
+	names, err := t.names(ctx, first, delimited)
 	if err == nil {
 		t.declare(names)
 		err = t.load(ctx, dir, abs, files)
@@ -104,6 +110,29 @@ func read(ctx context.Context, dir, path string) (*table, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// transcode finds the encoding of the first file that is not UTF-8, and puts copies in
+// UTF-8 in the place of the files where there is one. It returns the path of the first.
+func (t *table) transcode(dir string, paths, labels []string) (first string, err error) {
+	for i, p := range paths {
+		if filepath.Ext(strings.ToLower(p)) == ".parquet" {
+			continue
+		}
+		if t.args.Encoding, err = file.Encoding(p, labels[i]); err != nil {
+			return "", err
+		}
+		if t.args.Encoding == "" {
+			continue
+		}
+		for k := range paths {
+			if paths[k], err = file.Transcode(dir, paths[k], labels[k], t.args.Encoding); err != nil {
+				return "", err
+			}
+		}
+		return paths[0], nil
+	}
+	return labels[0], nil
 }
 
 // open starts the engine, on one thread: a draft of the same file is the same.

@@ -49,6 +49,9 @@ func (t *table) text(name, path string, p *problem) string {
 	if t.args.Delimiter != "" {
 		w("delimiter: %s", quote(t.args.Delimiter))
 	}
+	if t.args.Encoding != "" {
+		w("encoding: %s", quote(t.args.Encoding))
+	}
 	if !t.args.Header {
 		w("// The first line is a row: name the columns here, in their order.\nheader: false")
 	}

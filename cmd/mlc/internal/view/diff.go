@@ -14,7 +14,7 @@ import (
 )
 
 // The most rows of a table for people: features, slices, and changes of a component.
-// JSON has all.
+// JSON has all, and what stayed the same, of which people get the count.
 const (
 	mostFeatures = 15
 	mostSlices   = 20
@@ -53,18 +53,22 @@ func diffTables(d *compare.Diff) []report.Section {
 	add(report.Section{Title: "Code", Head: []string{"where", "change", "step"}, Rows: changeRows(d.Code)})
 	sources := report.Section{Title: "Data", Head: []string{"source", d.A.Name, d.B.Name, "rows"}}
 	columns := report.Section{Title: "Columns that moved", Head: []string{"column", "what", "range", "mean", "distinct"}}
+	still, fixed := 0, 0
 	for _, s := range d.Data {
-		state := "changed"
 		if s.Same {
-			state = "the same"
+			still++
+			continue
 		}
-		sources.Rows = append(sources.Rows, []string{s.Name, extentOf(s.A), extentOf(s.B), state})
+		sources.Rows = append(sources.Rows, []string{s.Name, extentOf(s.A), extentOf(s.B), "changed"})
 		for _, c := range s.Cols {
-			if len(c.Moved) > 0 {
-				columns.Rows = append(columns.Rows, []string{s.Name + "." + c.Name, strings.Join(c.Moved, ", "), rangeOf(c), meanOf(c), distinctOf(c)})
+			if len(c.Moved) == 0 {
+				fixed++
+				continue
 			}
+			columns.Rows = append(columns.Rows, []string{s.Name + "." + c.Name, strings.Join(c.Moved, ", "), rangeOf(c), meanOf(c), distinctOf(c)})
 		}
 	}
+	sources.Notes, columns.Notes = same(still, "source"), same(fixed, "column")
 	add(sources)
 	add(columns)
 	for _, m := range d.Models {
@@ -73,7 +77,12 @@ func diffTables(d *compare.Diff) []report.Section {
 			add(report.Section{Title: "Model " + m.Name, Notes: []string{"Only in " + name + "."}})
 		}
 		metrics := report.Section{Title: "Metrics of " + m.Name, Head: []string{"metric", d.A.Name, d.B.Name, "difference", "verdict"}}
+		still = 0
 		for _, x := range m.Metrics {
+			if x.Verdict == compare.Same {
+				still++
+				continue
+			}
 			metrics.Rows = append(metrics.Rows, metricRow(x.Name, x))
 		}
 		if len(metrics.Rows) > 0 {
@@ -83,17 +92,35 @@ func diffTables(d *compare.Diff) []report.Section {
 			}
 			metrics.Notes = []string{fmt.Sprintf("On %d and %d test rows, ± for 95 %%. %s", m.RowsA, m.RowsB, how)}
 		}
+		metrics.Notes = append(metrics.Notes, same(still, "metric")...)
 		add(metrics)
 		gates := report.Section{Title: "Gates of " + m.Name, Head: []string{"gate", d.A.Name, d.B.Name}}
+		still = 0
 		for _, g := range m.Gates {
+			if g.A == g.B {
+				still++
+				continue
+			}
 			gates.Rows = append(gates.Rows, []string{g.Name, dash(g.A), dash(g.B)})
 		}
+		gates.Notes = same(still, "gate")
 		add(gates)
 		add(sliceTable(m, d))
 		add(importanceTable(m, d))
 	}
 	add(report.Section{Title: "Not known", Notes: d.Unknown})
 	return out
+}
+
+// same tells how many things of a kind are not listed, as they are the same.
+func same(n int, what string) []string {
+	switch n {
+	case 0:
+		return nil
+	case 1:
+		return []string{"1 " + what + " is the same."}
+	}
+	return []string{fmt.Sprintf("%d %ss are the same.", n, what)}
 }
 
 func changeRows(changes []compare.Change) [][]string {
@@ -200,7 +227,7 @@ func sliceTable(m compare.ModelDiff, d *compare.Diff) report.Section {
 	sure := func(x compare.SliceDiff) bool {
 		return x.Verdict == compare.Better || x.Verdict == compare.Worse || x.Verdict == compare.Moved
 	}
-	list := slices.Clone(m.Slices)
+	list := slices.DeleteFunc(slices.Clone(m.Slices), func(x compare.SliceDiff) bool { return x.Verdict == compare.Same })
 	slices.SortStableFunc(list, func(a, b compare.SliceDiff) int {
 		switch {
 		case sure(a) == sure(b):
@@ -220,17 +247,20 @@ func sliceTable(m compare.ModelDiff, d *compare.Diff) report.Section {
 	if more := len(list) - len(s.Rows); more > 0 {
 		s.Notes = append(s.Notes, fmt.Sprintf("And %d more, in --json.", more))
 	}
+	s.Notes = append(s.Notes, same(len(m.Slices)-len(list), "slice")...)
 	return s
 }
 
 func importanceTable(m compare.ModelDiff, d *compare.Diff) report.Section {
 	s := report.Section{Title: "What " + m.Name + " looks at", Head: []string{"feature", d.A.Name, d.B.Name}}
-	for _, i := range m.Importance[:min(len(m.Importance), mostFeatures)] {
+	list := slices.DeleteFunc(slices.Clone(m.Importance), func(i compare.ImportanceDiff) bool { return estimateShort(i.A) == estimateShort(i.B) })
+	for _, i := range list[:min(len(list), mostFeatures)] {
 		s.Rows = append(s.Rows, []string{i.Feature, estimateShort(i.A), estimateShort(i.B)})
 	}
-	if more := len(m.Importance) - len(s.Rows); more > 0 {
+	if more := len(list) - len(s.Rows); more > 0 {
 		s.Notes = []string{fmt.Sprintf("And %d more, in --json.", more)}
 	}
+	s.Notes = append(s.Notes, same(len(m.Importance)-len(list), "feature")...)
 	return s
 }
 

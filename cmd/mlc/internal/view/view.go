@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -67,6 +69,41 @@ func (v *View) Printf(format string, args ...any) {
 	defer v.mu.Unlock()
 	v.clear()
 	fmt.Fprintf(v.Out, format, args...)
+}
+
+// Row prints a row or line of a user's data, which is JSON. For people, its long texts
+// are cut.
+func (v *View) Row(line string) {
+	if !v.JSON {
+		line = texts.ReplaceAllStringFunc(line, cut)
+	}
+	v.Printf("%s\n", line)
+}
+
+// texts are the texts in JSON.
+var texts = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+
+// longest is how many characters of a text people get to see.
+const longest = 200
+
+// cut is a text in JSON, of a long one its beginning and its length.
+func cut(text string) string {
+	if utf8.RuneCountInString(text) <= longest {
+		return text
+	}
+	var s string
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return text // no JSON
+	}
+	r := []rune(s)
+	if len(r) <= longest {
+		return text
+	}
+	b, err := json.Marshal(fmt.Sprintf("%s… (%d characters)", string(r[:longest]), len(r)))
+	if err != nil {
+		panic(err) // a text
+	}
+	return string(b)
 }
 
 // Notef writes to the error stream, which carries what is not the answer.
