@@ -82,6 +82,9 @@ func (c *Column) compare() {
 	if n < 1 || m < 1 {
 		return
 	}
+	if len(a.Quantiles) > 0 { // they are of a sample
+		n, m = min(n, op.Sampled), min(m, op.Sampled)
+	}
 	var shares [2][]float64
 	if f, g := distribution(a), distribution(b); f != nil && g != nil {
 		ks := distance(f, g)

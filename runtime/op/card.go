@@ -190,7 +190,7 @@ func windowed(windows []WindowCounts) []string {
 		for _, s := range slices.Compact(spans) {
 			last = append(last, types.FormatDuration(time.Duration(s)*time.Microsecond))
 		}
-		out = append(out, fmt.Sprintf("%s over the last %s of %s, statistics: %d; %s rows with facts, %s without", ws[0].Group, strings.Join(last, ", "), ws[0].Input, n,
+		out = append(out, fmt.Sprintf("%s over the last %s of %s, statistics: %d; %s rows with a value, %s without", ws[0].Group, strings.Join(last, ", "), ws[0].Input, n,
 			extent(ws, func(w WindowCounts) int64 { return w.Present }), extent(ws, func(w WindowCounts) int64 { return w.Empty })))
 	}
 	return out

@@ -64,7 +64,7 @@ type JoinCounts struct {
 	Superseded int64 `json:"superseded"`
 }
 
-// WindowCounts tells what windows found: for Present rows a fact in any of them.
+// WindowCounts tells what windows found: for Present rows a value in any of them.
 type WindowCounts struct {
 	Group      string  `json:"group"`
 	Input      string  `json:"input"`

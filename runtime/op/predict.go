@@ -160,18 +160,24 @@ func (p *Prepared) read(ctx context.Context) error {
 		return err
 	}
 	var all []kind.Column
-	have := map[string]bool{}
 	for _, c := range cols {
-		if !have[c.Name] {
-			have[c.Name] = true
+		switch i := slices.IndexFunc(all, func(have kind.Column) bool { return have.Name == c.Name }); {
+		case i < 0:
 			all = append(all, c)
+		case all[i].Type != c.Type: // each is read from the text
+			all[i].Type = types.String
 		}
 	}
 	for _, k := range o.Keep {
-		if !have[k] {
-			have[k] = true
-			all = append(all, kind.Column{Name: k, Type: types.String})
+		same := func(have kind.Column) bool { return have.Name == k }
+		if i := slices.IndexFunc(all, same); i >= 0 {
+			all[i].Type = types.String // as it stands there
+			continue
 		}
+		if i := slices.IndexFunc(all, func(have kind.Column) bool { return strings.EqualFold(have.Name, k) }); i >= 0 {
+			return diag.Diagnostic{Severity: diag.Error, Code: diag.BadInput, What: fmt.Sprintf("columns %q and %q differ only in case, which SQL passes over", all[i].Name, k), Mend: "rename one of them in the input"}
+		}
+		all = append(all, kind.Column{Name: k, Type: types.String})
 	}
 	// The value of raw feature i becomes _t<i>, what is kept _keep<i>, as text.
 	var inputs []reading
@@ -314,6 +320,9 @@ func (o PredictOptions) sound() error {
 		if taken[k] {
 			return bad("column %q to keep is in the output already", "leave it out, or rename it in the input", k)
 		}
+		if strings.HasPrefix(k, "_") {
+			return bad("column %q to keep begins with an underscore, as mlc's own names do", "rename it in the input", k)
+		}
 		taken[k] = true
 	}
 	return nil
@@ -356,7 +365,8 @@ func match(o PredictOptions, names []string) ([]kind.Column, error) {
 	return out, list.Err()
 }
 
-// BadRow is a row that was set aside: its number from 1, why, and its texts.
+// BadRow is a row that was set aside: its number from 1, why, and its values as texts:
+// those that stand there where one of them cannot be read, else as they were read.
 type BadRow struct {
 	Row     int64           `json:"row"`
 	Reasons string          `json:"reasons"`
@@ -404,8 +414,12 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, co
 			texts = append(texts, q+" := CAST("+typed[i]+" AS VARCHAR)")
 		}
 	}
-	for i := range o.Keep {
-		values = append(values, fmt.Sprintf("_keep%d", i))
+	for i, k := range o.Keep {
+		keep := fmt.Sprintf("_keep%d", i)
+		values = append(values, keep)
+		if q := expr.QuoteName(k); !seen[q] {
+			texts = append(texts, q+" := "+keep)
+		}
 	}
 	_, reasons := faulty(cols, typed, nil)
 	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT r.*, concat_ws('; ', %s) AS _faults, u.row AS _texts FROM %s AS r LEFT JOIN %s AS u USING (_row)",

@@ -20,10 +20,10 @@ type ColumnProfile struct {
 	Type  types.Type `json:"type"`
 	Rows  int64      `json:"rows"`
 	Nulls int64      `json:"nulls"`
-	// Distinct is an estimate (HyperLogLog) of more than 65,536 rows.
+	// Distinct is an estimate (HyperLogLog) of more than Sampled values.
 	Distinct int64 `json:"distinct"`
 	// Mean, Std and Quantiles (of Probabilities) are of numbers; timestamps count in
-	// microseconds. Of more than 65,536 rows, quantiles are those of about as many,
+	// microseconds. Of more than Sampled values, quantiles are those of about as many,
 	// taken as if at random.
 	Mean      *float64  `json:"mean,omitempty"`
 	Std       *float64  `json:"std,omitempty"`
@@ -70,15 +70,13 @@ func columnsFacts(ctx context.Context, db *sql.DB, path string, cols []kind.Colu
 	if err != nil || total == 0 {
 		return out, total, err
 	}
-	const double = "CASE WHEN isfinite(CAST(%[1]s AS DOUBLE)) THEN CAST(%[1]s AS DOUBLE) END"
-	const instant = "CASE WHEN isfinite(CAST(%[1]s AS TIMESTAMP)) THEN CAST(epoch_us(CAST(%[1]s AS TIMESTAMP)) AS DOUBLE) END"
 	for _, kinds := range []struct {
-		form string
-		is   func(types.Type) bool
+		value string // the SQL of a bound, NULL where it is infinite or there is none
+		is    func(types.Type) bool
 	}{
-		{double, types.Type.Numeric},
-		{instant, func(t types.Type) bool { return t == types.Timestamp }},
-		{"NULL", func(t types.Type) bool { return !number(t) }},
+		{"CASE WHEN isfinite(CAST(%[1]s AS DOUBLE)) THEN CAST(%[1]s AS DOUBLE) END", types.Type.Numeric},
+		{"CASE WHEN isfinite(CAST(%[1]s AS TIMESTAMP)) THEN CAST(epoch_us(CAST(%[1]s AS TIMESTAMP)) AS DOUBLE) END", func(t types.Type) bool { return t == types.Timestamp }},
+		{"", func(t types.Type) bool { return !number(t) }},
 	} {
 		var ids []string
 		for i, c := range cols {
@@ -91,10 +89,10 @@ func columnsFacts(ctx context.Context, db *sql.DB, path string, cols []kind.Colu
 		}
 		// A chunk of nulls has no least value; one with an infinite makes all unknown.
 		bound := func(f, stat string) string {
-			v := fmt.Sprintf(kinds.form, stat)
-			if kinds.form == "NULL" {
+			if kinds.value == "" {
 				return "CAST(NULL AS DOUBLE)"
 			}
+			v := fmt.Sprintf(kinds.value, stat)
 			return fmt.Sprintf("CASE WHEN bool_and(stats_null_count = num_values OR (%s) IS NOT NULL) THEN %s(%s) END", v, f, v)
 		}
 		q := fmt.Sprintf("SELECT column_id - 2, CAST(sum(num_values) AS BIGINT), CAST(sum(stats_null_count) AS BIGINT), %s, %s FROM parquet_metadata(%s) WHERE column_id IN (%s) GROUP BY column_id",
@@ -115,14 +113,14 @@ func columnsFacts(ctx context.Context, db *sql.DB, path string, cols []kind.Colu
 	return out, total, nil
 }
 
-// sampled is of how many rows, about, the quantiles of a larger table are; in a table
-// that is no larger, values are counted.
-const sampled = 1 << 16
+// Sampled is of how many values of a column, about, its quantiles are where there are
+// more; where there are not, different values are counted and not estimated.
+const Sampled = 1 << 16
 
 // profile describes the columns of a file of _row, _file and then cols. What it tells
 // does not depend on the order in which threads come to the rows.
 func profile(ctx context.Context, db *sql.DB, path string, cols []kind.Column) ([]ColumnProfile, error) {
-	facts, total, err := columnsFacts(ctx, db, path, cols)
+	facts, _, err := columnsFacts(ctx, db, path, cols)
 	if err != nil {
 		return nil, err
 	}
@@ -130,8 +128,8 @@ func profile(ctx context.Context, db *sql.DB, path string, cols []kind.Column) (
 	if err != nil {
 		return nil, err
 	}
-	// Chosen by a hash of their place, the rows of the sample are as good as random.
-	rows = fmt.Sprintf("(SELECT *, hash(_row) %% %d = 0 AS _some FROM %s)", (total+sampled-1)/sampled, rows)
+	// Chosen by a hash of their place, the rows of a sample are as good as random.
+	rows = "(SELECT *, hash(_row) AS _hash FROM " + rows + ")"
 	out := make([]ColumnProfile, len(cols))
 	for at := 0; at < len(cols); at += batch {
 		to := min(at+batch, len(cols))
@@ -152,7 +150,8 @@ func profileBatch(ctx context.Context, db *sql.DB, rows string, cols []kind.Colu
 		q, p, f := expr.QuoteName(c.Name), &out[i], facts[i]
 		*p = ColumnProfile{Name: c.Name, Type: c.Type, Rows: f.rows, Nulls: f.nulls}
 		distinct := "approx_count_distinct(" + q + ")"
-		if f.rows <= sampled {
+		every := (f.rows - f.nulls + Sampled - 1) / Sampled
+		if every <= 1 {
 			distinct = "count(DISTINCT " + q + ")"
 		}
 		items, dest = append(items, distinct), append(dest, &p.Distinct)
@@ -168,7 +167,7 @@ func profileBatch(ctx context.Context, db *sql.DB, rows string, cols []kind.Colu
 		}
 		m := &moments[i]
 		v := m.count(q, c.Type == types.Float, *f.min, *f.max)
-		items = append(items, "CAST(sum("+v+") AS DOUBLE)", "CAST(sum("+v+" * "+v+") AS DOUBLE)", "array_to_string(quantile_cont(CAST("+q+" AS DOUBLE), "+probs+") FILTER (WHERE _some), ' ')")
+		items = append(items, "CAST(sum("+v+") AS DOUBLE)", "CAST(sum("+v+" * "+v+") AS DOUBLE)", "array_to_string(quantile_cont(CAST("+q+" AS DOUBLE), "+probs+") FILTER (WHERE "+some(every)+"), ' ')")
 		dest = append(dest, &m.sum, &m.squares, &quantiles[i])
 	}
 	if err := db.Row(ctx, "SELECT "+strings.Join(items, ", ")+" FROM "+rows, dest...); err != nil {
@@ -209,11 +208,20 @@ func profileBatch(ctx context.Context, db *sql.DB, rows string, cols []kind.Colu
 	return nil
 }
 
+// some is the SQL that chooses one of so many rows.
+func some(every int64) string {
+	if every <= 1 {
+		return "true"
+	}
+	return fmt.Sprintf("_hash %% %d = 0", every)
+}
+
 // moment is a mean and a standard deviation by sums of whole numbers: a value is counted
 // in steps from an origin, about 2^30 of them over the column's range. Such sums are
 // exact, so that their order does not matter, and what rounding costs is far below what
 // a profile tells.
 type moment struct {
+	min, max     float64 // of the values
 	origin, step float64
 	sum, squares *float64
 }
@@ -221,8 +229,8 @@ type moment struct {
 // count sets origin and step for values from min to max, and returns the SQL of the
 // count of steps to x, a DOUBLE or a BIGINT.
 func (m *moment) count(x string, double bool, min, max float64) string {
-	// The step is a power of two, so that scaling is exact; 0 of a constant.
-	e := math.MinInt16
+	m.min, m.max = min, max
+	e := math.MinInt16 // the step is 2^e, so that scaling is exact
 	if half := max/2 - min/2; half > 0 {
 		_, e = math.Frexp(half)
 		e -= 30
@@ -253,7 +261,9 @@ func (m *moment) values(n int64) (mean, std *float64) {
 		return nil, nil
 	}
 	a := *m.sum / float64(n)
-	at, spread := m.origin+a*m.step, math.Sqrt(math.Max(*m.squares/float64(n)-a*a, 0))*m.step
+	// Where the range is that of all doubles, a step more is infinite.
+	at := math.Max(m.min, math.Min(m.origin+a*m.step, m.max))
+	spread := math.Min(math.Sqrt(math.Max(*m.squares/float64(n)-a*a, 0))*m.step, m.max/2-m.min/2)
 	return &at, &spread
 }
 

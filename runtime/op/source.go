@@ -74,14 +74,16 @@ func sourceSnapshot(ctx context.Context, s *Stage) error {
 // for each the SQL of its reason, but for those that facts rule out (nil: none do). The
 // reasons need the row of unreadFile, if there is one, as u.
 func faulty(cols []kind.Column, values []string, facts []columnFacts) (conds, reasons []string) {
+	told := map[string]bool{} // a column can be there twice
 	for i, c := range cols {
 		t := values[i]
 		add := func(cond, reason string) {
 			conds = append(conds, cond)
-			if reason == "missing" { // and no text that could not be read
-				cond += " AND json_extract_string(u.row, " + expr.QuoteString("/"+pointer.Replace(c.Name)) + ") IS NULL"
+			if reason = c.Name + ": " + reason; told[reason] {
+				return
 			}
-			reasons = append(reasons, fmt.Sprintf("CASE WHEN %s THEN %s END", cond, expr.QuoteString(c.Name+": "+reason)))
+			told[reason] = true
+			reasons = append(reasons, fmt.Sprintf("CASE WHEN %s THEN %s END", cond, expr.QuoteString(reason)))
 		}
 		var f columnFacts
 		if facts != nil {
@@ -100,7 +102,16 @@ func faulty(cols []kind.Column, values []string, facts []columnFacts) (conds, re
 			}
 		}
 		if c.Never && f.missing() {
-			add(t+" IS NULL", "missing")
+			text := "json_extract_string(u.row, " + expr.QuoteString("/"+pointer.Replace(c.Name)) + ")"
+			unread := text + " IS NOT NULL" // there is a text, but it could not be read
+			if c.Type == types.Float {
+				unread += " AND NOT coalesce(isnan(TRY_CAST(" + text + " AS DOUBLE)), false)"
+			}
+			conds = append(conds, t+" IS NULL")
+			if reason := c.Name + ": missing"; !told[reason] {
+				told[reason] = true
+				reasons = append(reasons, fmt.Sprintf("CASE WHEN %s IS NULL AND NOT (%s) THEN %s END", t, unread, expr.QuoteString(reason)))
+			}
 		}
 		if c.Min != nil && !f.within(*c.Min, math.Inf(1)) {
 			add(fmt.Sprintf("%s < %v", t, *c.Min), fmt.Sprintf("below %v", *c.Min))
@@ -110,14 +121,14 @@ func faulty(cols []kind.Column, values []string, facts []columnFacts) (conds, re
 		}
 		if len(c.In) > 0 {
 			vals := make([]string, len(c.In))
-			for i, v := range c.In {
+			for k, v := range c.In {
 				if x, ok := v.(string); ok {
-					vals[i] = expr.QuoteString(x)
+					vals[k] = expr.QuoteString(x)
 				} else {
-					vals[i] = fmt.Sprint(v)
+					vals[k] = fmt.Sprint(v)
 				}
 			}
-			// IN over more than a few values is a join, after which rows have no order.
+			// IN over more than a few values is a join, which takes longer.
 			add("NOT list_contains(["+strings.Join(vals, ", ")+"], "+t+")", "not among the right values")
 		}
 	}

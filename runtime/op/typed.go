@@ -13,7 +13,8 @@ import (
 	"mlc.dev/mlc/runtime/sql"
 )
 
-// reading makes a column of a table of texts: the values of from in the SQL type of typ.
+// reading makes a column of texts, or of values where their kind has types: those of from
+// in the SQL type of typ.
 type reading struct {
 	from, as string
 	typ      types.Type
@@ -35,7 +36,7 @@ func readings(cols []kind.Column) []reading {
 func typed(query string, cols []reading, sqlTypes map[string]string) (from string, whole bool) {
 	read, values := []string{"*"}, []string{"*"}
 	var conds, reasons, texts []string
-	seen := map[string]bool{}
+	seen, said := map[string]bool{}, map[string]bool{}
 	for i, c := range cols {
 		q := expr.QuoteName(c.from)
 		if !seen[c.from] {
@@ -67,6 +68,10 @@ func typed(query string, cols []reading, sqlTypes map[string]string) (from strin
 		values = append(values, fmt.Sprintf("%s AS _t%d", v, i))
 		if !native && c.typ != types.String {
 			conds = append(conds, lost)
+			if said[c.from+": "+reason] { // a column can be read twice
+				continue
+			}
+			said[c.from+": "+reason] = true
 			told := expr.QuoteString(c.from + ": " + reason)
 			if c.typ == types.Float {
 				told = "CASE WHEN isinf(" + d + ") THEN " + expr.QuoteString(c.from+": infinite") + " ELSE " + told + " END"
@@ -78,9 +83,9 @@ func typed(query string, cols []reading, sqlTypes map[string]string) (from strin
 	if len(conds) == 0 {
 		return "(SELECT *, CAST(NULL AS VARCHAR) AS _reasons, CAST(NULL AS VARCHAR) AS _texts FROM " + from + ")", true
 	}
-	any := strings.Join(conds, " OR ")
+	lossy := strings.Join(conds, " OR ")
 	return fmt.Sprintf("(SELECT *, CASE WHEN %s THEN concat_ws('; ', %s) END AS _reasons, CASE WHEN %s THEN CAST(to_json(struct_pack(%s)) AS VARCHAR) END AS _texts FROM %s)",
-		any, strings.Join(reasons, ", "), any, strings.Join(texts, ", "), from), false
+		lossy, strings.Join(reasons, ", "), lossy, strings.Join(texts, ", "), from), false
 }
 
 // unreadFile holds the rows of rows.parquet of which a value is none of its type:
@@ -135,7 +140,7 @@ func valueColumns(cols []reading, named bool) []string {
 }
 
 // writeWide is writeTyped of many columns: a statement for each batch of them over a
-// table of the texts, since the memory of one for all would grow with rows and columns.
+// table of what there is, since the memory of one for all would grow with rows and columns.
 func writeWide(ctx context.Context, db *sql.DB, query string, cols []reading, sqlTypes map[string]string, out, unread string) error {
 	if sqlTypes["_row"] == "" {
 		query = "SELECT row_number() OVER () AS _row, * FROM (" + query + ")"

@@ -5,6 +5,7 @@ package ort
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	onnxruntime "github.com/yalue/onnxruntime_go"
@@ -74,6 +75,10 @@ type Options struct {
 var initialize = sync.OnceValue(func() error {
 	lib, err := Find()
 	if err != nil {
+		return err
+	}
+	// The library would tell its makers of models and machines, and keep an identifier.
+	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
 		return err
 	}
 	onnxruntime.SetSharedLibraryPath(lib.Path)

@@ -115,7 +115,7 @@ func (d *DB) Columns(ctx context.Context, query string) (names, duckTypes []stri
 const manyColumns = 1000
 
 // WriteParquet writes a query's rows to a Parquet file. The query must end in
-// an ORDER BY over a key.
+// an ORDER BY over a key, or keep the order of its one input.
 func (d *DB) WriteParquet(ctx context.Context, query, path string) error {
 	names, _, err := d.Columns(ctx, query)
 	if err != nil {

@@ -41,7 +41,7 @@ func Encoding(path, label string) (string, error) {
 		}
 		r, _, err := unzipped(f)
 		if err == nil {
-			var t transform.Transformer = encoding.UTF8Validator
+			t := encoding.UTF8Validator
 			if e != "" {
 				t = &decoder{encoding: e, line: 1}
 			}

@@ -142,7 +142,13 @@ func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.Snapshot
 		if s := err.Error(); slices.ContainsFunc(machine, func(m string) bool { return strings.Contains(s, m) }) {
 			return rep, err
 		}
-		return rep, unreadable(job.Labels[0], err)
+		label := job.Labels[0]
+		for i, f := range job.Files {
+			if strings.Contains(err.Error(), f) {
+				label = job.Labels[i]
+			}
+		}
+		return rep, unreadable(label, err)
 	}
 	counts := make([]int64, len(job.Files))
 	err = job.Engine.Rows(ctx, "SELECT _file, count(*) FROM "+expr.ReadParquet(job.Out)+" GROUP BY 1", func(scan func(...any) error) error {
@@ -169,7 +175,7 @@ func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.Snapshot
 }
 
 // machine are what the engine's messages say where the machine is at fault and not the file.
-var machine = []string{"Out of Memory Error", "Could not write", "No space left on device"}
+var machine = []string{"Out of Memory Error", "Could not write", "No space left on device", "Binder Error", "INTERNAL Error", "INTERRUPT"}
 
 // unreadable tells of an error with a file; one that is told already stays.
 func unreadable(label string, err error) error {
@@ -439,7 +445,17 @@ func (s *snapshot) csv(i int, path string, t *text) (string, error) {
 	}
 	t.from = "read_csv(" + expr.QuotePath(path) + ", hive_partitioning=false, " + strings.Join(opts, ", ") + ")"
 	t.columns = len(names)
-	return "SELECT " + strings.Join(cols, ", ") + " FROM " + t.from, nil
+	query := "SELECT " + strings.Join(cols, ", ") + " FROM " + t.from
+	if !t.utf8 {
+		// DuckDB 1.5.6 rejects a line that is no UTF-8 only where it reads all columns; of
+		// fewer it fails altogether. A hash is never NULL, which the optimizer does not know.
+		all := make([]string, len(names))
+		for k := range names {
+			all[k] = fmt.Sprintf("c%d", k)
+		}
+		query += " WHERE hash(" + strings.Join(all, ", ") + ") IS NOT NULL"
+	}
+	return query, nil
 }
 
 func (s *snapshot) jsonLines(i int, path string, t *text) (string, error) {

@@ -26,6 +26,7 @@ type text struct {
 	top         []byte   // CSV and TSV: the first line
 	lines       int64    // lines that are not blank
 	blank       int64
+	utf8        bool // all of it is
 
 	from     string // the FROM clause that reads it
 	columns  int    // how many columns the file has
@@ -163,9 +164,24 @@ func keys(head []byte) []string {
 // count counts the lines, blank and not. A line ends in \n or \r\n.
 func (t *text) count(r *bufio.Reader) error {
 	empty := true // so far in this line
-	buf := make([]byte, 1<<20)
+	t.utf8 = true
+	buf, cut := make([]byte, 1<<20), []byte{} // of a character
 	for {
 		n, err := r.Read(buf)
+		if t.utf8 {
+			whole := append(cut, buf[:n]...)
+			at := len(whole)
+			for k := 1; k < utf8.UTFMax && k <= len(whole) && err == nil; k++ {
+				if c := whole[len(whole)-k]; utf8.RuneStart(c) {
+					if !utf8.FullRune(whole[len(whole)-k:]) {
+						at -= k
+					}
+					break
+				}
+			}
+			t.utf8 = utf8.Valid(whole[:at])
+			cut = append(cut[:0:0], whole[at:]...)
+		}
 		for b := buf[:n]; len(b) > 0; {
 			i := bytes.IndexByte(b, '\n')
 			line := b
@@ -205,6 +221,7 @@ func (s *snapshot) account(i int, accepted int64) (rejected int64, err error) {
 	}
 	label := s.job.Labels[i]
 	rejected = t.rejected
+	within := int64(0) // the line ends in rejected records
 	q := fmt.Sprintf("SELECT line, min(error_message), any_value(csv_line) FROM rejects_%d GROUP BY line ORDER BY line", i)
 	err = s.job.Engine.Rows(s.ctx, q, func(scan func(...any) error) error {
 		var r reject
@@ -215,6 +232,9 @@ func (s *snapshot) account(i int, accepted int64) (rejected int64, err error) {
 		r.File = label
 		if r.Reason = firstLine(r.Reason); text != nil {
 			r.Text = *text
+			if !strings.Contains(strings.ToLower(r.Reason), "unterminated") { // that would be lines swallowed
+				within += int64(strings.Count(strings.TrimRight(r.Text, "\r\n"), "\n"))
+			}
 		}
 		rejected++
 		return s.rejects.Encode(r)
@@ -229,7 +249,7 @@ func (s *snapshot) account(i int, accepted int64) (rejected int64, err error) {
 	if t.columns > 0 && t.header != nil {
 		lines--
 	}
-	if lines == accepted+rejected {
+	if lines == accepted+rejected+within {
 		return rejected, nil
 	}
 	if t.columns > 0 {
@@ -242,7 +262,7 @@ func (s *snapshot) account(i int, accepted int64) (rejected int64, err error) {
 			return 0, err
 		}
 		// Blank lines inside a quoted value count there, not as lines.
-		if all := accepted + rejected + int64(quoted); lines <= all && all <= lines+t.blank {
+		if all := accepted + rejected + within + int64(quoted); lines <= all && all <= lines+t.blank {
 			return rejected, nil
 		}
 	}
