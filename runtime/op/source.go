@@ -176,7 +176,7 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 	if bad == 0 {
 		err = copyFile(in, out)
 	} else {
-		err = db.WriteParquet(ctx, fmt.Sprintf("SELECT * FROM %s WHERE get_bit(getvariable('bad'), CAST(_row - 1 AS INTEGER)) = 0", expr.ReadParquet(in)), out)
+		err = db.WriteParquet(ctx, fmt.Sprintf("SELECT * FROM %s WHERE get_bit(getvariable('bad'), CAST(_row - 1 AS INTEGER)) = 0 ORDER BY _row", expr.ReadParquet(in)), out)
 	}
 	if err != nil {
 		return err

@@ -156,8 +156,9 @@ func described(t *rapid.T, p ColumnProfile, rows int64, values []float64) {
 // manyRows is more than two row groups of a Parquet file.
 const manyRows = 300_000
 
-// TestValidateKeepsRows reads a table of several row groups as texts, twice: the bytes
-// are the same, good rows keep their order and their values, and bad ones are set aside.
+// TestValidateKeepsRows reads a table of several row groups as texts, twice and in other
+// pieces: the bytes are the same, good rows keep their order and their values, and bad
+// ones are set aside.
 func TestValidateKeepsRows(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: short")
@@ -193,7 +194,7 @@ func TestValidateKeepsRows(t *testing.T) {
 	if err := os.WriteFile(input, []byte(csv.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	validated := func() *Stage {
+	validated := func(buffer int) *Stage {
 		s := &Stage{Dir: t.TempDir(), Report: map[string]any{}, emit: func(executor.Event) {}}
 		s.Args = args
 		in := filepath.Dir(s.In("rows", "x"))
@@ -210,7 +211,7 @@ func TestValidateKeepsRows(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		query := "SELECT 0::INTEGER AS _file, * FROM read_csv('" + input + "', header=true, all_varchar=true, buffer_size=1048576)"
+		query := fmt.Sprintf("SELECT 0::INTEGER AS _file, * FROM read_csv('%s', header=true, all_varchar=true, max_line_size=10000, buffer_size=%d)", input, buffer)
 		if err := writeTyped(ctx, db, query, readings(cols), s.In("rows", "rows.parquet"), s.In("rows", unreadFile), filepath.Join(s.Dir, "scratch.parquet")); err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +220,7 @@ func TestValidateKeepsRows(t *testing.T) {
 		}
 		return s
 	}
-	s, again := validated(), validated()
+	s, again := validated(1<<20), validated(300_000)
 	for _, f := range [][2]string{{s.In("rows", "rows.parquet"), again.In("rows", "rows.parquet")}, {s.In("rows", unreadFile), again.In("rows", unreadFile)}, {s.Out("rows", "rows.parquet"), again.Out("rows", "rows.parquet")},
 		{s.Out("quarantine", "rows.parquet"), again.Out("quarantine", "rows.parquet")}, {s.Out("profile", "profile.json"), again.Out("profile", "profile.json")}} {
 		a, err := os.ReadFile(f[0])

@@ -96,7 +96,8 @@ const unreadFile = "unread.parquet"
 // none: _row, _file and the readings; and to unread the rows that have such a value. The
 // query has _file and the columns read, and may have _row. Where it has not, the rows
 // are numbered when they are written down, in the file scratch: a window would let one
-// core do all the work.
+// core do all the work. The order, in which they are already, makes row groups of one
+// size, so that the same rows are the same bytes whatever file they come from.
 func writeTyped(ctx context.Context, db *sql.DB, query string, cols []reading, out, unread, scratch string) error {
 	names, duckTypes, err := db.Columns(ctx, query)
 	if err != nil {
@@ -118,7 +119,7 @@ func writeTyped(ctx context.Context, db *sql.DB, query string, cols []reading, o
 		}
 		row, from = "file_row_number + 1 AS _row", "read_parquet("+expr.QuotePath(scratch)+", hive_partitioning=false, file_row_number=true)"
 	}
-	if err := db.WriteParquet(ctx, "SELECT "+row+", _file, "+strings.Join(valueColumns(cols, true), ", ")+" FROM "+from, out); err != nil {
+	if err := db.WriteParquet(ctx, "SELECT "+row+", _file, "+strings.Join(valueColumns(cols, true), ", ")+" FROM "+from+" ORDER BY _row", out); err != nil {
 		return err
 	}
 	where := "_reasons IS NOT NULL"
