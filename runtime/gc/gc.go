@@ -380,12 +380,14 @@ func byDigest(list []artifact.Held) map[plan.Digest]artifact.Held {
 func (c *Collector) results(ctx context.Context, p *Plan, steps map[plan.Digest]state.StepResult, kept map[plan.Digest]bool, trees map[plan.Digest]string, gone map[plan.Digest]artifact.Held) error {
 	var drop []state.StepResult
 	for key, r := range steps {
-		frees := false
+		// One of no run, such as of a blame, is as old as its files.
+		frees, old := false, r.Run != 0
 		for _, tree := range r.Outputs {
 			_, needed := trees[tree]
-			frees = frees || !needed
+			_, goes := gone[tree]
+			frees, old = frees || !needed, old || goes
 		}
-		if !kept[key] && frees {
+		if !kept[key] && frees && old {
 			drop = append(drop, r)
 		}
 	}

@@ -188,6 +188,25 @@ func TestWhatIsKept(t *testing.T) {
 	}
 }
 
+// A result of no run stays while its files are young.
+func TestApart(t *testing.T) {
+	for _, c := range []struct {
+		age  time.Duration
+		want string
+	}{{day, "apart"}, {40 * day, ""}} {
+		w := newWorld(t, "")
+		w.must(w.db.SaveStep(w.ctx, plan.Step{ID: "mixture", Args: json.RawMessage("{}")}, nil, made("mixture", "apart", w.tree("trees"))))
+		w.age(c.age)
+		g := w.collector()
+		g.KeepRuns, g.Keep = 3, 7*day
+		_, err := g.Delete(w.ctx)
+		w.must(err)
+		if got := w.left("apart"); got != c.want {
+			t.Errorf("after %s there is %q", c.age, got)
+		}
+	}
+}
+
 // A killed run tells only what it finished; what it found cached is known by the
 // last of each step.
 func TestKilledRun(t *testing.T) {
