@@ -282,8 +282,9 @@ func steps(p *plan.Plan) map[string]plan.Step {
 	return out
 }
 
-// spec tells how the arguments of two plans differ, and which steps one lacks. The
-// same change of several steps is told once.
+// spec tells how the arguments of two plans differ, and which steps one lacks, but for
+// those that only do once more what another does, as a cross-validation's do. The same
+// change of several steps is told once.
 func spec(a, b *plan.Plan) []Change {
 	out := []Change{}
 	add := func(text, path, step string) {
@@ -295,11 +296,18 @@ func spec(a, b *plan.Plan) []Change {
 		}
 		out = append(out, Change{text, path, []string{step}})
 	}
+	more := func(s plan.Step, than *plan.Plan) bool {
+		return !slices.ContainsFunc(than.Steps, func(t plan.Step) bool {
+			return t.Op == s.Op && t.At == s.At && string(own(t).Args) == string(own(s).Args)
+		})
+	}
 	was := steps(a)
 	for _, s := range b.Steps {
 		old, ok := was[s.ID]
 		if delete(was, s.ID); !ok {
-			add("added", s.At, s.ID)
+			if more(s, a) {
+				add("added", s.At, s.ID)
+			}
 			continue
 		}
 		for _, r := range changes(own(s), own(old)) {
@@ -307,7 +315,7 @@ func spec(a, b *plan.Plan) []Change {
 		}
 	}
 	for _, s := range a.Steps {
-		if _, gone := was[s.ID]; gone {
+		if _, gone := was[s.ID]; gone && more(s, b) {
 			add("removed", s.At, s.ID)
 		}
 	}
