@@ -118,14 +118,14 @@ func noop(tmp string) []string {
 
 const gateMetrics = `{"rows":{"test":1},"metrics":{"test":{"roc_auc":0.9}}}`
 
-// gateStep is a step with next to nothing to do, and its inputs.
+// gateStep is a step with next to nothing to do, and inputs as a gate has them.
 func gateStep(tmp string, store *artifact.Store) (plan.Step, []executor.Bound) {
 	in := filepath.Join(tmp, "scores")
 	run.Must(os.MkdirAll(in, 0o755))
 	run.Must(os.WriteFile(filepath.Join(in, "metrics.json"), []byte(gateMetrics), 0o644))
 	tree, err := store.Put(context.Background(), in)
 	run.Must(err)
-	step := plan.Step{ID: "model.gate x", Op: "model.gate", Args: json.RawMessage(`{"task":"binary","gates":[{"metric":"roc_auc","min":0.5}]}`),
+	step := plan.Step{ID: "model.challenge x", Op: "model.challenge", Args: json.RawMessage(`{"gates":[]}`), // nobody to beat
 		Inputs: []plan.Input{{Name: "metrics"}, {Name: "baseline"}}, Outputs: []string{"result"}, Needs: plan.Needs{CPU: 1, Memory: 1 << 28}}
 	return step, []executor.Bound{{Tree: tree}, {Tree: tree}}
 }
