@@ -121,11 +121,12 @@ func (m *model) parallel(ctx context.Context, c columns, n int) ([]any, error) {
 // cores. f gets each chunk's outputs with the place of its first row among the
 // part's rows; calls do not overlap, but come in any order.
 func (m *model) stream(ctx context.Context, s *Stage, raw []lower.RawFeature, p parts, of kind.Part, f func(at int, out []any)) error {
-	return m.streamParts(ctx, s, raw, p, []kind.Part{of}, func(at int, _ []int64, out []any) { f(at, out) })
+	places := p.places()
+	return m.streamParts(ctx, s, raw, p, []kind.Part{of}, func(ids []int64, out []any) { f(int(places[ids[0]]), out) })
 }
 
-// streamParts is stream of several parts in one reading. f also gets the chunk's ids.
-func (m *model) streamParts(ctx context.Context, s *Stage, raw []lower.RawFeature, p parts, of []kind.Part, f func(at int, ids []int64, out []any)) error {
+// streamParts is stream of several parts in one reading: f gets the ids of a chunk's rows.
+func (m *model) streamParts(ctx context.Context, s *Stage, raw []lower.RawFeature, p parts, of []kind.Part, f func(ids []int64, out []any)) error {
 	total := int64(0)
 	for _, part := range of {
 		total += int64(p.count(part))
@@ -136,7 +137,6 @@ func (m *model) streamParts(ctx context.Context, s *Stage, raw []lower.RawFeatur
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	type job struct {
-		at   int
 		ids  []int64
 		rows columns
 	}
@@ -153,14 +153,13 @@ func (m *model) streamParts(ctx context.Context, s *Stage, raw []lower.RawFeatur
 					continue
 				}
 				mu.Lock()
-				f(j.at, j.ids, out)
+				f(j.ids, out)
 				done += int64(len(j.ids))
 				s.Progress(done, total, "rows", "")
 				mu.Unlock()
 			}
 		})
 	}
-	at := 0
 	var ids []int64                          // of the batch
 	pick := func(start int64, n int) []int { // a row's id is its place
 		keep := make([]int, 0, n)
@@ -175,7 +174,7 @@ func (m *model) streamParts(ctx context.Context, s *Stage, raw []lower.RawFeatur
 	err := table.ReadRows(ctx, s.In("dataset", "rows.parquet"), forms(raw), pick, func(b table.Batch) error {
 		for from := 0; from < b.Rows; from += chunk {
 			to := min(b.Rows, from+chunk)
-			j := job{at, ids[from:to], columns{}}
+			j := job{ids[from:to], columns{}}
 			for _, r := range raw {
 				switch d := b.Columns[r.Name].(type) {
 				case []float64:
@@ -184,7 +183,6 @@ func (m *model) streamParts(ctx context.Context, s *Stage, raw []lower.RawFeatur
 					j.rows[r.Name] = d[from:to]
 				}
 			}
-			at += to - from
 			select {
 			case jobs <- j:
 			case <-ctx.Done():
@@ -215,7 +213,7 @@ func (m *model) matrices(ctx context.Context, s *Stage, t Transform, p parts, of
 		out[i].Data = make([]float32, out[i].Rows*out[i].Cols)
 	}
 	places := p.places()
-	return out, m.streamParts(ctx, s, t.Raw, p, of, func(_ int, ids []int64, res []any) {
+	return out, m.streamParts(ctx, s, t.Raw, p, of, func(ids []int64, res []any) {
 		x, w := res[0].([]float32), len(t.Columns)
 		for k, id := range ids {
 			copy(out[slices.Index(of, p[id])].Row(int(places[id])), x[k*w:(k+1)*w])

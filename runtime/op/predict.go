@@ -396,11 +396,11 @@ func Quarantined(ctx context.Context, path string, f func(BadRow)) error {
 // rejects, and counts them.
 func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, cols []kind.Column) (bad int64, err error) {
 	o := p.o
-	values, typed, texts := []string{"_row"}, make([]string, len(cols)), []string{}
+	values, cells, texts := []string{"_row"}, make([]string, len(cols)), []string{}
 	seen := map[string]bool{}
 	for i, c := range cols {
-		typed[i] = fmt.Sprintf("_t%d", i)
-		v := typed[i]
+		cells[i] = fmt.Sprintf("_t%d", i)
+		v := cells[i]
 		switch c.Type {
 		case types.String:
 		case types.Timestamp:
@@ -411,7 +411,7 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, co
 		values = append(values, v+" AS "+expr.QuoteName(o.Signature.Raw[i].Name))
 		if q := expr.QuoteName(c.Name); !seen[q] {
 			seen[q] = true
-			texts = append(texts, q+" := CAST("+typed[i]+" AS VARCHAR)")
+			texts = append(texts, q+" := CAST("+cells[i]+" AS VARCHAR)")
 		}
 	}
 	for i, k := range o.Keep {
@@ -421,7 +421,7 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, co
 			texts = append(texts, q+" := "+keep)
 		}
 	}
-	_, reasons := faulty(cols, typed, nil)
+	_, reasons := faulty(cols, cells, nil)
 	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT r.*, concat_ws('; ', %s) AS _faults, u.row AS _texts FROM %s AS r LEFT JOIN %s AS u USING (_row)",
 		strings.Join(append([]string{"u.reasons"}, reasons...), ", "), expr.ReadParquet(raw), expr.ReadParquet(unread))
 	if err := db.Exec(ctx, q); err != nil {

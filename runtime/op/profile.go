@@ -217,7 +217,7 @@ func some(every int64) string {
 }
 
 // moment is a mean and a standard deviation by sums of whole numbers: a value is counted
-// in steps from an origin, about 2^30 of them over the column's range. Such sums are
+// in steps from an origin, up to 2^31 of them over the column's range. Such sums are
 // exact, so that their order does not matter, and what rounding costs is far below what
 // a profile tells.
 type moment struct {

@@ -77,13 +77,13 @@ func faulty(cols []kind.Column, values []string, facts []columnFacts) (conds, re
 	told := map[string]bool{} // a column can be there twice
 	for i, c := range cols {
 		t := values[i]
-		add := func(cond, reason string) {
+		add := func(cond, reason string, and ...string) {
 			conds = append(conds, cond)
 			if reason = c.Name + ": " + reason; told[reason] {
 				return
 			}
 			told[reason] = true
-			reasons = append(reasons, fmt.Sprintf("CASE WHEN %s THEN %s END", cond, expr.QuoteString(reason)))
+			reasons = append(reasons, fmt.Sprintf("CASE WHEN %s THEN %s END", strings.Join(append([]string{cond}, and...), " AND "), expr.QuoteString(reason)))
 		}
 		var f columnFacts
 		if facts != nil {
@@ -107,11 +107,7 @@ func faulty(cols []kind.Column, values []string, facts []columnFacts) (conds, re
 			if c.Type == types.Float {
 				unread += " AND NOT coalesce(isnan(TRY_CAST(" + text + " AS DOUBLE)), false)"
 			}
-			conds = append(conds, t+" IS NULL")
-			if reason := c.Name + ": missing"; !told[reason] {
-				told[reason] = true
-				reasons = append(reasons, fmt.Sprintf("CASE WHEN %s IS NULL AND NOT (%s) THEN %s END", t, unread, expr.QuoteString(reason)))
-			}
+			add(t+" IS NULL", "missing", "NOT ("+unread+")")
 		}
 		if c.Min != nil && !f.within(*c.Min, math.Inf(1)) {
 			add(fmt.Sprintf("%s < %v", t, *c.Min), fmt.Sprintf("below %v", *c.Min))
@@ -271,12 +267,8 @@ func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) (in
 	} else {
 		raw += " WHERE false"
 	}
-	texts := make([]string, len(cols))
-	for i, q := range columnNames(cols) {
-		texts[i] = q + " := CAST(" + q + " AS VARCHAR)"
-	}
-	return bad, db.WriteParquet(ctx, fmt.Sprintf("SELECT r._row, r._file, _faults AS reasons, coalesce(u.row, CAST(to_json(struct_pack(%s)) AS VARCHAR)) AS row FROM (SELECT * FROM %s) AS r JOIN bad USING (_row) LEFT JOIN %s AS u USING (_row) ORDER BY r._row",
-		strings.Join(texts, ", "), raw, unread), s.Out("quarantine", "rows.parquet"))
+	return bad, db.WriteParquet(ctx, fmt.Sprintf("SELECT r._row, r._file, _faults AS reasons, coalesce(u.row, %s) AS row FROM (SELECT * FROM %s) AS r JOIN bad USING (_row) LEFT JOIN %s AS u USING (_row) ORDER BY r._row",
+		rowAsTexts(readings(cols)), raw, unread), s.Out("quarantine", "rows.parquet"))
 }
 
 // columnNames are the columns' names as SQL.

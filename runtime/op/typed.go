@@ -35,14 +35,10 @@ func readings(cols []kind.Column) []reading {
 // texts. whole reports that there can be none.
 func typed(query string, cols []reading, sqlTypes map[string]string) (from string, whole bool) {
 	read, values := []string{"*"}, []string{"*"}
-	var conds, reasons, texts []string
-	seen, said := map[string]bool{}, map[string]bool{}
+	var conds, reasons []string
+	said := map[string]bool{}
 	for i, c := range cols {
 		q := expr.QuoteName(c.from)
-		if !seen[c.from] {
-			seen[c.from] = true
-			texts = append(texts, q+" := CAST("+q+" AS VARCHAR)")
-		}
 		native := sqlTypes[c.from] == c.typ.SQL()
 		if !native && sqlTypes[c.from] != "VARCHAR" {
 			q = "CAST(" + q + " AS VARCHAR)"
@@ -84,8 +80,21 @@ func typed(query string, cols []reading, sqlTypes map[string]string) (from strin
 		return "(SELECT *, CAST(NULL AS VARCHAR) AS _reasons, CAST(NULL AS VARCHAR) AS _texts FROM " + from + ")", true
 	}
 	lossy := strings.Join(conds, " OR ")
-	return fmt.Sprintf("(SELECT *, CASE WHEN %s THEN concat_ws('; ', %s) END AS _reasons, CASE WHEN %s THEN CAST(to_json(struct_pack(%s)) AS VARCHAR) END AS _texts FROM %s)",
-		lossy, strings.Join(reasons, ", "), lossy, strings.Join(texts, ", "), from), false
+	return fmt.Sprintf("(SELECT *, CASE WHEN %s THEN concat_ws('; ', %s) END AS _reasons, CASE WHEN %s THEN %s END AS _texts FROM %s)",
+		lossy, strings.Join(reasons, ", "), lossy, rowAsTexts(cols), from), false
+}
+
+// rowAsTexts is the SQL of a JSON object of the columns that are read, as texts.
+func rowAsTexts(cols []reading) string {
+	var items []string
+	seen := map[string]bool{} // a column can be read twice
+	for _, c := range cols {
+		if q := expr.QuoteName(c.from); !seen[q] {
+			seen[q] = true
+			items = append(items, q+" := CAST("+q+" AS VARCHAR)")
+		}
+	}
+	return "CAST(to_json(struct_pack(" + strings.Join(items, ", ") + ")) AS VARCHAR)"
 }
 
 // unreadFile holds the rows of rows.parquet of which a value is none of its type:
@@ -150,8 +159,7 @@ func writeWide(ctx context.Context, db *sql.DB, query string, cols []reading, sq
 		return err
 	}
 	tables, found := []string{"texts"}, []string{}
-	var names, texts []string
-	seen := map[string]bool{}
+	var names []string
 	for some := range slices.Chunk(cols, batch) {
 		from, _ := typed("SELECT * FROM texts", some, sqlTypes)
 		name, reasons := fmt.Sprintf("batch_%d", len(tables)), fmt.Sprintf("_reasons_%d", len(tables))
@@ -165,18 +173,14 @@ func writeWide(ctx context.Context, db *sql.DB, query string, cols []reading, sq
 		tables, found = append(tables, name), append(found, reasons)
 		for _, c := range some {
 			names = append(names, expr.QuoteName(c.as))
-			if q := expr.QuoteName(c.from); !seen[q] {
-				seen[q] = true
-				texts = append(texts, q+" := CAST("+q+" AS VARCHAR)")
-			}
 		}
 	}
 	beside := strings.Join(tables[1:], " POSITIONAL JOIN ") // in the order of the rows
 	if err := db.WriteParquet(ctx, "SELECT _row, _file, "+strings.Join(names, ", ")+" FROM "+beside, out); err != nil {
 		return err
 	}
-	err := db.WriteParquet(ctx, fmt.Sprintf("SELECT _row, _file, _told AS reasons, CAST(to_json(struct_pack(%s)) AS VARCHAR) AS row FROM texts JOIN (SELECT _row, concat_ws('; ', %s) AS _told FROM %s WHERE _told <> '') USING (_row) ORDER BY _row",
-		strings.Join(texts, ", "), strings.Join(found, ", "), beside), unread)
+	err := db.WriteParquet(ctx, fmt.Sprintf("SELECT _row, _file, _told AS reasons, %s AS row FROM texts JOIN (SELECT _row, concat_ws('; ', %s) AS _told FROM %s WHERE _told <> '') USING (_row) ORDER BY _row",
+		rowAsTexts(cols), strings.Join(found, ", "), beside), unread)
 	if err != nil {
 		return err
 	}
