@@ -280,6 +280,18 @@ func TestKubernetesNames(t *testing.T) {
 	}
 }
 
+// TestGoPackage: a system and a service whose names make a word of Go together.
+func TestGoPackage(t *testing.T) {
+	for both, want := range map[[2]string]string{
+		{"g", "O"}: "goclient", {"ma", "in"}: "mainclient", {"inter", "nal"}: "internalclient", {"fun", "c"}: "funcclient", {"flights", "api"}: "flightsapi",
+	} {
+		v := view{Package: pyStyle.one(both[0] + " " + both[1])}
+		if got := v.GoPackage(); got != want {
+			t.Errorf("%s and %s make the package %s, not %s", both[0], both[1], got, want)
+		}
+	}
+}
+
 // anyInput draws a service whose every part may be there or not.
 func anyInput(t *rapid.T) Input {
 	in := Input{Image: "registry.example/x:1", Version: "v0", Signatures: map[service.Ref]*bundle.Signature{}}

@@ -3,6 +3,7 @@ package generate
 import (
 	"errors"
 	"fmt"
+	"go/token"
 	"math"
 	"path"
 	"reflect"
@@ -339,8 +340,15 @@ func secretKey(file string) string {
 // WorkDir is the folder that the program works in.
 func (v *view) WorkDir() string { return WorkDir }
 
-// GoPackage is the package's name in Go.
-func (v *view) GoPackage() string { return strings.ReplaceAll(v.Package, "_", "") }
+// GoPackage is the package's name in Go, and its folder's: no keyword, and none that
+// the go command would not let others import.
+func (v *view) GoPackage() string {
+	id := strings.ReplaceAll(v.Package, "_", "")
+	if token.IsKeyword(id) || id == "main" || id == "internal" || id == "vendor" || id == "testdata" {
+		id += "client"
+	}
+	return id
+}
 
 // MinReplicas and MaxReplicas are at least 1.
 func (v *view) MinReplicas() int { return max(1, v.in.Service.Replicas.Min) }
