@@ -421,9 +421,12 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, co
 			texts = append(texts, q+" := "+keep)
 		}
 	}
-	_, reasons := faulty(cols, cells, nil)
+	reasons := []string{"u.reasons"}
+	for _, r := range rules(cols, cells, nil) {
+		reasons = append(reasons, r.reasons...)
+	}
 	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT r.*, concat_ws('; ', %s) AS _faults, u.row AS _texts FROM %s AS r LEFT JOIN %s AS u USING (_row)",
-		strings.Join(append([]string{"u.reasons"}, reasons...), ", "), expr.ReadParquet(raw), expr.ReadParquet(unread))
+		strings.Join(reasons, ", "), expr.ReadParquet(raw), expr.ReadParquet(unread))
 	if err := db.Exec(ctx, q); err != nil {
 		return 0, err
 	}

@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -70,13 +69,19 @@ func sourceSnapshot(ctx context.Context, s *Stage) error {
 	return nil
 }
 
-// faulty are the conditions under which a row is bad over columns of the right types, and
-// for each the SQL of its reason, but for those that facts rule out (nil: none do). The
-// reasons need the row of unreadFile, if there is one, as u.
-func faulty(cols []kind.Column, values []string, facts []columnFacts) (conds, reasons []string) {
+// rule is what makes rows bad by a column of the right type.
+type rule struct {
+	cond    string   // SQL, true of bad rows
+	reasons []string // SQL of each reason, NULL where it is none; with the row of unreadFile, if there is one, as u
+}
+
+// rules are those of columns in SQL, without what facts rule out (nil: nothing).
+func rules(cols []kind.Column, values []string, facts []columnFacts) []rule {
+	var out []rule
 	told := map[string]bool{} // a column can be there twice
 	for i, c := range cols {
 		t := values[i]
+		var conds, reasons []string
 		add := func(cond, reason string, and ...string) {
 			conds = append(conds, cond)
 			if reason = c.Name + ": " + reason; told[reason] {
@@ -127,8 +132,30 @@ func faulty(cols []kind.Column, values []string, facts []columnFacts) (conds, re
 			// IN over more than a few values is a join, which takes longer.
 			add("NOT list_contains(["+strings.Join(vals, ", ")+"], "+t+")", "not among the right values")
 		}
+		if len(conds) > 0 {
+			out = append(out, rule{strings.Join(conds, " OR "), reasons})
+		}
 	}
-	return conds, reasons
+	return out
+}
+
+// broken are the rules that a row breaks. Each is looked at alone: a condition over one
+// column is decided by the Parquet reader, of texts once for each entry of a dictionary.
+func broken(ctx context.Context, db *sql.DB, from string, rules []rule) ([]rule, error) {
+	items, found, dest := make([]string, len(rules)), make([]bool, len(rules)), make([]any, len(rules))
+	for i, r := range rules {
+		items[i], dest[i] = "EXISTS (SELECT 1 FROM "+from+" WHERE "+r.cond+")", &found[i]
+	}
+	if err := db.Row(ctx, "SELECT "+strings.Join(items, ", "), dest...); err != nil {
+		return nil, err
+	}
+	var out []rule
+	for i, r := range rules {
+		if found[i] {
+			out = append(out, r)
+		}
+	}
+	return out, nil
 }
 
 // pointer escapes a name for a JSON pointer.
@@ -235,22 +262,33 @@ func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) (in
 	if err := db.Exec(ctx, "CREATE TEMP TABLE found AS SELECT _row, reasons AS _faults, -1 AS _at FROM "+unread); err != nil {
 		return 0, err
 	}
-	from, at := "", 0
-	for some := range slices.Chunk(cols, batch) {
-		conds, reasons := faulty(some, columnNames(some), facts[at:at+len(some)])
-		if len(conds) > 0 && total > 0 {
-			if from == "" {
-				if from, err = buffered(ctx, db, raw, len(cols)); err != nil {
-					return 0, err
-				}
-			}
-			err := db.Exec(ctx, fmt.Sprintf("INSERT INTO found SELECT _row, nullif(concat_ws('; ', %s), ''), %d FROM (SELECT * FROM %s WHERE %s) LEFT JOIN %s AS u USING (_row)",
-				strings.Join(reasons, ", "), at, from, strings.Join(conds, " OR "), unread))
-			if err != nil {
-				return 0, err
-			}
+	all := rules(cols, columnNames(cols), facts)
+	if total == 0 {
+		all = nil
+	}
+	from := raw
+	if len(all) > 0 {
+		if from, err = buffered(ctx, db, raw, len(cols)); err != nil {
+			return 0, err
 		}
-		at += len(some)
+	}
+	for at := 0; at < len(all); at += batch {
+		some, err := broken(ctx, db, from, all[at:min(at+batch, len(all))])
+		if err != nil {
+			return 0, err
+		}
+		if len(some) == 0 {
+			continue
+		}
+		var conds, reasons []string
+		for _, r := range some {
+			conds, reasons = append(conds, r.cond), append(reasons, r.reasons...)
+		}
+		err = db.Exec(ctx, fmt.Sprintf("INSERT INTO found SELECT _row, nullif(concat_ws('; ', %s), ''), %d FROM (SELECT * FROM %s WHERE %s) LEFT JOIN %s AS u USING (_row)",
+			strings.Join(reasons, ", "), at, from, strings.Join(conds, " OR "), unread))
+		if err != nil {
+			return 0, err
+		}
 	}
 	if err := db.Exec(ctx, "CREATE TEMP TABLE bad AS SELECT _row, string_agg(_faults, '; ' ORDER BY _at) AS _faults FROM found GROUP BY _row ORDER BY _row"); err != nil {
 		return 0, err

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -104,6 +105,73 @@ func TestProfileOfFew(t *testing.T) {
 	}
 	if got := p[0]; got.Distinct != 1000 || got.Nulls != 399000 || *got.Mean != 499.5 || got.Quantiles[3] != 499.5 || got.Quantiles[0] != 9.99 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestProfileOfMany: of a million rows what is counted is exact, and what is estimated
+// lies within five standard errors.
+func TestProfileOfMany(t *testing.T) {
+	const rows = 1_000_000
+	ctx := context.Background()
+	db, err := sql.Open(ctx, t.TempDir(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	path := filepath.Join(t.TempDir(), "rows.parquet")
+	query := fmt.Sprintf(`SELECT i + 1 AS _row, 0 AS _file, i AS every, i * 7919 %% 3000 - 1000 AS near, i %% 1000 * 1000000 AS apart, i * 7919 %% 5000 / 8.0::DOUBLE AS few, i * 7919 %% 300000 / 8.0::DOUBLE AS many,
+		make_timestamp(i * 1000000) AS "at", CASE WHEN i < 3000 THEN repeat('a', %d) || i %% 2500 END AS long, 't' || i %% 40000 AS text FROM range(%d) AS r(i) ORDER BY i`, topText, rows)
+	if err := db.WriteParquet(ctx, query, path); err != nil {
+		t.Fatal(err)
+	}
+	cols := []kind.Column{{Name: "every", Type: types.Int}, {Name: "near", Type: types.Int}, {Name: "apart", Type: types.Int}, {Name: "few", Type: types.Float}, {Name: "many", Type: types.Float},
+		{Name: "at", Type: types.Timestamp}, {Name: "long", Type: types.String}, {Name: "text", Type: types.String}}
+	got, err := profile(ctx, db, path, cols)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := profile(ctx, db, path, cols); err != nil || !reflect.DeepEqual(got, again) {
+		t.Errorf("not the same again: %v", err)
+	}
+	for i, want := range []struct {
+		distinct  float64
+		estimated bool
+		step      float64 // values are from, from + step, … evenly
+		from      float64
+	}{{rows, true, 1, 0}, {3000, false, 1, -1000}, {1000, false, 1e6, 0}, {5000, false, 0.125, 0}, {300000, true, 0.125, 0}, {rows, true, 1e6, 0}} {
+		p, n := got[i], want.distinct
+		if slack := map[bool]float64{true: 5 * n / math.Sqrt(countedValues)}[want.estimated]; math.Abs(float64(p.Distinct)-n) > slack {
+			t.Errorf("%s: %d different values, not %v within %v", p.Name, p.Distinct, n, slack)
+		}
+		width := n * want.step
+		mean, std := want.from+(n-1)/2*want.step, want.step*math.Sqrt((n*n-1)/12)
+		// The last round over the values is not a whole one.
+		if math.Abs(*p.Mean-mean) > width*0.005 || math.Abs(*p.Std-std) > width*0.005 {
+			t.Errorf("%s: %v ± %v, not %v ± %v", p.Name, *p.Mean, *p.Std, mean, std)
+		}
+		for k, q := range Probabilities {
+			if at := want.from + q*(n-1)*want.step; math.Abs(p.Quantiles[k]-at) > width*(0.005+5*math.Sqrt(q*(1-q)/Sampled)) {
+				t.Errorf("%s: the quantile %v is %v, not %v", p.Name, q, p.Quantiles[k], at)
+			}
+		}
+	}
+	near := make([]int, rows)
+	for i := range near {
+		near[i] = i*7919%3000 - 1000
+	}
+	slices.Sort(near)
+	for k, q := range Probabilities {
+		at := q * (rows - 1)
+		lo, hi := near[int(at)], near[int(at)+1]
+		if want := float64(lo) + float64(hi-lo)*(at-math.Floor(at)); math.Abs(got[1].Quantiles[k]-want) > 1e-9 {
+			t.Errorf("the quantile %v of a few whole numbers is %v, not %v", q, got[1].Quantiles[k], want)
+		}
+	}
+	if p := got[6]; p.Distinct != 2500 || len(p.Top) != 1 || p.Top[0].Count != 3000 || len(p.Top[0].Value) != topText {
+		t.Errorf("long texts: %d different, %d told", p.Distinct, len(p.Top))
+	}
+	if p := got[7]; p.Distinct != 40000 || len(p.Top) != 20 || p.Top[0] != (ValueCount{"t0", 25}) {
+		t.Errorf("texts: %d different, %+v", p.Distinct, p.Top[0])
 	}
 }
 
