@@ -145,6 +145,10 @@ func among(hash string, every int64) string {
 	return fmt.Sprintf("%s < CAST('%d' AS UBIGINT)", hash, uint64(1)<<63/uint64(every)*2)
 }
 
+// profiled is how many columns one statement describes: their samples are in memory, three
+// times while they are put together.
+const profiled = 32
+
 // profile describes the columns of a file of _row, _file and then cols. What it tells
 // does not depend on the order in which threads come to the rows.
 func profile(ctx context.Context, db *sql.DB, path string, cols []kind.Column) ([]ColumnProfile, error) {
@@ -152,22 +156,17 @@ func profile(ctx context.Context, db *sql.DB, path string, cols []kind.Column) (
 	if err != nil {
 		return nil, err
 	}
-	// Chosen by a hash of their place, the rows of a sample are as good as random.
-	rows, err := buffered(ctx, db, "(SELECT *, hash(file_row_number) AS _hash FROM read_parquet("+expr.QuotePath(path)+", hive_partitioning=false, file_row_number=true))", len(cols))
-	if err != nil {
-		return nil, err
-	}
 	out := make([]ColumnProfile, len(cols))
-	for at := 0; at < len(cols); at += batch {
-		to := min(at+batch, len(cols))
-		if err := profileBatch(ctx, db, rows, cols[at:to], facts[at:to], out[at:to]); err != nil {
+	for at := 0; at < len(cols); at += profiled {
+		to := min(at+profiled, len(cols))
+		if err := profileBatch(ctx, db, path, cols[at:to], facts[at:to], out[at:to]); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func profileBatch(ctx context.Context, db *sql.DB, rows string, cols []kind.Column, facts []columnFacts, out []ColumnProfile) error {
+func profileBatch(ctx context.Context, db *sql.DB, path string, cols []kind.Column, facts []columnFacts, out []ColumnProfile) error {
 	var items []string
 	var dest []any
 	moments := map[int]*moment{}       // by column
@@ -185,7 +184,7 @@ func profileBatch(ctx context.Context, db *sql.DB, rows string, cols []kind.Colu
 		}
 		p.Min, p.Max = f.min, f.max
 		if c.Type == types.Int && oneOf(n, Sampled) > 1 && *f.max-*f.min < countedValues {
-			if err := count(ctx, db, rows, p); err != nil {
+			if err := count(ctx, db, path, p); err != nil {
 				return err
 			}
 			continue
@@ -215,6 +214,8 @@ func profileBatch(ctx context.Context, db *sql.DB, rows string, cols []kind.Colu
 			}
 			items = append(items, fmt.Sprintf("list(struct_pack(%s)) FILTER (WHERE %s) AS s%d", strings.Join(fields, ", "), among("_hash", every), every))
 		}
+		// Chosen by a hash of their place, the rows of a sample are as good as random.
+		rows := fmt.Sprintf("(SELECT %s, hash(file_row_number) AS _hash FROM read_parquet(%s, hive_partitioning=false, file_row_number=true))", strings.Join(columnNames(cols), ", "), expr.QuotePath(path))
 		if err := db.Exec(ctx, "CREATE OR REPLACE TEMP TABLE described AS SELECT "+strings.Join(items, ", ")+" FROM "+rows); err != nil {
 			return err
 		}
@@ -224,7 +225,7 @@ func profileBatch(ctx context.Context, db *sql.DB, rows string, cols []kind.Colu
 		if err := quantiles(ctx, db, samples, cols, out); err != nil {
 			return err
 		}
-		if err := countFew(ctx, db, rows, shares, out); err != nil {
+		if err := countFew(ctx, db, path, shares, out); err != nil {
 			return err
 		}
 	}
@@ -233,7 +234,7 @@ func profileBatch(ctx context.Context, db *sql.DB, rows string, cols []kind.Colu
 		if m := moments[i]; m != nil {
 			p.Mean, p.Std = m.values(p.Rows - p.Nulls)
 		} else if !number(c.Type) {
-			if err := commonest(ctx, db, rows, p); err != nil {
+			if err := commonest(ctx, db, path, p); err != nil {
 				return err
 			}
 		}
@@ -275,7 +276,7 @@ func quantiles(ctx context.Context, db *sql.DB, samples map[int64][]int, cols []
 
 // countFew makes counts over a share of the hashes those of all: an estimate where they
 // are enough, else counted.
-func countFew(ctx context.Context, db *sql.DB, rows string, shares []int64, out []ColumnProfile) error {
+func countFew(ctx context.Context, db *sql.DB, path string, shares []int64, out []ColumnProfile) error {
 	var items []string
 	var dest []any
 	for i, every := range shares {
@@ -291,17 +292,17 @@ func countFew(ctx context.Context, db *sql.DB, rows string, shares []int64, out 
 	if len(items) == 0 {
 		return nil
 	}
-	return db.Row(ctx, "SELECT "+strings.Join(items, ", ")+" FROM "+rows, dest...)
+	return db.Row(ctx, "SELECT "+strings.Join(items, ", ")+" FROM "+expr.ReadParquet(path), dest...)
 }
 
 // count describes a column of a few whole numbers by how many rows have each.
-func count(ctx context.Context, db *sql.DB, rows string, p *ColumnProfile) error {
+func count(ctx context.Context, db *sql.DB, path string, p *ColumnProfile) error {
 	q := expr.QuoteName(p.Name)
 	var values []float64
 	var upTo []int64 // how many rows have a value or a lesser one
 	var n int64
 	var mean, squares float64
-	err := db.Rows(ctx, fmt.Sprintf("SELECT %[1]s, count(*) FROM %[2]s WHERE %[1]s IS NOT NULL GROUP BY %[1]s ORDER BY %[1]s", q, rows), func(scan func(...any) error) error {
+	err := db.Rows(ctx, fmt.Sprintf("SELECT %[1]s, count(*) FROM %[2]s WHERE %[1]s IS NOT NULL GROUP BY %[1]s ORDER BY %[1]s", q, expr.ReadParquet(path)), func(scan func(...any) error) error {
 		var v, of int64
 		if err := scan(&v, &of); err != nil {
 			return err
@@ -332,14 +333,14 @@ func count(ctx context.Context, db *sql.DB, rows string, p *ColumnProfile) error
 }
 
 // commonest counts the values of a column of texts or conditions.
-func commonest(ctx context.Context, db *sql.DB, rows string, p *ColumnProfile) error {
+func commonest(ctx context.Context, db *sql.DB, path string, p *ColumnProfile) error {
 	q := expr.QuoteName(p.Name)
 	v, long := q, "false"
 	if p.Type == types.String {
 		v, long = fmt.Sprintf("left(%s, %d)", q, topText), fmt.Sprintf("length(_v) = %d", topText)
 	}
 	var cut bool
-	err := db.Rows(ctx, fmt.Sprintf("SELECT CAST(_v AS VARCHAR), _n, count(*) OVER (), bool_or(%s) OVER () FROM (SELECT %s AS _v, count(*) AS _n FROM %s WHERE %s IS NOT NULL GROUP BY _v) ORDER BY _n DESC, _v LIMIT 20", long, v, rows, q),
+	err := db.Rows(ctx, fmt.Sprintf("SELECT CAST(_v AS VARCHAR), _n, count(*) OVER (), bool_or(%s) OVER () FROM (SELECT %s AS _v, count(*) AS _n FROM %s WHERE %s IS NOT NULL GROUP BY _v) ORDER BY _n DESC, _v LIMIT 20", long, v, expr.ReadParquet(path), q),
 		func(scan func(...any) error) error {
 			var v ValueCount
 			if err := scan(&v.Value, &v.Count, &p.Distinct, &cut); err != nil {
@@ -352,7 +353,7 @@ func commonest(ctx context.Context, db *sql.DB, rows string, p *ColumnProfile) e
 		return err
 	}
 	// Long values that begin alike are told apart by their hashes.
-	return db.Row(ctx, "SELECT count(DISTINCT hash("+q+")) FROM "+rows+" WHERE "+q+" IS NOT NULL", &p.Distinct)
+	return db.Row(ctx, "SELECT count(DISTINCT hash("+q+")) FROM "+expr.ReadParquet(path)+" WHERE "+q+" IS NOT NULL", &p.Distinct)
 }
 
 // moment is a mean and a standard deviation by sums of whole numbers: a value is counted

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -71,6 +72,7 @@ func sourceSnapshot(ctx context.Context, s *Stage) error {
 
 // rule is what makes rows bad by a column of the right type.
 type rule struct {
+	column  string
 	cond    string   // SQL, true of bad rows
 	reasons []string // SQL of each reason, NULL where it is none; with the row of unreadFile, if there is one, as u
 }
@@ -133,7 +135,7 @@ func rules(cols []kind.Column, values []string, facts []columnFacts) []rule {
 			add("NOT list_contains(["+strings.Join(vals, ", ")+"], "+t+")", "not among the right values")
 		}
 		if len(conds) > 0 {
-			out = append(out, rule{strings.Join(conds, " OR "), reasons})
+			out = append(out, rule{c.Name, strings.Join(conds, " OR "), reasons})
 		}
 	}
 	return out
@@ -141,17 +143,14 @@ func rules(cols []kind.Column, values []string, facts []columnFacts) []rule {
 
 // broken are the rules that a row breaks. Each is looked at alone: a condition over one
 // column is decided by the Parquet reader, of texts once for each entry of a dictionary.
-func broken(ctx context.Context, db *sql.DB, from string, rules []rule) ([]rule, error) {
-	items, found, dest := make([]string, len(rules)), make([]bool, len(rules)), make([]any, len(rules))
-	for i, r := range rules {
-		items[i], dest[i] = "EXISTS (SELECT 1 FROM "+from+" WHERE "+r.cond+")", &found[i]
-	}
-	if err := db.Row(ctx, "SELECT "+strings.Join(items, ", "), dest...); err != nil {
-		return nil, err
-	}
+func broken(ctx context.Context, db *sql.DB, rows string, rules []rule) ([]rule, error) {
 	var out []rule
-	for i, r := range rules {
-		if found[i] {
+	for _, r := range rules {
+		var found bool
+		if err := db.Row(ctx, "SELECT EXISTS (SELECT 1 FROM "+rows+" WHERE "+r.cond+")", &found); err != nil {
+			return nil, err
+		}
+		if found {
 			out = append(out, r)
 		}
 	}
@@ -164,16 +163,6 @@ var pointer = strings.NewReplacer("~", "~0", "/", "~1")
 // batch is how many columns one statement works on: DuckDB's optimizer takes time
 // that grows with their square.
 const batch = 200
-
-// buffered is a FROM clause for reading rows a batch of columns at a time: a table in
-// memory where there are several batches, since the footer of a Parquet file is read
-// whole each time.
-func buffered(ctx context.Context, db *sql.DB, rows string, columns int) (string, error) {
-	if columns <= batch {
-		return rows, nil
-	}
-	return "buffered", db.Exec(ctx, "CREATE OR REPLACE TEMP TABLE buffered AS SELECT * FROM "+rows)
-}
 
 // sourceValidate sets bad rows aside with their reasons, and profiles the rest.
 func sourceValidate(ctx context.Context, s *Stage) error {
@@ -250,6 +239,9 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 	return s.writeJSON(s.Out("profile", "profile.json"), map[string]any{"source": a.Source, "rows": good, "quarantined": bad + rejected, "columns": profiles})
 }
 
+// manyRows are so many that a look at each column costs less than one at all together.
+const manyRows = 1 << 16
+
 // setAside writes the quarantine and counts its rows. The table bad then has _row and
 // _faults of each, and the variable bad a bit a row of the snapshot, set for those.
 func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) (int64, error) {
@@ -262,33 +254,26 @@ func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) (in
 	if err := db.Exec(ctx, "CREATE TEMP TABLE found AS SELECT _row, reasons AS _faults, -1 AS _at FROM "+unread); err != nil {
 		return 0, err
 	}
-	all := rules(cols, columnNames(cols), facts)
+	doubts := rules(cols, columnNames(cols), facts)
 	if total == 0 {
-		all = nil
-	}
-	from := raw
-	if len(all) > 0 {
-		if from, err = buffered(ctx, db, raw, len(cols)); err != nil {
+		doubts = nil
+	} else if total > manyRows {
+		if doubts, err = broken(ctx, db, raw, doubts); err != nil {
 			return 0, err
 		}
 	}
-	for at := 0; at < len(all); at += batch {
-		some, err := broken(ctx, db, from, all[at:min(at+batch, len(all))])
-		if err != nil {
-			return 0, err
-		}
-		if len(some) == 0 {
-			continue
-		}
-		var conds, reasons []string
+	at := 0
+	for some := range slices.Chunk(doubts, batch) {
+		names, conds, reasons := []string{"_row"}, []string{}, []string{}
 		for _, r := range some {
-			conds, reasons = append(conds, r.cond), append(reasons, r.reasons...)
+			names, conds, reasons = append(names, expr.QuoteName(r.column)), append(conds, r.cond), append(reasons, r.reasons...)
 		}
-		err = db.Exec(ctx, fmt.Sprintf("INSERT INTO found SELECT _row, nullif(concat_ws('; ', %s), ''), %d FROM (SELECT * FROM %s WHERE %s) LEFT JOIN %s AS u USING (_row)",
-			strings.Join(reasons, ", "), at, from, strings.Join(conds, " OR "), unread))
+		err := db.Exec(ctx, fmt.Sprintf("INSERT INTO found SELECT _row, nullif(concat_ws('; ', %s), ''), %d FROM (SELECT %s FROM %s WHERE %s) LEFT JOIN %s AS u USING (_row)",
+			strings.Join(reasons, ", "), at, strings.Join(names, ", "), raw, strings.Join(conds, " OR "), unread))
 		if err != nil {
 			return 0, err
 		}
+		at++
 	}
 	if err := db.Exec(ctx, "CREATE TEMP TABLE bad AS SELECT _row, string_agg(_faults, '; ' ORDER BY _at) AS _faults FROM found GROUP BY _row ORDER BY _row"); err != nil {
 		return 0, err

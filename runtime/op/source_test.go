@@ -221,8 +221,8 @@ func described(t *rapid.T, p ColumnProfile, rows int64, values []float64) {
 	}
 }
 
-// manyRows is more than two row groups of a Parquet file.
-const manyRows = 300_000
+// groupsRows is more than two row groups of a Parquet file.
+const groupsRows = 300_000
 
 // TestValidateKeepsRows reads a table of several row groups as texts, twice and in other
 // pieces: the bytes are the same, good rows keep their order and their values, and bad
@@ -244,7 +244,7 @@ func TestValidateKeepsRows(t *testing.T) {
 	}
 	var csv strings.Builder
 	csv.WriteString("n,x,s\n")
-	for i := range manyRows {
+	for i := range groupsRows {
 		n, x, s := fmt.Sprint(i), fmt.Sprintf("%d.5", i), fmt.Sprintf("t%d", i%40)
 		switch i % 1000 {
 		case 1:
@@ -322,7 +322,7 @@ func TestValidateKeepsRows(t *testing.T) {
 		}
 		bad++
 	})
-	if err != nil || n != manyRows-bad || bad != manyRows/1000*4 {
-		t.Errorf("%d good rows and %d bad ones of %d: %v", n, bad, manyRows, err)
+	if err != nil || n != groupsRows-bad || bad != groupsRows/1000*4 {
+		t.Errorf("%d good rows and %d bad ones of %d: %v", n, bad, groupsRows, err)
 	}
 }

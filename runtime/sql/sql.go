@@ -43,6 +43,7 @@ func Open(ctx context.Context, dir string, memory int64, threads int) (*DB, erro
 		"SET autoinstall_known_extensions = false",
 		"SET autoload_known_extensions = false",
 		"SET TimeZone = 'UTC'",
+		"SET parquet_metadata_cache = true", // the footer of a wide file takes longer than a column
 		"SET lock_configuration = true",
 	}
 	connector, err := duckdb.NewConnector("", func(c driver.ExecerContext) error {

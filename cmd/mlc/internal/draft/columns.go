@@ -17,16 +17,21 @@ import (
 // column is what the rows tell of a column.
 type column struct {
 	name     string
-	sql      string // its name in the views
+	sql      string // its name
+	typed    string // its value in its type, from its text
 	typ      types.Type
 	whole    bool  // every number is whole, however it is written
 	nulls    int64 // rows without a value
 	distinct int64
-	min, max float64  // of numbers
-	values   []string // of a text with few, in order
-	note     string   // what its author has to look at
-	out      bool     // no feature
-	leak     bool
+	min, max float64 // of numbers
+	// correlation is that of a number with the label, nil where there is none; pairs are
+	// the rows that have both.
+	correlation *float64
+	pairs       int64
+	values      []string // of a text with few, in order
+	note        string   // what its author has to look at
+	out         bool     // no feature
+	leak        bool
 }
 
 // few is the most values of a text that a draft lists, and fewShare the share of
@@ -52,59 +57,63 @@ func isTime(q string) string {
 }
 func isBool(q string) string { return "lower(" + q + ") IN ('true', 'false')" }
 
-// types finds the columns' types and makes the view t. Digits that begin with a
+// types finds the columns' types. Digits that begin with a
 // zero are a code, not a number; whole numbers that are written with a point are
 // floats, for the next one may not be whole.
 func (t *table) types(ctx context.Context) error {
-	cols := make([]string, len(t.cols))
-	for i, c := range t.cols {
-		var n, numbers, whole, points, codes, times, bools int64
-		q := fmt.Sprintf(`SELECT count(%[1]s), count(*) FILTER (%[2]s), count(*) FILTER (%[3]s), count(*) FILTER (regexp_matches(%[1]s, '[.eE]')), count(*) FILTER (regexp_matches(%[1]s, '^\s*[-+]?0\d')), count(*) FILTER (%[4]s), count(*) FILTER (%[5]s) FROM raw`,
-			c.sql, isNumber(c.sql), isWhole(c.sql), isTime(c.sql), isBool(c.sql))
-		if err := t.db.Row(ctx, q, &n, &numbers, &whole, &points, &codes, &times, &bools); err != nil {
-			return err
+	type counts struct{ n, numbers, whole, points, codes, times, bools int64 }
+	found := map[*column]*counts{}
+	err := t.ask(ctx, t.cols, t.texts, func(c *column) ([]string, []any) {
+		f := &counts{}
+		found[c] = f
+		items := []string{"count(" + c.sql + ")"}
+		for _, cond := range []string{isNumber(c.sql), isWhole(c.sql), "regexp_matches(" + c.sql + ", '[.eE]')", `regexp_matches(` + c.sql + `, '^\s*[-+]?0\d')`, isTime(c.sql), isBool(c.sql)} {
+			items = append(items, "count(*) FILTER ("+cond+")")
 		}
-		c.whole = whole == n
-		typed := c.sql
-		switch {
-		case n == 0:
-		case numbers == n && codes == 0:
-			c.typ = types.Float
-			typed = "nullif(TRY_CAST(" + c.sql + " AS DOUBLE), 'nan'::DOUBLE)"
-			if c.whole && points == 0 {
-				c.typ = types.Int
-				typed = "TRY_CAST(" + c.sql + " AS BIGINT)"
-			}
-		case times == n:
-			c.typ = types.Timestamp
-			typed = expr.ReadTimestamp(c.sql)
-		case bools == n:
-			c.typ = types.Bool
-			typed = "TRY_CAST(" + c.sql + " AS BOOLEAN)"
-		}
-		cols[i] = typed + " AS " + c.sql
+		return items, []any{&f.n, &f.numbers, &f.whole, &f.points, &f.codes, &f.times, &f.bools}
+	})
+	if err != nil {
+		return err
 	}
-	return t.db.Exec(ctx, "CREATE TEMP VIEW t AS SELECT "+strings.Join(cols, ", ")+" FROM raw")
+	for _, c := range t.cols {
+		f := found[c]
+		c.whole = f.whole == f.n
+		c.typed = c.sql
+		switch {
+		case f.n == 0:
+		case f.numbers == f.n && f.codes == 0:
+			c.typ = types.Float
+			c.typed = "nullif(TRY_CAST(" + c.sql + " AS DOUBLE), 'nan'::DOUBLE)"
+			if c.whole && f.points == 0 {
+				c.typ = types.Int
+				c.typed = "TRY_CAST(" + c.sql + " AS BIGINT)"
+			}
+		case f.times == f.n:
+			c.typ = types.Timestamp
+			c.typed = expr.ReadTimestamp(c.sql)
+		case f.bools == f.n:
+			c.typ = types.Bool
+			c.typed = "TRY_CAST(" + c.sql + " AS BOOLEAN)"
+		}
+	}
+	return nil
 }
 
 // profile counts what the columns hold. A label of few whole numbers is an int.
 func (t *table) profile(ctx context.Context, label *column) error {
-	for _, c := range t.cols {
-		var n int64
-		if err := t.db.Row(ctx, fmt.Sprintf("SELECT count(%[1]s), count(DISTINCT %[1]s) FROM t", c.sql), &n, &c.distinct); err != nil {
-			return err
-		}
-		c.nulls = t.rows - n
-		if n == 0 {
-			continue
-		}
+	err := t.ask(ctx, t.cols, t.values, func(c *column) ([]string, []any) {
+		items, dest := []string{"count(*) - count(" + c.sql + ")", "count(DISTINCT " + c.sql + ")"}, []any{&c.nulls, &c.distinct}
 		if c.typ.Numeric() {
-			if err := t.db.Row(ctx, fmt.Sprintf("SELECT min(%[1]s), max(%[1]s) FROM t", c.sql), &c.min, &c.max); err != nil {
-				return err
-			}
+			items, dest = append(items, "CAST(coalesce(min("+c.sql+"), 0) AS DOUBLE)", "CAST(coalesce(max("+c.sql+"), 0) AS DOUBLE)"), append(dest, &c.min, &c.max)
 		}
+		return items, dest
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range t.cols {
 		if c.typ == types.String && t.hasFew(c, few) {
-			err := t.db.Rows(ctx, fmt.Sprintf("SELECT DISTINCT %[1]s FROM t WHERE %[1]s IS NOT NULL ORDER BY 1", c.sql), func(scan func(...any) error) error {
+			err := t.db.Rows(ctx, fmt.Sprintf("SELECT DISTINCT %[1]s FROM %[2]s WHERE %[1]s IS NOT NULL ORDER BY 1", c.sql, t.values(c)), func(scan func(...any) error) error {
 				var v string
 				err := scan(&v)
 				c.values = append(c.values, v)
@@ -126,6 +135,9 @@ var idName = regexp.MustCompile(`(?i:(^|[^a-z])(id|uuid|guid))$|[a-z0-9](ID|Id)$
 
 // roles decides which columns are features, and says why the others are none.
 func (t *table) roles(ctx context.Context, p *problem) error {
+	if err := t.correlate(ctx, p); err != nil {
+		return err
+	}
 	features, leaks := 0, 0
 	for _, c := range t.cols {
 		if c == p.label {
@@ -192,7 +204,7 @@ func (t *table) tells(ctx context.Context, c *column, p *problem) (string, error
 	case !t.hasFew(c, most) && c.nulls == 0:
 	case p.kind == kind.Regression:
 		var r *float64
-		q := fmt.Sprintf("SELECT corr(m, y) FROM (SELECT %[1]s AS y, avg(%[1]s) OVER (PARTITION BY %[2]s) AS m FROM t WHERE %[1]s IS NOT NULL)", p.number, by)
+		q := fmt.Sprintf("SELECT corr(m, y) FROM (SELECT %[1]s AS y, avg(%[1]s) OVER (PARTITION BY %[2]s) AS m FROM %[3]s WHERE %[1]s IS NOT NULL)", p.number, by, t.values(c, p.label))
 		if err := t.db.Row(ctx, q, &r); err != nil {
 			return "", err
 		}
@@ -201,7 +213,7 @@ func (t *table) tells(ctx context.Context, c *column, p *problem) (string, error
 		}
 	default:
 		var right float64
-		q := fmt.Sprintf("SELECT CAST(sum(m) AS DOUBLE) FROM (SELECT max(n) AS m FROM (SELECT %[2]s AS x, count(*) AS n FROM t WHERE %[1]s IS NOT NULL GROUP BY x, %[1]s) GROUP BY x)", y, by)
+		q := fmt.Sprintf("SELECT CAST(sum(m) AS DOUBLE) FROM (SELECT max(n) AS m FROM (SELECT %[2]s AS x, count(*) AS n FROM %[3]s WHERE %[1]s IS NOT NULL GROUP BY x, %[1]s) GROUP BY x)", y, by, t.values(c, p.label))
 		if err := t.db.Row(ctx, q, &right); err != nil {
 			return "", err
 		}
@@ -209,19 +221,28 @@ func (t *table) tells(ctx context.Context, c *column, p *problem) (string, error
 			return fmt.Sprintf("%s tells %s in %.4g%% of rows", how, quote(p.label.name), 100*right/p.rows), nil
 		}
 	}
-	if !c.typ.Numeric() || p.number == "" {
-		return "", nil
-	}
-	var r *float64
-	var n int64
-	if err := t.db.Row(ctx, fmt.Sprintf("SELECT corr(%[1]s, %[2]s), count(*) FROM t WHERE %[1]s IS NOT NULL AND %[3]s IS NOT NULL", c.unit(), p.number, y), &r, &n); err != nil {
-		return "", err
-	}
 	// Few pairs correlate by chance.
-	if r != nil && n >= 30 && 2*n >= t.rows && math.Abs(*r) > near {
+	if r := c.correlation; r != nil && c.pairs >= 30 && 2*c.pairs >= t.rows && math.Abs(*r) > near {
 		return fmt.Sprintf("It alone tells %s (correlation %.3f)", quote(p.label.name), *r), nil
 	}
 	return "", nil
+}
+
+// correlate finds the correlation of every number with the label.
+func (t *table) correlate(ctx context.Context, p *problem) error {
+	if p.number == "" {
+		return nil
+	}
+	var numbers []*column
+	for _, c := range t.cols {
+		if c.typ.Numeric() {
+			numbers = append(numbers, c)
+		}
+	}
+	both := func(cols ...*column) string { return t.values(append(cols, p.label)...) }
+	return t.ask(ctx, numbers, both, func(c *column) ([]string, []any) {
+		return []string{fmt.Sprintf("corr(%s, %s) FILTER (%[3]s IS NOT NULL), count(%[4]s) FILTER (%[3]s IS NOT NULL)", c.unit(), p.number, p.label.sql, c.sql)}, []any{&c.correlation, &c.pairs}
+	})
 }
 
 // widest is the most numbers of which all pairs are looked at.
@@ -260,7 +281,7 @@ func (t *table) parts(ctx context.Context, p *problem) (int, error) {
 	for i := range wrong {
 		dest[i] = &wrong[i]
 	}
-	if err := t.db.Row(ctx, "SELECT "+strings.Join(tests, ", ")+" FROM t WHERE "+p.label.sql+" IS NOT NULL", dest...); err != nil {
+	if err := t.db.Row(ctx, "SELECT "+strings.Join(tests, ", ")+" FROM "+t.values(append(numbers, p.label)...)+" WHERE "+p.label.sql+" IS NOT NULL", dest...); err != nil {
 		return 0, err
 	}
 	found := 0

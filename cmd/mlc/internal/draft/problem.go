@@ -73,7 +73,7 @@ func (t *table) problem(ctx context.Context, c *column) (*problem, error) {
 	}
 	var values []string // the two commonest
 	var counts []float64
-	err := t.db.Rows(ctx, fmt.Sprintf("SELECT CAST(%[1]s AS VARCHAR), CAST(count(*) AS DOUBLE) FROM t WHERE %[1]s IS NOT NULL GROUP BY %[1]s ORDER BY 2 DESC, 1 LIMIT 2", c.sql), func(scan func(...any) error) error {
+	err := t.db.Rows(ctx, fmt.Sprintf("SELECT CAST(%[1]s AS VARCHAR), CAST(count(*) AS DOUBLE) FROM %[2]s WHERE %[1]s IS NOT NULL GROUP BY %[1]s ORDER BY 2 DESC, 1 LIMIT 2", c.sql, t.values(c)), func(scan func(...any) error) error {
 		var v string
 		var n float64
 		err := scan(&v, &n)
@@ -104,7 +104,7 @@ func (t *table) problem(ctx context.Context, c *column) (*problem, error) {
 	default:
 		p.kind, p.primary, p.number = kind.Regression, "rmse", c.unit()
 		var spread float64
-		if err := t.db.Row(ctx, "SELECT stddev_pop("+p.number+") FROM t", &spread); err != nil {
+		if err := t.db.Row(ctx, "SELECT stddev_pop("+p.number+") FROM "+t.values(c), &spread); err != nil {
 			return nil, err
 		}
 		p.gates = append(p.gates, gate{"rmse", rounded(tenth*spread*c.size(), 2)})
@@ -172,7 +172,7 @@ func (t *table) split(ctx context.Context, p *problem) error {
 	}
 	at, y := "epoch_us("+c.sql+")", p.label.sql
 	var newest, test, valid int64
-	q := fmt.Sprintf("SELECT max(%[1]s), quantile_disc(%[1]s, %[2]v), quantile_disc(%[1]s, %[3]v) FROM t WHERE %[4]s IS NOT NULL", at, 1-testShare, 1-testShare-validShare, y)
+	q := fmt.Sprintf("SELECT max(%[1]s), quantile_disc(%[1]s, %[2]v), quantile_disc(%[1]s, %[3]v) FROM %[5]s WHERE %[4]s IS NOT NULL", at, 1-testShare, 1-testShare-validShare, y, t.values(c, p.label))
 	if err := t.db.Row(ctx, q, &newest, &test, &valid); err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (t *table) split(ctx context.Context, p *problem) error {
 	validFrom := testFrom - p.validation.Microseconds()
 	var train, judge float64
 	var trainLabels, judgeLabels int64
-	q = fmt.Sprintf("SELECT CAST(count(*) FILTER (%[1]s <= %[3]d) AS DOUBLE), count(DISTINCT %[2]s) FILTER (%[1]s <= %[3]d), CAST(count(*) FILTER (%[1]s > %[4]d) AS DOUBLE), count(DISTINCT %[2]s) FILTER (%[1]s > %[4]d) FROM t WHERE %[2]s IS NOT NULL", at, y, validFrom, testFrom)
+	q = fmt.Sprintf("SELECT CAST(count(*) FILTER (%[1]s <= %[3]d) AS DOUBLE), count(DISTINCT %[2]s) FILTER (%[1]s <= %[3]d), CAST(count(*) FILTER (%[1]s > %[4]d) AS DOUBLE), count(DISTINCT %[2]s) FILTER (%[1]s > %[4]d) FROM %[5]s WHERE %[2]s IS NOT NULL", at, y, validFrom, testFrom, t.values(c, p.label))
 	if err := t.db.Row(ctx, q, &train, &trainLabels, &judge, &judgeLabels); err != nil {
 		return err
 	}

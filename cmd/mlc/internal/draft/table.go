@@ -18,10 +18,10 @@ import (
 	"mlc.dev/mlc/stdlib/source/file"
 )
 
-// table is the rows of a source. The view t holds them in their types, column i
-// of cols as c<i>; the view raw holds their texts under the same names.
+// table is the rows of a source, in a file of texts. Column i of cols is c<i> in SQL.
 type table struct {
 	db   *sql.DB
+	file string
 	path string // as the user wrote it
 	args args
 	rows int64
@@ -203,7 +203,7 @@ func (t *table) declare(names []string) {
 // maxRejected is the share of lines that may be no rows, as in #source.
 const maxRejected = 0.01
 
-// load copies the rows as they are and makes the view raw.
+// load copies the rows as they are.
 func (t *table) load(ctx context.Context, dir string, paths, labels []string) error {
 	if len(t.cols) == 0 {
 		return fault(diag.Unreadable, fmt.Sprintf("%s has no column with a name that a spec can declare", t.path), "", "rename the columns in the data")
@@ -231,11 +231,46 @@ func (t *table) load(ctx context.Context, dir string, paths, labels []string) er
 	if t.rows = rep.Rows; t.rows == 0 {
 		return fault(diag.NoRows, fmt.Sprintf("%s has no rows", t.path), "what the columns hold is read from them", "check what wrote it")
 	}
-	cols := make([]string, len(t.cols))
-	for i, c := range t.cols {
-		cols[i] = expr.QuoteName(c.name) + " AS " + c.sql
+	t.file = job.Out
+	return nil
+}
+
+// texts is the FROM clause of columns as they were read. It has no other: what a
+// statement takes grows with the columns that it could read.
+func (t *table) texts(cols ...*column) string {
+	return t.from(cols, func(c *column) string { return expr.QuoteName(c.name) }, expr.ReadParquet(t.file))
+}
+
+// values is the FROM clause of columns in their types.
+func (t *table) values(cols ...*column) string {
+	return t.from(cols, func(c *column) string { return c.typed }, t.texts(cols...))
+}
+
+// ask asks the same of columns, of many at once where the rows are few: a statement
+// takes a while to be planned. Each has SQL items and the places of what they give.
+func (t *table) ask(ctx context.Context, cols []*column, from func(...*column) string, items func(*column) ([]string, []any)) error {
+	for some := range slices.Chunk(cols, int(min(max(1<<20/max(t.rows, 1), 1), 50))) {
+		var all []string
+		var dest []any
+		for _, c := range some {
+			sql, to := items(c)
+			all, dest = append(all, sql...), append(dest, to...)
+		}
+		if err := t.db.Row(ctx, "SELECT "+strings.Join(all, ", ")+" FROM "+from(some...), dest...); err != nil {
+			return err
+		}
 	}
-	return t.db.Exec(ctx, "CREATE TEMP VIEW raw AS SELECT "+strings.Join(cols, ", ")+" FROM "+expr.ReadParquet(job.Out))
+	return nil
+}
+
+func (t *table) from(cols []*column, value func(*column) string, rows string) string {
+	var items []string
+	for i, c := range cols {
+		if !slices.Contains(cols[:i], c) {
+			items = append(items, value(c)+" AS "+c.sql)
+		}
+	}
+	return "(SELECT " + strings.Join(items, ", ") + " FROM " + rows + ")"
 }
 
 // missing are texts that stand for a missing value where others are numbers or times.
@@ -247,18 +282,26 @@ func (t *table) words(ctx context.Context, delimited bool) ([]string, error) {
 	if !delimited {
 		return nil, nil // only delimited text has no way of its own to leave a value out
 	}
+	word := func(c *column) string { return "lower(trim(" + c.sql + ")) IN " + missing }
+	type counts struct{ others, numbers, times int64 }
+	found := map[*column]*counts{}
+	err := t.ask(ctx, t.cols, t.texts, func(c *column) ([]string, []any) {
+		n := &counts{}
+		found[c] = n
+		count := func(and string) string {
+			return fmt.Sprintf("count(%s) FILTER (NOT %s%s)", c.sql, word(c), and)
+		}
+		return []string{count(""), count(" AND " + isNumber(c.sql)), count(" AND " + isTime(c.sql))}, []any{&n.others, &n.numbers, &n.times}
+	})
+	if err != nil {
+		return nil, err
+	}
 	seen := map[string]bool{}
 	for _, c := range t.cols {
-		word := "lower(trim(" + c.sql + ")) IN " + missing
-		var others, numbers, times int64
-		q := fmt.Sprintf("SELECT count(%s), count(*) FILTER (%s), count(*) FILTER (%s) FROM raw WHERE NOT %s", c.sql, isNumber(c.sql), isTime(c.sql), word)
-		if err := t.db.Row(ctx, q, &others, &numbers, &times); err != nil {
-			return nil, err
-		}
-		if others == 0 || numbers < others && times < others {
+		if n := found[c]; n.others == 0 || n.numbers < n.others && n.times < n.others {
 			continue
 		}
-		err := t.db.Rows(ctx, fmt.Sprintf("SELECT DISTINCT %s FROM raw WHERE %s AND NOT coalesce(isnan(TRY_CAST(%s AS DOUBLE)), false)", c.sql, word, c.sql), func(scan func(...any) error) error {
+		err := t.db.Rows(ctx, fmt.Sprintf("SELECT DISTINCT %s FROM %s WHERE %s AND NOT coalesce(isnan(TRY_CAST(%s AS DOUBLE)), false)", c.sql, t.texts(c), word(c), c.sql), func(scan func(...any) error) error {
 			var w string
 			if err := scan(&w); err != nil {
 				return err
