@@ -129,6 +129,8 @@ type ValidateArgs struct {
 	Source        string        `json:"source"`
 	Columns       []kind.Column `json:"columns"`
 	MaxQuarantine float64       `json:"max_quarantine"`
+	// Files are what users call the files of the rows, where there are several.
+	Files []string `json:"files,omitempty"`
 }
 
 func (l *lowerer) source(s *ir.Source) {
@@ -161,7 +163,11 @@ func (l *lowerer) source(s *ir.Source) {
 	l.argAt(snap, "args", s.Path)
 	l.argAt(snap, "columns", s.Path+".columns")
 	l.argAt(snap, "files", s.Path+".path")
-	val := l.add(OpValidate, s.Name, s.Path, ValidateArgs{s.Name, cols, s.MaxQuarantine}, wide,
+	var several []string
+	if len(s.Files) > 1 {
+		several = s.Files
+	}
+	val := l.add(OpValidate, s.Name, s.Path, ValidateArgs{s.Name, cols, s.MaxQuarantine, several}, wide,
 		[]plan.Input{from("rows", snap, "rows"), from("rejects", snap, "rejects")}, []string{"rows", "quarantine", "profile"})
 	for i, c := range ordered {
 		l.argAt(val, fmt.Sprintf("columns[%d]", i), c.Path)

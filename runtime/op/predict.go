@@ -365,10 +365,12 @@ func match(o PredictOptions, names []string) ([]kind.Column, error) {
 	return out, list.Err()
 }
 
-// BadRow is a row that was set aside: its number from 1, why, and its values as texts:
-// those that stand there where one of them cannot be read, else as they were read.
+// BadRow is a row that was set aside: its number from 1, within its file where there are
+// several, why, and its values as texts: those that stand there where one of them cannot
+// be read, else as they were read.
 type BadRow struct {
 	Row     int64           `json:"row"`
+	File    string          `json:"file,omitempty"`
 	Reasons string          `json:"reasons"`
 	Values  json.RawMessage `json:"values"`
 }
@@ -384,9 +386,9 @@ func (r BadRow) String() string {
 
 // Quarantined calls f for every row of a quarantine's Parquet file, in order.
 func Quarantined(ctx context.Context, path string, f func(BadRow)) error {
-	return table.Read(ctx, path, map[string]table.Form{"_row": table.Ints, "reasons": table.Texts, "row": table.Texts}, func(b table.Batch) error {
-		for i, n := range b.Ints("_row") {
-			f(BadRow{n, b.Texts("reasons")[i], json.RawMessage(b.Texts("row")[i])})
+	return table.Read(ctx, path, map[string]table.Form{"place": table.Ints, "file": table.Texts, "reasons": table.Texts, "row": table.Texts}, func(b table.Batch) error {
+		for i, n := range b.Ints("place") {
+			f(BadRow{n, b.Texts("file")[i], b.Texts("reasons")[i], json.RawMessage(b.Texts("row")[i])})
 		}
 		return nil
 	})

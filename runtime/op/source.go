@@ -180,7 +180,7 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	bad, err := setAside(ctx, db, s, a.Columns)
+	bad, err := setAside(ctx, db, s, a.Columns, a.Files)
 	if err != nil {
 		return err
 	}
@@ -208,7 +208,7 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 		}
 		s.Report["reasons"] = reasons
 		if share := float64(bad+rejected) / float64(total+rejected); share > a.MaxQuarantine {
-			mend := "mend the data or the column's declaration, or raise max_quarantine"
+			mend := fmt.Sprintf("mend the data or the column's declaration, or raise max_quarantine; `mlc show --quarantine %s` then has the rows with their values", a.Source)
 			if strings.Contains(first.Reason, "UTF-8") {
 				mend = `say what the file is instead, for example encoding: "latin1", or convert it with iconv; or ` + mend
 			}
@@ -242,9 +242,10 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 // manyRows are so many that a look at each column costs less than one at all together.
 const manyRows = 1 << 16
 
-// setAside writes the quarantine and counts its rows. The table bad then has _row and
-// _faults of each, and the variable bad a bit a row of the snapshot, set for those.
-func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) (int64, error) {
+// setAside writes the quarantine and counts its rows. The table bad then has of each _row,
+// _faults, and its number _place within its file _in, or within all and "" where there
+// are not several; and the variable bad a bit a row of the snapshot, set for those.
+func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column, files []string) (int64, error) {
 	in := s.In("rows", "rows.parquet")
 	raw, unread := expr.ReadParquet(in), expr.ReadParquet(s.In("rows", unreadFile))
 	facts, total, err := columnsFacts(ctx, db, in, cols)
@@ -275,7 +276,16 @@ func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) (in
 		}
 		at++
 	}
-	if err := db.Exec(ctx, "CREATE TEMP TABLE bad AS SELECT _row, string_agg(_faults, '; ' ORDER BY _at) AS _faults FROM found GROUP BY _row ORDER BY _row"); err != nil {
+	place, from := "_row AS _place, '' AS _in", ""
+	if len(files) > 1 {
+		labels := make([]string, len(files))
+		for i, f := range files {
+			labels[i] = expr.QuoteString(f)
+		}
+		place = "_row - _first + 1 AS _place, ([" + strings.Join(labels, ", ") + "])[_file + 1] AS _in"
+		from = " ASOF JOIN (SELECT _file, min(_row) AS _first FROM " + raw + " GROUP BY _file) ON _row >= _first"
+	}
+	if err := db.Exec(ctx, "CREATE TEMP TABLE bad AS SELECT _row, _faults, "+place+" FROM (SELECT _row, string_agg(_faults, '; ' ORDER BY _at) AS _faults FROM found GROUP BY _row)"+from+" ORDER BY _row"); err != nil {
 		return 0, err
 	}
 	var bad int64
@@ -290,7 +300,7 @@ func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column) (in
 	} else {
 		raw += " WHERE false"
 	}
-	return bad, db.WriteParquet(ctx, fmt.Sprintf("SELECT r._row, r._file, _faults AS reasons, coalesce(u.row, %s) AS row FROM (SELECT * FROM %s) AS r JOIN bad USING (_row) LEFT JOIN %s AS u USING (_row) ORDER BY r._row",
+	return bad, db.WriteParquet(ctx, fmt.Sprintf("SELECT r._row, _place AS place, _in AS file, _faults AS reasons, coalesce(u.row, %s) AS row FROM (SELECT * FROM %s) AS r JOIN bad USING (_row) LEFT JOIN %s AS u USING (_row) ORDER BY r._row",
 		rowAsTexts(readings(cols)), raw, unread), s.Out("quarantine", "rows.parquet"))
 }
 
@@ -352,7 +362,7 @@ func countRejects(path string) (n int64, first rejectedLine, err error) {
 // topReasons counts the commonest faults, with the first rows that have each.
 func topReasons(ctx context.Context, db *sql.DB) ([]string, error) {
 	var out []string
-	q := `SELECT reason, count(*) AS n, array_to_string(list(_row ORDER BY _row)[:3], ', ') FROM (SELECT _row, unnest(string_split(_faults, '; ')) AS reason FROM bad) GROUP BY reason ORDER BY n DESC, reason LIMIT 10`
+	q := `SELECT reason, count(*) AS n, array_to_string(list(_at ORDER BY _row)[:3], ', ') FROM (SELECT _row, _place || CASE WHEN _in <> '' THEN ' of ' || _in ELSE '' END AS _at, unnest(string_split(_faults, '; ')) AS reason FROM bad) GROUP BY reason ORDER BY n DESC, reason LIMIT 10`
 	err := db.Rows(ctx, q, func(scan func(...any) error) error {
 		var reason, rows string
 		var n int64
