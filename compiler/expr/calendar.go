@@ -184,14 +184,14 @@ func (l *lowerer) isoWeek(us val) (y, w val) {
 
 // newYear counts the days from 1970 to the first of January.
 func (l *lowerer) newYear(y val) val {
-	return l.firstOf(y, val{v: l.num(1), konst: true})
+	return l.firstOf(y, val{v: l.num(1)})
 }
 
 // firstOf counts the days from 1970 to the first of a month, by Howard Hinnant's
 // days_from_civil (chrono-Compatible Low-Level Date Algorithms): its years begin in March.
 func (l *lowerer) firstOf(y, m val) val {
 	early := l.g.Cast(l.g.Op("LessOrEqual", m.v, l.num(2)), onnx.Double)
-	y = l.arith("Sub", y, val{v: early, konst: m.konst})
+	y = l.arith("Sub", y, val{v: early})
 	leaps := l.arith("Add", l.arith("Sub", l.floorDiv(y, 4), l.floorDiv(y, 100)), l.floorDiv(y, 400))
 	before := l.floorDiv(l.addK(l.map2k("Mul", l.floorMod(l.addK(m, 9), 12), 153), 2), 5)
 	return l.addK(l.arith("Add", l.arith("Add", l.map2k("Mul", y, 365), leaps), before), -719468)
@@ -200,7 +200,7 @@ func (l *lowerer) firstOf(y, m val) val {
 // floorMod is x mod k in [0, k), exact for whole x and k: the sum is less than 2k.
 func (l *lowerer) floorMod(x val, k float64) val {
 	up := l.g.Op("Add", l.fmod(x.v, l.num(k)), l.num(k))
-	return val{v: l.fmod(up, l.num(k)), nan: true, konst: x.konst} // of infinity it is NaN
+	return val{v: l.fmod(up, l.num(k)), nan: true} // of infinity it is NaN
 }
 
 // floorDiv is floor(x / k), exact for whole k whose multiples around x are doubles:
@@ -217,8 +217,8 @@ func (l *lowerer) civil(us val) (y, m, d val) { return l.civilOf(l.days(us)) }
 
 // civilOf is civil of days since 1970.
 func (l *lowerer) civilOf(days val) (y, m, d val) {
-	sub := func(a, b val) val { return val{v: l.g.Op("Sub", a.v, b.v), nan: a.nan, konst: a.konst} }
-	add := func(a, b val) val { return val{v: l.g.Op("Add", a.v, b.v), nan: a.nan, konst: a.konst} }
+	sub := func(a, b val) val { return val{v: l.g.Op("Sub", a.v, b.v), nan: a.nan} }
+	add := func(a, b val) val { return val{v: l.g.Op("Add", a.v, b.v), nan: a.nan} }
 	z := l.addK(days, 719468)
 	era := l.floorDiv(z, 146097)
 	doe := l.floorMod(z, 146097)
@@ -227,7 +227,7 @@ func (l *lowerer) civilOf(days val) (y, m, d val) {
 	mp := l.floorDiv(l.addK(l.map2k("Mul", doy, 5), 2), 153)
 	d = l.addK(sub(doy, l.floorDiv(l.addK(l.map2k("Mul", mp, 153), 2), 5)), 1)
 	early := l.g.Op("Less", mp.v, l.num(10))
-	m = val{v: l.g.Op("Where", early, l.addK(mp, 3).v, l.addK(mp, -9).v), nan: mp.nan, konst: days.konst}
+	m = val{v: l.g.Op("Where", early, l.addK(mp, 3).v, l.addK(mp, -9).v), nan: mp.nan}
 	leap := l.g.Cast(l.g.Op("LessOrEqual", m.v, l.num(2)), onnx.Double)
 	y = add(add(yoe, l.map2k("Mul", era, 400)), val{v: leap})
 	return y, m, d

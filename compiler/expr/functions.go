@@ -128,7 +128,7 @@ func domain(name, op, cmp, sqlCmp string) function {
 		},
 		lower1(func(l *lowerer, x val) val {
 			ok := l.g.Op(cmp, x.v, l.num(0))
-			return val{v: l.g.Op(op, l.g.Op("Where", ok, x.v, l.num(math.NaN()))), nan: true, konst: x.konst}
+			return val{v: l.g.Op(op, l.g.Op("Where", ok, x.v, l.num(math.NaN()))), nan: true}
 		})}
 }
 

@@ -56,8 +56,8 @@ func Why(n *Node) string {
 // booleans and strings, null, when not empty, is a boolean tensor; under it v is
 // false, or an arbitrary string.
 type val struct {
-	v, null    onnx.Value
-	nan, konst bool
+	v, null onnx.Value
+	nan     bool
 }
 
 // isNull is the null mask of a value, or empty. Nodes that nothing reads are left
@@ -74,7 +74,7 @@ func (l *lowerer) unless(null onnx.Value, x val) val {
 	if null == "" {
 		return x
 	}
-	return val{v: l.g.Op("Where", null, l.num(math.NaN()), x.v), nan: true, konst: x.konst}
+	return val{v: l.g.Op("Where", null, l.num(math.NaN()), x.v), nan: true}
 }
 
 // Input is a raw feature in a graph: Value holds doubles or strings of shape
@@ -101,7 +101,7 @@ func Lower(g *onnx.Graph, n *Node, column func(name string) Input) onnx.Value {
 	case n.Type == types.Bool:
 		out = l.unless(r.null, val{v: g.Cast(out, onnx.Double)}).v
 	}
-	if r.konst {
+	if !g.Varies(out) {
 		out = g.Op("Expand", out, g.Op("Shape", l.any))
 	}
 	return out
@@ -152,28 +152,28 @@ func (l *lowerer) lower(n *Node) val {
 		}
 		return val{v: in.Value, nan: true}
 	case OpNumber, OpInstant:
-		return val{v: l.num(n.Num), konst: true}
+		return val{v: l.num(n.Num)}
 	case OpString:
-		return val{v: g.Scalar(n.Str), konst: true}
+		return val{v: g.Scalar(n.Str)}
 	case OpBool:
-		return val{v: g.Scalar(n.Bool), konst: true}
+		return val{v: g.Scalar(n.Bool)}
 	case OpNull:
 		return l.null(types.Float)
 	case OpNeg:
 		return l.map1("Neg", args[0])
 	case OpNot:
-		return val{v: l.andNotNull(g.Op("Not", args[0].v), args[0].null), null: args[0].null, konst: args[0].konst}
+		return val{v: l.andNotNull(g.Op("Not", args[0].v), args[0].null), null: args[0].null}
 	case OpAnd, OpOr:
 		return l.logic(n.Op, args[0], args[1])
 	case OpIsNull, OpNotNull:
 		null := l.isNull(args[0])
 		if null == "" {
-			return val{v: g.Scalar(n.Op == OpNotNull), konst: true}
+			return val{v: g.Scalar(n.Op == OpNotNull)}
 		}
 		if n.Op == OpNotNull {
 			null = g.Op("Not", null)
 		}
-		return val{v: null, konst: args[0].konst}
+		return val{v: null}
 	case OpAdd:
 		return l.arith("Add", args[0], args[1])
 	case OpSub:
@@ -191,7 +191,7 @@ func (l *lowerer) lower(n *Node) val {
 	case OpMod:
 		return l.arith("Mod", args[0], l.nonZero(n.Args[1], args[1]))
 	case OpConcat:
-		return val{v: g.Op("StringConcat", args[0].v, args[1].v), null: l.or(args[0].null, args[1].null), konst: args[0].konst && args[1].konst}
+		return val{v: g.Op("StringConcat", args[0].v, args[1].v), null: l.or(args[0].null, args[1].null)}
 	case OpEq, OpNe, OpLt, OpLe, OpGt, OpGe:
 		return l.compare(n.Op, args[0], args[1])
 	case OpBetween:
@@ -263,20 +263,20 @@ func (l *lowerer) nullOf(n *Node, i int) val {
 func (l *lowerer) null(t types.Type) val {
 	switch t {
 	case types.Bool:
-		return val{v: l.g.Scalar(false), null: l.g.Scalar(true), konst: true}
+		return val{v: l.g.Scalar(false), null: l.g.Scalar(true)}
 	case types.String:
-		return val{v: l.g.Scalar(""), null: l.g.Scalar(true), konst: true}
+		return val{v: l.g.Scalar(""), null: l.g.Scalar(true)}
 	}
-	return val{v: l.num(math.NaN()), nan: true, konst: true}
+	return val{v: l.num(math.NaN()), nan: true}
 }
 
 // map1 applies an operator of doubles that gives NaN for NaN.
 func (l *lowerer) map1(op string, x val) val {
-	return val{v: l.g.Op(op, x.v), nan: x.nan, konst: x.konst}
+	return val{v: l.g.Op(op, x.v), nan: x.nan}
 }
 
 func (l *lowerer) map2k(op string, x val, k float64) val {
-	return val{v: l.g.Op(op, x.v, l.num(k)), nan: x.nan, konst: x.konst}
+	return val{v: l.g.Op(op, x.v, l.num(k)), nan: x.nan}
 }
 
 func (l *lowerer) addK(x val, k float64) val { return l.map2k("Add", x, k) }
@@ -290,7 +290,7 @@ func (l *lowerer) arith(op string, a, b val) val {
 	} else {
 		v = l.g.Op(op, a.v, b.v)
 	}
-	return val{v: v, nan: true, konst: a.konst && b.konst}
+	return val{v: v, nan: true}
 }
 
 func (l *lowerer) fmod(a, b onnx.Value) onnx.Value {
@@ -313,12 +313,12 @@ func (l *lowerer) nonZero(n *Node, x val) val {
 
 func (l *lowerer) trunc(x val) val {
 	neg := l.g.Op("Less", x.v, l.num(0))
-	return val{v: l.g.Op("Where", neg, l.g.Op("Ceil", x.v), l.g.Op("Floor", x.v)), nan: x.nan, konst: x.konst}
+	return val{v: l.g.Op("Where", neg, l.g.Op("Ceil", x.v), l.g.Op("Floor", x.v)), nan: x.nan}
 }
 
 // lowerSign looks at NULLs by itself: what the sign of NaN is, is not said.
 func lowerSign(l *lowerer, x val) val {
-	return l.unless(l.isNull(x), val{v: l.g.Op("Sign", x.v), konst: x.konst})
+	return l.unless(l.isNull(x), val{v: l.g.Op("Sign", x.v)})
 }
 
 // lowerRound rounds half away from zero; ONNX Round goes to even.
@@ -328,7 +328,7 @@ func lowerRound(l *lowerer, x val) val {
 	up := l.g.Cast(l.g.Op("GreaterOrEqual", l.g.Op("Sub", abs, down), l.num(0.5)), onnx.Double)
 	big := l.g.Op("GreaterOrEqual", abs, l.num(1<<52)) // already whole; inf - inf is NaN
 	r := l.g.Op("Where", big, abs, l.g.Op("Add", down, up))
-	return val{v: l.g.Op("Mul", l.g.Op("Sign", x.v), r), nan: x.nan, konst: x.konst}
+	return val{v: l.g.Op("Mul", l.g.Op("Sign", x.v), r), nan: x.nan}
 }
 
 // andNotNull keeps the promise that a boolean is false under its null mask.
@@ -340,12 +340,11 @@ func (l *lowerer) andNotNull(v, null onnx.Value) onnx.Value {
 }
 
 // isTrue is the plain boolean "known and true".
-func (l *lowerer) isTrue(x val) val { return val{v: x.v, konst: x.konst} }
+func (l *lowerer) isTrue(x val) val { return val{v: x.v} }
 
 // logic is Kleene AND and OR.
 func (l *lowerer) logic(op Op, a, b val) val {
 	g := l.g
-	konst := a.konst && b.konst
 	name := "And"
 	if op == OpOr {
 		name = "Or"
@@ -353,10 +352,10 @@ func (l *lowerer) logic(op Op, a, b val) val {
 	v := g.Op(name, a.v, b.v)
 	null := l.or(a.null, b.null)
 	if null == "" {
-		return val{v: v, konst: konst}
+		return val{v: v}
 	}
 	if op == OpOr { // true beats NULL
-		return val{v: v, null: g.Op("And", null, g.Op("Not", v)), konst: konst}
+		return val{v: v, null: g.Op("And", null, g.Op("Not", v))}
 	}
 	isFalse := func(x val) onnx.Value {
 		f := g.Op("Not", x.v)
@@ -366,7 +365,7 @@ func (l *lowerer) logic(op Op, a, b val) val {
 		return f
 	}
 	known := g.Op("Or", isFalse(a), isFalse(b)) // false beats NULL
-	return val{v: v, null: g.Op("And", null, g.Op("Not", known)), konst: konst}
+	return val{v: v, null: g.Op("And", null, g.Op("Not", known))}
 }
 
 func (l *lowerer) compare(op Op, a, b val) val {
@@ -387,7 +386,7 @@ func (l *lowerer) compare(op Op, a, b val) val {
 		v = g.Op("GreaterOrEqual", a.v, b.v)
 	}
 	null := l.or(l.isNull(a), l.isNull(b))
-	out := val{v: v, null: null, konst: a.konst && b.konst}
+	out := val{v: v, null: null}
 	if op == OpNe || a.null != "" || b.null != "" { // others are false for NaN
 		out.v = l.andNotNull(v, null)
 	}
@@ -397,7 +396,7 @@ func (l *lowerer) compare(op Op, a, b val) val {
 // choose is cond ? a : b for a condition that is never NULL.
 func (l *lowerer) choose(t types.Type, cond, a, b val) val {
 	g := l.g
-	out := val{v: l.where(t, cond.v, a.v, b.v), nan: a.nan || b.nan, konst: cond.konst && a.konst && b.konst}
+	out := val{v: l.where(t, cond.v, a.v, b.v), nan: a.nan || b.nan}
 	if a.null != "" || b.null != "" {
 		mask := func(x val) onnx.Value {
 			if x.null == "" {
@@ -430,7 +429,7 @@ func (l *lowerer) extreme(op string, args []val) val {
 		if null := l.isNull(out); null != "" {
 			v = g.Op("Where", null, b.v, v)
 		}
-		out = val{v: v, nan: out.nan && b.nan, konst: out.konst && b.konst}
+		out = val{v: v, nan: out.nan && b.nan}
 	}
 	return out
 }
@@ -444,7 +443,7 @@ func lowerCoalesce(l *lowerer, n *Node, args []val) val {
 			out = a
 			continue
 		}
-		both := val{v: l.where(n.Type, missing, out.v, a.v), nan: out.nan, konst: a.konst && out.konst}
+		both := val{v: l.where(n.Type, missing, out.v, a.v), nan: out.nan}
 		if out.null != "" {
 			both.null = l.g.Op("And", missing, out.null)
 		}
@@ -456,7 +455,6 @@ func lowerCoalesce(l *lowerer, n *Node, args []val) val {
 func lowerNullif(l *lowerer, n *Node, args []val) val {
 	eq := l.compare(OpEq, args[0], args[1])
 	out := args[0]
-	out.konst = args[0].konst && args[1].konst
 	if n.Type != types.Bool && n.Type != types.String {
 		return l.unless(eq.v, out)
 	}
@@ -473,9 +471,9 @@ func (l *lowerer) cast(n *Node, x val) val {
 		return x
 	case n.Cast == types.Bool:
 		v, null := l.g.Op("Not", l.g.Op("Equal", x.v, l.num(0))), l.isNull(x)
-		return val{v: l.andNotNull(v, null), null: null, konst: x.konst}
+		return val{v: l.andNotNull(v, null), null: null}
 	case from == types.Bool:
-		return l.unless(x.null, val{v: l.g.Cast(x.v, onnx.Double), konst: x.konst})
+		return l.unless(x.null, val{v: l.g.Cast(x.v, onnx.Double)})
 	case n.Cast == types.Int:
 		return l.map1("Round", x)
 	}

@@ -114,10 +114,10 @@ func lowerConcat(l *lowerer, _ *Node, args []val) val {
 	var out val
 	for i, a := range args {
 		if a.null != "" {
-			a = val{v: l.g.Op("Where", a.null, l.g.Scalar(""), a.v), konst: a.konst}
+			a = val{v: l.g.Op("Where", a.null, l.g.Scalar(""), a.v)}
 		}
 		if i > 0 {
-			a = val{v: l.g.Op("StringConcat", out.v, a.v), konst: out.konst && a.konst}
+			a = val{v: l.g.Op("StringConcat", out.v, a.v)}
 		}
 		out = a
 	}
@@ -136,7 +136,7 @@ func lowerMatch(before, after string) func(*lowerer, *Node, []val) val {
 // match is whether RE2's pattern is the whole of x.
 func (l *lowerer) match(pattern string, x val) val {
 	m := l.g.OpA("RegexFullMatch", onnx.Attrs{"pattern": pattern}, x.v)
-	return val{v: l.andNotNull(m, x.null), null: x.null, konst: x.konst}
+	return val{v: l.andNotNull(m, x.null), null: x.null}
 }
 
 // lowerSplitPart appends an empty part, which stands for all that are not there.

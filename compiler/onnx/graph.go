@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 
@@ -55,11 +56,13 @@ type Graph struct {
 	seen  map[string][]Value
 	next  int
 	meta  map[string]string
+	// varies are the values that depend on an input.
+	varies map[Value]bool
 }
 
 // New returns an empty graph.
 func New(name string) *Graph {
-	return &Graph{graph: &onnxpb.GraphProto{Name: name}, seen: map[string][]Value{}, meta: map[string]string{}}
+	return &Graph{graph: &onnxpb.GraphProto{Name: name}, seen: map[string][]Value{}, meta: map[string]string{}, varies: map[Value]bool{}}
 }
 
 // Meta sets an entry of the model's metadata.
@@ -83,8 +86,13 @@ func valueInfo(name string, t DType, dims []int64) *onnxpb.ValueInfoProto {
 // Input declares a model input. A negative dimension is the batch, named N.
 func (g *Graph) Input(name string, t DType, dims ...int64) Value {
 	g.graph.Input = append(g.graph.Input, valueInfo(name, t, dims))
+	g.varies[Value(name)] = true
 	return Value(name)
 }
+
+// Varies reports whether a value depends on an input of the model: one that does not is
+// the same whatever comes in, and knows nothing of how many rows there are.
+func (g *Graph) Varies(v Value) bool { return g.varies[v] }
 
 // Output declares that v leaves the model as name.
 func (g *Graph) Output(name string, v Value, t DType, dims ...int64) {
@@ -127,10 +135,14 @@ func (g *Graph) add(node *onnxpb.NodeProto, n int) []Value {
 	if vs, ok := g.seen[key]; ok {
 		return vs
 	}
+	varies := slices.ContainsFunc(node.Input, func(v string) bool { return g.varies[Value(v)] })
 	vs := make([]Value, n)
 	for i := range vs {
 		vs[i] = g.fresh()
 		node.Output = append(node.Output, string(vs[i]))
+		if varies {
+			g.varies[vs[i]] = true
+		}
 	}
 	g.graph.Node = append(g.graph.Node, node)
 	g.seen[key] = vs

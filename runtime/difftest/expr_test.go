@@ -412,6 +412,22 @@ func TestNullsOfOperatorsThatMightHideThem(t *testing.T) {
 	}
 }
 
+// TestSameInEveryRow: what names a column and yet is the same in every row, found by
+// rapid, has as many rows as there are.
+func TestSameInEveryRow(t *testing.T) {
+	db := openDB(t)
+	rows := []row{{strs: map[string]string{"s": "xx"}}, {strs: map[string]string{"s": types.NullString}}, {strs: map[string]string{"s": ""}}}
+	for _, src := range []string{"split_part(CASE WHEN true THEN 'x' ELSE NULL END || coalesce(s, 'x'), 'xx', 3) IS NULL", "(CASE WHEN true THEN 'x' ELSE NULL END || coalesce(s, 'x')) IS NOT NULL", "if(true, 'a', s)"} {
+		n := checked(t, src)
+		x, y := evalSQL(t, db, n, rows), evalONNX(t, n, rows)
+		for k := range rows {
+			if !same(x[k], y[k]) {
+				t.Errorf("%s of %v: SQL %v, ONNX %v", n, rows[k].strs, x[k], y[k])
+			}
+		}
+	}
+}
+
 // TestLogarithms: the engines' may differ in the last bits, but not where the
 // argument is a power of the base.
 func TestLogarithms(t *testing.T) {
