@@ -200,6 +200,9 @@ func newScale(exact bool, n int, values ...float64) scale {
 		s.step = 2 * power
 	case f < 5.5:
 		s.step = 5 * power
+		if exact && len(s.ticks()) == 0 { // between two steps
+			s.step = 2 * power
+		}
 	default:
 		s.step = 10 * power
 	}

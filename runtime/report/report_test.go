@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"slices"
 	"strings"
 	"testing"
 
@@ -436,6 +437,9 @@ func TestTicks(t *testing.T) {
 		if got, _ := json.Marshal(labels); string(got) != c.want {
 			t.Errorf("ticks of %v: %s, want %s", c.values, got, c.want)
 		}
+	}
+	if got := newScale(true, 2, 0.015625, 0.46875).ticks(); !slices.Equal(got, []float64{0.2, 0.4}) { // between 0 and 0.5
+		t.Errorf("ticks of an exact scale: %v", got)
 	}
 }
 
