@@ -1,10 +1,12 @@
 package draft
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,14 +23,17 @@ type column struct {
 	typed    string // its value in its type, from its text
 	typ      types.Type
 	whole    bool  // every number is whole, however it is written
+	bad      int64 // values that are none of the type; their rows are set aside
 	nulls    int64 // rows without a value
 	distinct int64
+	words    float64 // of free text, a value on average; 0 of any other
 	min, max float64 // of numbers
 	// correlation is that of a number with the label, nil where there is none; pairs are
 	// the rows that have both.
 	correlation *float64
 	pairs       int64
 	values      []string // of a text with few, in order
+	badNote     string   // what is bad
 	note        string   // what its author has to look at
 	out         bool     // no feature
 	leak        bool
@@ -57,45 +62,148 @@ func isTime(q string) string {
 }
 func isBool(q string) string { return "lower(" + q + ") IN ('true', 'false')" }
 
-// types finds the columns' types. Digits that begin with a
-// zero are a code, not a number; whole numbers that are written with a point are
-// floats, for the next one may not be whole.
-func (t *table) types(ctx context.Context) error {
-	type counts struct{ n, numbers, whole, points, codes, times, bools int64 }
+// maxBad is the share of rows that may be quarantined, as in #source, and that of a
+// column's values that may be none of its type.
+const maxBad = 0.01
+
+// mostly reports whether so few of n values are left that they are mistakes.
+func mostly(some, n int64) bool { return n > 0 && float64(n-some) <= maxBad*float64(n) }
+
+// as gives a column a type.
+func (c *column) as(typ types.Type) {
+	c.typ, c.typed = typ, c.sql
+	switch typ {
+	case types.Float:
+		c.typed = "nullif(TRY_CAST(" + c.sql + " AS DOUBLE), 'nan'::DOUBLE)"
+	case types.Int:
+		c.typed = "TRY_CAST(" + c.sql + " AS BIGINT)"
+	case types.Timestamp:
+		c.typed = expr.ReadTimestamp(c.sql)
+	case types.Bool:
+		c.typed = "TRY_CAST(" + c.sql + " AS BOOLEAN)"
+	}
+}
+
+// right is the SQL, true or else false or NULL, of whether the text q is of a column's type.
+func (c *column) right(q string) string {
+	switch c.typ {
+	case types.Timestamp:
+		return isTime(q)
+	case types.Bool:
+		return isBool(q)
+	}
+	return isNumber(q)
+}
+
+// types finds the columns' types: those of their values, or of all but mistakes. Digits
+// that begin with a zero are a code, not a number; whole numbers that are written with a
+// point are floats, for the next one may not be whole.
+func (t *table) types(ctx context.Context, label *column) error {
+	type counts struct{ n, numbers, whole, points, codes, times, bools, truths int64 }
 	found := map[*column]*counts{}
 	err := t.ask(ctx, t.cols, t.texts, func(c *column) ([]string, []any) {
 		f := &counts{}
 		found[c] = f
+		number := isNumber(c.sql)
 		items := []string{"count(" + c.sql + ")"}
-		for _, cond := range []string{isNumber(c.sql), isWhole(c.sql), "regexp_matches(" + c.sql + ", '[.eE]')", `regexp_matches(` + c.sql + `, '^\s*[-+]?0\d')`, isTime(c.sql), isBool(c.sql)} {
+		for _, cond := range []string{number, isWhole(c.sql), number + " AND regexp_matches(" + c.sql + ", '[.eE]')", number + " AND regexp_matches(" + c.sql + `, '^\s*[-+]?0\d')`, isTime(c.sql), isBool(c.sql), "TRY_CAST(" + c.sql + " AS BOOLEAN) IS NOT NULL"} {
 			items = append(items, "count(*) FILTER ("+cond+")")
 		}
-		return items, []any{&f.n, &f.numbers, &f.whole, &f.points, &f.codes, &f.times, &f.bools}
+		return items, []any{&f.n, &f.numbers, &f.whole, &f.points, &f.codes, &f.times, &f.bools, &f.truths}
 	})
 	if err != nil {
 		return err
 	}
+	var doubtful []*column
 	for _, c := range t.cols {
 		f := found[c]
-		c.whole = f.whole == f.n
-		c.typed = c.sql
+		c.whole = f.whole == f.numbers
+		typ, right := types.String, f.n
 		switch {
-		case f.n == 0:
-		case f.numbers == f.n && f.codes == 0:
-			c.typ = types.Float
-			c.typed = "nullif(TRY_CAST(" + c.sql + " AS DOUBLE), 'nan'::DOUBLE)"
-			if c.whole && f.points == 0 {
-				c.typ = types.Int
-				c.typed = "TRY_CAST(" + c.sql + " AS BIGINT)"
+		case mostly(f.numbers, f.n) && f.codes == 0:
+			if typ, right = types.Float, f.numbers; c.whole && f.points == 0 {
+				typ = types.Int
 			}
-		case f.times == f.n:
-			c.typ = types.Timestamp
-			c.typed = expr.ReadTimestamp(c.sql)
-		case f.bools == f.n:
-			c.typ = types.Bool
-			c.typed = "TRY_CAST(" + c.sql + " AS BOOLEAN)"
+		case mostly(f.times, f.n):
+			typ, right = types.Timestamp, f.times
+		case mostly(f.bools, f.n) && (f.bools == f.n || f.bools == f.truths): // validation reads 't' too
+			typ, right = types.Bool, f.bools
+		}
+		c.as(typ)
+		if c.bad = f.n - right; c.bad > 0 {
+			doubtful = append(doubtful, c)
 		}
 	}
+	return t.setAside(ctx, doubtful, label)
+}
+
+// setAside sets the rows aside in which a column has a value that is none of its type,
+// as validation will. Together they are no more than a source may have; columns with
+// the fewest come first, and what is left is text, as are ids, which nobody counts
+// with, columns where a bad value is all that differs, and labels of few values: each
+// of these may be a class.
+func (t *table) setAside(ctx context.Context, doubtful []*column, label *column) error {
+	if len(doubtful) == 0 {
+		return nil
+	}
+	wrong := func(c *column, q string) string {
+		return q + " IS NOT NULL AND NOT coalesce(" + c.right(q) + ", false)"
+	}
+	kinds := map[*column]*int64{} // of bad values
+	err := t.ask(ctx, doubtful, t.texts, func(c *column) ([]string, []any) {
+		kinds[c] = new(int64)
+		return []string{"count(DISTINCT " + c.sql + ")", "count(DISTINCT " + c.sql + ") FILTER (" + wrong(c, c.sql) + ")"}, []any{&c.distinct, kinds[c]}
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(doubtful, func(a, b *column) int { return cmp.Compare(a.bad, b.bad) })
+	sum := t.rejected
+	var good []string
+	for _, c := range doubtful {
+		if float64(sum+c.bad)/float64(t.rows+t.rejected) > maxBad || c.distinct-*kinds[c] < 2 || t.id(c) != "" || c == label && t.hasFew(c, few) {
+			c.as(types.String)
+			c.bad = 0
+			continue
+		}
+		sum += c.bad
+		q := expr.QuoteName(c.name)
+		good = append(good, "NOT ("+wrong(c, q)+")")
+		var named []string
+		err := t.db.Rows(ctx, fmt.Sprintf("SELECT %[1]s FROM %[2]s WHERE %[3]s GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 3", c.sql, t.texts(c), wrong(c, c.sql)), func(scan func(...any) error) error {
+			var v string
+			err := scan(&v)
+			if r := []rune(v); len(r) > 30 {
+				v = string(r[:30]) + "…"
+			}
+			named = append(named, quote(v))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if *kinds[c] > int64(len(named)) {
+			named = append(named, "…")
+		}
+		are, rows := "values are", "their rows"
+		if c.bad == 1 {
+			are, rows = "value is", "its row"
+		}
+		what := map[types.Type]string{types.Float: "number", types.Int: "whole number", types.Timestamp: "time", types.Bool: "condition"}[c.typ]
+		c.badNote = fmt.Sprintf("%d %s not a %s (%s); %s will be quarantined.", c.bad, are, what, strings.Join(named, ", "), rows)
+	}
+	if len(good) == 0 {
+		return nil
+	}
+	all, file := t.rows, t.file+".good"
+	if err := t.db.WriteParquet(ctx, "SELECT * FROM "+expr.ReadParquet(t.file)+" WHERE "+strings.Join(good, " AND "), file); err != nil {
+		return err
+	}
+	t.file = file
+	if err := t.db.Row(ctx, "SELECT count(*) FROM "+expr.ReadParquet(t.file), &t.rows); err != nil {
+		return err
+	}
+	t.aside = all - t.rows
 	return nil
 }
 
@@ -124,14 +232,56 @@ func (t *table) profile(ctx context.Context, label *column) error {
 			}
 		}
 	}
+	if err := t.sentences(ctx, label); err != nil {
+		return err
+	}
 	if label.typ == types.Float && label.whole && t.hasFew(label, few) {
 		label.typ = types.Int
 	}
 	return nil
 }
 
+// sentence is how many words the values of free text have on average, at least: more
+// than names and addresses have. A word stands between spaces and has two letters side
+// by side, so that ids, codes and lists of numbers have none or one.
+const sentence = 5
+
+// sentences finds the columns of free text: of many words, and seldom the same, so
+// that the whole tells nothing but its words may.
+func (t *table) sentences(ctx context.Context, label *column) error {
+	var texts []*column
+	for _, c := range t.cols {
+		if c.typ == types.String && c != label && c.distinct > 0 && len(c.values) == 0 && float64(c.distinct) >= fewShare*float64(t.rows-c.nulls) {
+			texts = append(texts, c)
+		}
+	}
+	err := t.ask(ctx, texts, t.values, func(c *column) ([]string, []any) {
+		// Most texts of one word have no space, which is found out sooner.
+		return []string{fmt.Sprintf(`avg(CASE WHEN contains(%[1]s, ' ') THEN len(regexp_extract_all(%[1]s, '\S*\pL{2}\S*')) ELSE 1 END) FILTER (%[1]s IS NOT NULL)`, c.sql)}, []any{&c.words}
+	})
+	for _, c := range texts {
+		if c.words < sentence {
+			c.words = 0
+		}
+	}
+	return err
+}
+
 // idName matches id, customer_id and customerID, not paid.
 var idName = regexp.MustCompile(`(?i:(^|[^a-z])(id|uuid|guid))$|[a-z0-9](ID|Id)$`)
+
+// id says why a column is taken for an id, or "". Floats are measured, and measures
+// seldom repeat; nor do sentences.
+func (t *table) id(c *column) string {
+	switch {
+	case c.typ != types.String && c.typ != types.Int || c.words > 0:
+	case c.distinct == t.rows:
+		return "An id? No two rows have the same, so it is no feature."
+	case idName.MatchString(c.name) && !t.hasFew(c, few):
+		return "An id by its name, so it is no feature."
+	}
+	return ""
+}
 
 // roles decides which columns are features, and says why the others are none.
 func (t *table) roles(ctx context.Context, p *problem) error {
@@ -143,17 +293,14 @@ func (t *table) roles(ctx context.Context, p *problem) error {
 		if c == p.label {
 			continue
 		}
-		// Floats are measured, and measures seldom repeat.
-		countable := c.typ == types.String || c.typ == types.Int
+		id := t.id(c)
 		switch {
 		case c.distinct == 0:
 			c.out, c.note = true, "It has no value in any row, so it is no feature."
 		case c.distinct == 1 && c.nulls == 0:
 			c.out, c.note = true, "It is the same in every row, so it is no feature."
-		case countable && c.distinct == t.rows:
-			c.out, c.note = true, "An id? No two rows have the same, so it is no feature."
-		case countable && idName.MatchString(c.name) && !t.hasFew(c, few):
-			c.out, c.note = true, "An id by its name, so it is no feature."
+		case id != "":
+			c.out, c.note = true, id
 		case c.typ == types.Timestamp:
 			c.out, c.note = true, "A time, so it is no feature as it is."
 		default:

@@ -56,6 +56,9 @@ func draft(ctx context.Context, a Ask) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := t.types(ctx, label); err != nil {
+		return nil, err
+	}
 	if err := t.profile(ctx, label); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -86,7 +87,8 @@ func TestShared(t *testing.T) {
 		{"optdigits/optdigits-test.csv.gz", "", []string{`kind: "multiclass"`, `expr: "Number"`, "!header: false", `"0": {type: "int"`}},
 		{"higgs_sample/binary.test.gz", "c1", []string{`"csv"`, `delimiter: "\t"`, "header: false"}},
 		{"open_bandit_men/bts_men.csv.gz", "click", []string{`Column "" is not read`, `at: "timestamp"`}},
-		{"sms_spam/sms_spam.csv.gz", "label", []string{`expr: "label = 'spam'"`, "the rarer"}},
+		{"sms_spam/sms_spam.csv.gz", "label", []string{`expr: "label = 'spam'"`, "the rarer", "// Free text, 14 words on average", `"row.text": encode: [{kind: "text"}]`, `trainer: kind: "linear"`}},
+		{"banking77/train.csv.gz", "category", []string{`kind: "multiclass"`, "// Free text, 11 words on average", `"row.text": encode: [{kind: "text"}]`, "!An id?"}},
 		{"feast_driver_stats/driver_stats.parquet", "conv_rate", []string{`type: "timestamp"`, `kind: "regression"`}},
 	} {
 		t.Run(c.path, func(t *testing.T) {
@@ -225,6 +227,100 @@ func TestSplitByTime(t *testing.T) {
 	}
 }
 
+// TestFreeText wants the words of sentences as columns, whether two are the same or
+// not, and nothing of the kind for ids, codes, names and what often repeats.
+func TestFreeText(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "rows.csv")
+	words := []string{"late", "parcel", "never", "arrived", "please", "refund", "order", "broken", "again", "thanks"}
+	say := func(n, i int) string {
+		said := make([]string, n)
+		for k := range said {
+			said[k] = words[(i*7+k*k*(i%89)+k)%10]
+		}
+		return strings.Join(said, " ")
+	}
+	written(t, path, []string{"said to us", "id", "uuid", "codes", "name", "stock", "half", "x", "y"}, 600, func(i int) []string {
+		return []string{say(8, i) + fmt.Sprint(" no ", i), say(6, i), fmt.Sprintf("%08x-%04x-%04x", i*7919, i, i*31), fmt.Sprintf("A %d B %d C %d", i, i*i, i+1), say(3, i) + fmt.Sprint(i), say(6, i%30),
+			map[bool]string{true: say(7, i)}[i%2 == 0], fmt.Sprint(i * 31 % 83), fmt.Sprint(i * 7 % 61)}
+	})
+	text, err := vetted(dir, path, "y")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has(t, text,
+		"// Free text, 9 words on average and seldom the same: its words become columns.\n\t\t\t\"row.said to us\": encode: [{kind: \"text\", max: 1365}]",
+		"// Free text, 6 words on average", `"row.id": encode:`, "// Free text, 7 words on average", `"row.half": encode:`,
+		`!"row.uuid"`, `!"row.codes"`, `!"row.name"`, `!"row.stock"`, `trainer: kind: "linear"`, "An id? No two rows have the same, so it is no feature.\n\t\t\tuuid:",
+	)
+}
+
+// TestBadValues wants a column to have the type of all but few of its values, and the
+// rows with these left out of what the draft says, as they will be of what is learned.
+func TestBadValues(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "rows.csv")
+	but := func(i int, v, bad string, rows ...int) string {
+		if slices.Contains(rows, i) {
+			return bad
+		}
+		return v
+	}
+	row := func(i int) map[string]string {
+		return map[string]string{
+			"count":  but(i, fmt.Sprint(i%50), "12;5\n"+strings.Repeat("x", 40), 7),
+			"size":   but(i, fmt.Sprint(float64(i%70)/4), []string{"inf", "n.d.", "wide", "w"}[i%4], 10, 11, 12, 13, 14),
+			"at":     but(i, fmt.Sprintf("2024-01-%02d %02d:00:00", 1+i/24%28, i%24), "2024-02-30", 7, 8),
+			"flag":   but(i, []string{"true", "false"}[i%2], "maybe", 9),
+			"truth":  but(i, []string{"true", "false"}[i%2], "t", 99),
+			"asked":  but(i, but(i, fmt.Sprint(i%60), "?", 1, 2, 3, 4, 5, 6, 20, 21, 22, 23, 24), "eh", 8),
+			"many":   but(i, fmt.Sprint(i%55), "none of it", 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43),
+			"over":   but(i, fmt.Sprint(i%55), "too many", 31, 32, 33, 34, 35, 36, 37),
+			"error":  but(i, "0", "failed", 50),
+			"order":  but(i, fmt.Sprint(i), "C7", 7),
+			"seldom": map[bool]string{true: but(i, fmt.Sprint(i/30%30), "x", 90)}[i%30 == 0],
+			"zip":    but(i, fmt.Sprintf("%05d", i%70), "abroad", 7),
+			"y":      but(i, fmt.Sprint(i*7%61), "lost", 60),
+			"class":  but(i, fmt.Sprint(i*7%3), "other", 61),
+		}
+	}
+	header := []string{"count", "size", "at", "flag", "truth", "asked", "many", "over", "error", "order", "seldom", "zip", "class", "y"}
+	write := func(n int) {
+		written(t, path, header, n, func(i int) []string {
+			out := make([]string, len(header))
+			for k, h := range header {
+				out[k] = row(i)[h]
+			}
+			return out
+		})
+	}
+	write(1200) // 12 may be bad
+	text, err := vetted(dir, path, "y")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has(t, text,
+		"Drafted from the 1200 rows", `null_values: ["", "?"]`,
+		"// 1 value is not a whole number (\"12;5\\nxxxxxxxxxxxxxxxxxxxxxxxxx…\"); its row will be quarantined.\n\t\t\tcount: {type: \"int\", nulls: \"never\", min: 0, max: 49}",
+		"// 5 values are not a number (\"wide\", \"inf\", \"n.d.\", …); their rows will be quarantined.\n\t\t\tsize: {type: \"float\", nulls: \"never\", min: 0, max: 17.25}",
+		"// 2 values are not a time (\"2024-02-30\"); their rows will be quarantined.\n\t\t\t// The prediction time.", `at: {type: "timestamp", nulls: "never"}`,
+		"// 1 value is not a condition (\"maybe\"); its row will be quarantined.\n\t\t\tflag: {type: \"bool\", nulls: \"never\"}",
+		`truth: {type: "string", nulls: "never", in: ["false", "t", "true"]}`,                                                       // "t" reads as true
+		`asked: {type: "int", min: 0, max: 59}`, `many: {type: "string", nulls: "never"}`, `over: {type: "string", nulls: "never"}`, // 12 with it
+		`error: {type: "string", nulls: "never", in: ["0", "failed"]}`, `order: {type: "string", nulls: "never"}`, `seldom: type: "string"`, `zip: {type: "string", nulls: "never"}`,
+		"(\"lost\")", `kind: "regression"`, "(\"other\"); its row will be quarantined.\n\t\t\tclass: {type: \"int\"",
+	)
+	if text, err = vetted(dir, path, "class"); err != nil {
+		t.Fatal(err)
+	}
+	has(t, text, `kind: "multiclass"`, `class: {type: "string", nulls: "never", in: ["0", "1", "2", "other"]}`)
+	write(90) // none of 90 may be bad
+	if text, err = vetted(dir, path, "class"); err != nil {
+		t.Fatal(err)
+	}
+	has(t, text, "!quarantined", `flag: {type: "string", nulls: "never", in: ["false", "maybe", "true"]}`)
+}
+
 // TestAnyTable drafts from tables of any names and values: a draft is sound, or the
 // mistake is the user's and told.
 func TestAnyTable(t *testing.T) {
@@ -233,9 +329,9 @@ func TestAnyTable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.OneOf(rapid.StringMatching(`[a-zA-Z_][a-zA-Z0-9_ .\-]{0,8}`), rapid.SampledFrom([]string{"for", "null", "select", "case", "a.b", "a[0]", "x \"y\"", "größe", `\(q)`, "#d", "__x", "id", "CASE"}))
 		header := rapid.SliceOfN(name, 2, 5).Draw(t, "header")
-		kinds := rapid.SliceOfN(rapid.IntRange(0, 6), len(header), len(header)).Draw(t, "kinds")
+		kinds := rapid.SliceOfN(rapid.IntRange(0, 8), len(header), len(header)).Draw(t, "kinds")
 		mixed := rapid.SliceOfN(rapid.IntRange(0, 1<<20), 7, 7).Draw(t, "mixed")
-		written(t, path, header, rapid.IntRange(1, 60).Draw(t, "rows"), func(i int) []string {
+		written(t, path, header, rapid.IntRange(1, 250).Draw(t, "rows"), func(i int) []string {
 			out := make([]string, len(header))
 			for k := range out {
 				v := (i*mixed[k] + k) % 1009
@@ -254,6 +350,12 @@ func TestAnyTable(t *testing.T) {
 					out[k] = []string{"true", "false"}[v%2]
 				case 6:
 					out[k] = []string{"x", ""}[v%2]
+				case 7:
+					out[k] = fmt.Sprintf(`the "%dth" of some (short) words`, v)
+				case 8:
+					if out[k] = fmt.Sprint(v); v%150 == 149 {
+						out[k] = "\\(no)\n// number"
+					}
 				}
 			}
 			return out

@@ -25,8 +25,10 @@ type table struct {
 	path string // as the user wrote it
 	args args
 	rows int64
-	cols []*column
-	left []unusable
+	// rejected lines are no rows; rows set aside have a value that is none of its column's type.
+	rejected, aside int64
+	cols            []*column
+	left            []unusable
 }
 
 // args are those of the source that the draft writes.
@@ -51,7 +53,7 @@ func (a args) json() json.RawMessage {
 // unusable is a column that a spec cannot declare.
 type unusable struct{ name, why string }
 
-// read reads the rows of a file or pattern into dir and finds the columns' types.
+// read reads the rows of a file or pattern into dir, as texts.
 // The caller closes the table's engine.
 func read(ctx context.Context, dir, path string) (*table, error) {
 	t := &table{path: path, args: args{Path: path, Format: "auto", Header: true, NullValues: []string{""}}}
@@ -101,9 +103,6 @@ func read(ctx context.Context, dir, path string) (*table, error) {
 			return nil, err
 		}
 		err = t.load(ctx, dir, abs, files)
-	}
-	if err == nil {
-		err = t.types(ctx)
 	}
 	if err != nil {
 		t.db.Close()
@@ -200,9 +199,6 @@ func (t *table) declare(names []string) {
 	}
 }
 
-// maxRejected is the share of lines that may be no rows, as in #source.
-const maxRejected = 0.01
-
 // load copies the rows as they are.
 func (t *table) load(ctx context.Context, dir string, paths, labels []string) error {
 	if len(t.cols) == 0 {
@@ -225,10 +221,10 @@ func (t *table) load(ctx context.Context, dir string, paths, labels []string) er
 	if err != nil {
 		return err
 	}
-	if all := rep.Rows + rep.Rejected; float64(rep.Rejected) > maxRejected*float64(all) {
+	if all := rep.Rows + rep.Rejected; float64(rep.Rejected) > maxBad*float64(all) {
 		return fault(diag.Unreadable, fmt.Sprintf("%d of the %d lines of %s are no rows of the columns that its beginning has", rep.Rejected, all, t.path), "", "check the file's format and delimiter; of JSON, mlc reads an object a line")
 	}
-	if t.rows = rep.Rows; t.rows == 0 {
+	if t.rows, t.rejected = rep.Rows, rep.Rejected; t.rows == 0 {
 		return fault(diag.NoRows, fmt.Sprintf("%s has no rows", t.path), "what the columns hold is read from them", "check what wrote it")
 	}
 	t.file = job.Out
@@ -277,7 +273,7 @@ func (t *table) from(cols []*column, value func(*column) string, rows string) st
 const missing = "('', '?', '-', '.', 'na', 'n/a', '#n/a', 'nan', 'null', 'nil', 'none', 'missing', 'unknown')"
 
 // words returns the texts without which a column would hold numbers or times only,
-// as they stand in the data.
+// but for mistakes, as they stand in the data.
 func (t *table) words(ctx context.Context, delimited bool) ([]string, error) {
 	if !delimited {
 		return nil, nil // only delimited text has no way of its own to leave a value out
@@ -298,7 +294,7 @@ func (t *table) words(ctx context.Context, delimited bool) ([]string, error) {
 	}
 	seen := map[string]bool{}
 	for _, c := range t.cols {
-		if n := found[c]; n.others == 0 || n.numbers < n.others && n.times < n.others {
+		if n := found[c]; !mostly(n.numbers, n.others) && !mostly(n.times, n.others) {
 			continue
 		}
 		err := t.db.Rows(ctx, fmt.Sprintf("SELECT DISTINCT %s FROM %s WHERE %s AND NOT coalesce(isnan(TRY_CAST(%s AS DOUBLE)), false)", c.sql, t.texts(c), word(c), c.sql), func(scan func(...any) error) error {

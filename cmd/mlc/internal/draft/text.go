@@ -22,7 +22,7 @@ func (t *table) text(name, path string, p *problem) string {
 		}
 	}
 	w("package %s\n\nimport \"mlc.dev/schema\"\n", name)
-	w("// Drafted from the %d rows of %s. It says what is\n// in them, not what is right: read it, mend it, then `mlc vet` and `mlc apply`.", t.rows, quote(filepath.Base(path)))
+	w("// Drafted from the %d rows of %s. It says what is\n// in them, not what is right: read it, mend it, then `mlc vet` and `mlc apply`.", t.rows+t.aside, quote(filepath.Base(path)))
 	w("system: schema.#System & {\nname: %s\ngoal: %s\n", quote(name), quote("Predict "+p.label.name+"."))
 
 	problem := Ident(p.label.name, "label_")
@@ -63,11 +63,16 @@ func (t *table) text(name, path string, p *problem) string {
 	}
 	w("columns: {")
 	var features []string
+	var texts []*column
 	for _, c := range t.cols {
+		note(c.badNote)
 		note(c.note)
 		w("%s: %s", field(c.name), c.declaration())
 		if !c.out && c != p.label {
 			features = append(features, c.name)
+			if c.words > 0 {
+				texts = append(texts, c)
+			}
 		}
 	}
 	w("}\n}\n")
@@ -75,7 +80,17 @@ func (t *table) text(name, path string, p *problem) string {
 	w("// What is known when a prediction is made.")
 	w("features: row: {kind: \"request\", source: \"rows\", columns: %s}\n", list(features))
 
-	w("models: %s: {\nproblem: %s\ninputs: \"row.*\": {}", field(problem), quote(problem))
+	w("models: %s: {\nproblem: %s", field(problem), quote(problem))
+	if len(texts) == 0 {
+		w("inputs: \"row.*\": {}")
+	} else {
+		w("inputs: {\n\"row.*\": {}")
+		for _, c := range texts {
+			note(fmt.Sprintf("Free text, %.0f words on average and seldom the same: its words become columns.", c.words))
+			w("%s: encode: [%s]", quote("row."+c.name), t.encoder(len(texts)))
+		}
+		w("}")
+	}
 	if p.timeless != "" {
 		note("No split by time: " + p.timeless + ".")
 	}
@@ -89,13 +104,31 @@ func (t *table) text(name, path string, p *problem) string {
 	default:
 		w("split: kind: \"stratified\"")
 	}
-	if t.rows < smallTable {
+	switch {
+	case len(texts) > 0:
+		w("// Words make many columns of zeros, which a linear model passes over.\ntrainer: kind: \"linear\"")
+	case t.rows < smallTable:
 		w("// Few rows need small leaves.\ntrainer: {kind: \"gbdt\", min_rows: %d}", max(2, t.rows/40))
-	} else {
+	default:
 		w("trainer: kind: \"gbdt\"")
 	}
 	w("}\n}")
 	return b.String()
+}
+
+// The columns that all texts make together are at most wordColumns, which is what the
+// encoder makes of one, and few enough for wordCells values in all rows: half a gigabyte.
+const (
+	wordColumns = 4096
+	wordCells   = 1 << 27
+)
+
+// encoder is that of each of a number of texts.
+func (t *table) encoder(texts int) string {
+	if most := min(wordColumns, wordCells/t.rows) / int64(texts); most < wordColumns {
+		return fmt.Sprintf("{kind: \"text\", max: %d}", max(most, 1))
+	}
+	return `{kind: "text"}`
 }
 
 // smallTable is the number of rows from which on the trainer's own min_rows, 20,
