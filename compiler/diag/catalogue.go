@@ -72,6 +72,8 @@ const (
 	StepFailed     Code = "MLC4003"
 	Interrupted    Code = "MLC4004"
 	TimedOut       Code = "MLC4005"
+	NotWritten     Code = "MLC4006"
+	NotListening   Code = "MLC4007"
 	EngineFailed   Code = "MLC4201"
 	NoEngine       Code = "MLC4202"
 	EngineVersion  Code = "MLC4203"

@@ -7,6 +7,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sort"
 	"strings"
 )
@@ -91,6 +94,26 @@ func (d *Diagnostic) Because(why, mend string) *Diagnostic {
 	return d
 }
 
+// Unwritable is the mistake of a path that the user gave, where nothing can be
+// written because of err.
+func Unwritable(path string, err error) Diagnostic {
+	d := Diagnostic{Severity: Error, Code: NotWritten, Mend: "name a place that you may write to"}
+	if errors.Is(err, fs.ErrNotExist) {
+		d.Mend = "make the folder, or name another"
+		err = fmt.Errorf("there is no folder %s", filepath.Dir(path))
+	}
+	var op *fs.PathError // its path may be that of a temporary file, as both of a link
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &op):
+		err = op.Err
+	case errors.As(err, &link):
+		err = link.Err
+	}
+	d.What = fmt.Sprintf("%s cannot be written: %v", path, err)
+	return d
+}
+
 // Append adds whatever diagnostics err carries; an ordinary error becomes one
 // internal diagnostic at at.
 func (l *List) Append(err error, at Range) {
@@ -106,7 +129,12 @@ func From(err error, at Range) List {
 	var out List
 	var list ListError
 	var one Diagnostic
+	var joined interface{ Unwrap() []error }
 	switch {
+	case errors.As(err, &joined):
+		for _, e := range joined.Unwrap() {
+			out.Append(e, at)
+		}
 	case errors.As(err, &list):
 		out = append(out, list...)
 	case errors.As(err, &one):
@@ -188,18 +216,20 @@ func Some(names []string) string {
 }
 
 // Suggest returns "; did you mean …?" with the candidate nearest to name, or ""
-// when none is near (edit distance at most a third of the longer name).
+// when none is near (edit distance at most a third of the longer name). Case does
+// not count.
 func Suggest(name string, candidates []string) string {
 	best, bestDist := "", 1<<30
 	for _, c := range candidates {
 		if c == name {
 			continue
 		}
-		if d := editDistance(name, c); d < bestDist || d == bestDist && c < best {
+		if d := editDistance(strings.ToLower(name), strings.ToLower(c)); d < bestDist || d == bestDist && c < best {
 			best, bestDist = c, d
 		}
 	}
-	if best == "" || bestDist > max(1, max(len(name), len(best))/3) {
+	longer := max(len(name), len(best))
+	if best == "" || bestDist > max(1, longer/3) || bestDist == longer {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %q?", best)

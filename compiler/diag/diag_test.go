@@ -53,7 +53,8 @@ func TestPages(t *testing.T) {
 
 func TestSuggest(t *testing.T) {
 	for _, c := range []struct{ name, want string }{
-		{"tenure_month", `; did you mean "tenure_months"?`}, {"roc_acu", `; did you mean "roc_auc"?`}, {"zebra", ""}, {"roc_auc", ""},
+		{"tenure_month", `; did you mean "tenure_months"?`}, {"roc_acu", `; did you mean "roc_auc"?`}, {"zebra", ""}, {"roc_auc", ""}, {"x", ""},
+		{"ROC_AUC", `; did you mean "roc_auc"?`}, {"TenureMonths", `; did you mean "tenure_months"?`},
 	} {
 		if got := diag.Suggest(c.name, []string{"tenure_months", "roc_auc"}); got != c.want {
 			t.Errorf("%s: %q", c.name, got)

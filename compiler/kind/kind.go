@@ -148,7 +148,8 @@ type Source interface {
 }
 
 // SnapshotJob asks for one copy. Lines that cannot be split into columns go to Rejects
-// as JSON lines {"file","line","reason","text"}.
+// as JSON lines {"file","line","row","reason","text"}; the rows of a file are numbered
+// from 1, with those that are rejected.
 type SnapshotJob struct {
 	Args    json.RawMessage
 	Columns []Column

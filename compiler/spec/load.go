@@ -21,6 +21,7 @@ import (
 	"cuelang.org/go/cue/cuecontext"
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/load"
+	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/cue/token"
 	"cuelang.org/go/mod/modconfig"
 	"cuelang.org/go/mod/modfile"
@@ -521,6 +522,9 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 		if s.told[mistake{path, msg}] || s.faulty[path] || below(path, s.faulty) {
 			continue
 		}
+		if _, filled := s.places[path+"[0]"]; filled && msg == emptyList {
+			continue // an element is wrong, which is told
+		}
 		s.told[mistake{path, msg}] = true
 		s.breakAt(path)
 		at := s.errorPlace(e, path)
@@ -589,16 +593,104 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 		case code == diag.Syntax:
 			list.Add(at, diag.Syntax, "%s", msg)
 		default:
-			if path != "" {
-				msg = path + ": " + msg
+			what, why, mend := s.otherKind(path, format, args)
+			if what == "" {
+				what = msg
 			}
-			list.Add(at, diag.BadValue, "%s", msg)
+			if path != "" {
+				what = path + ": " + what
+			}
+			list.Add(at, diag.BadValue, "%s", what).Because(why, mend)
 		}
 	}
 	for p := range found {
 		s.faulty[p] = true
 	}
 	s.onePerPath(list)
+}
+
+// kinds are what CUE calls the kinds of values, in words.
+var kinds = map[string]string{"struct": "a struct", "list": "a list", "string": "a string", "int": "a number", "float": "a number", "number": "a number", "bool": "true or false"}
+
+// literalKind is the kind, in words, of a value that is written as it is, by its first
+// byte; "" of any other.
+func literalKind(first byte) string {
+	switch {
+	case first == '{':
+		return kinds["struct"]
+	case first == '[':
+		return kinds["list"]
+	case first == '"':
+		return kinds["string"]
+	case first == '-' || first >= '0' && first <= '9':
+		return kinds["number"]
+	}
+	return ""
+}
+
+// belongs marks the complaint of otherKind, and emptyList is CUE's of a list that is
+// empty, or has no right element.
+const (
+	belongs   = " belongs here, not "
+	emptyList = "incompatible list lengths (0 and 1)"
+)
+
+// otherKind puts into words that a value is of another kind than its field: CUE writes
+// out all that the schema says there. Of another complaint, or where it is not plain
+// which of two values is the user's, what is empty.
+func (s *Spec) otherKind(path, format string, args []any) (what, why, mend string) {
+	p, ok := s.places[path]
+	src := s.Files[p.value.File]
+	if !ok || p.value.Start >= len(src) {
+		return "", "", ""
+	}
+	have := literalKind(src[p.value.Start])
+	var want, form string
+	switch {
+	case strings.HasPrefix(format, "conflicting values") && len(args) == 4:
+		for i := range 2 { // either may come first
+			if kinds[fmt.Sprint(args[2+i])] == have {
+				want, form = kinds[fmt.Sprint(args[3-i])], fmt.Sprint(args[1-i])
+			}
+		}
+	case strings.HasPrefix(format, "cannot combine regular field"):
+		want, form = kinds["struct"], fmt.Sprintf("{%v: _}", args[0])
+	case fmt.Sprintf(format, args...) == emptyList:
+		return "the list is empty", "", "name one at least, or leave the field out where it may be missing"
+	}
+	if have == "" || want == "" || have == want {
+		return "", "", ""
+	}
+	name := ""
+	if p.label != p.value { // not an element of a list
+		name = string(s.Files[p.label.File][p.label.Start:p.label.End]) + ": "
+	}
+	switch want {
+	case kinds["struct"]:
+		fields := fieldsOf(form)
+		if !slices.Contains(fields, "kind") { // it decides what other fields there are
+			why = known("", fields)
+		}
+		mend = "write " + name + "{" + append(fields, "NAME")[0] + ": …}"
+	case kinds["list"]:
+		mend = "write " + name + "[…]"
+	}
+	return want + belongs + have, why, mend
+}
+
+// fieldsOf are the names of a struct's fields, as CUE writes it.
+func fieldsOf(form string) []string {
+	var out []string
+	if e, err := parser.ParseExpr("", form); err == nil {
+		if st, ok := e.(*ast.StructLit); ok {
+			for _, d := range st.Elts {
+				if f, ok := d.(*ast.Field); ok && labelOf(f.Label) != "" {
+					out = append(out, labelOf(f.Label))
+				}
+			}
+		}
+	}
+	return out
 }
 
 // below tells whether a path lies below one of a set.
@@ -627,7 +719,7 @@ func (s *Spec) onePerPath(list *diag.List) {
 		}
 		keep := is[0]
 		for _, i := range is {
-			if !strings.Contains((*list)[i].What, "conflicting values") && !strings.Contains((*list)[i].What, "invalid value") {
+			if !strings.Contains((*list)[i].What, belongs) && !strings.Contains((*list)[i].What, "conflicting values") && !strings.Contains((*list)[i].What, "invalid value") {
 				keep = i
 				break
 			}

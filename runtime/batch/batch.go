@@ -418,7 +418,7 @@ func floats(in []float64) []float32 {
 func lockDir(dir string) (unlock func(), err error) {
 	for {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, err
+			return nil, diag.Unwritable(strings.TrimSuffix(dir, ".parts"), err)
 		}
 		f, err := os.Open(dir)
 		if err != nil {

@@ -155,11 +155,14 @@ func Digest(img v1.Image) (string, error) {
 }
 
 // Save writes the image as an OCI archive, atomically. tag is what its index calls
-// it.
+// it. The error is a diag.Diagnostic where the tag is none or the file cannot be written.
 func Save(img v1.Image, file, tag string) error {
+	if _, err := name.ParseReference(tag); err != nil {
+		return diag.Diagnostic{Severity: diag.Error, Code: diag.NoImage, What: fmt.Sprintf("%q is no name of an image", tag), Why: err.Error(), Mend: "write it as registry/name:tag, in small letters"}
+	}
 	tmp, err := os.CreateTemp(path.Dir(file), ".mlc-image-")
 	if err != nil {
-		return err
+		return diag.Unwritable(file, err)
 	}
 	defer os.Remove(tmp.Name())
 	err = writeArchive(tmp, img, tag)
@@ -239,8 +242,12 @@ func writeArchive(w io.Writer, img v1.Image, tag string) error {
 	if err := blob(mh, int64(len(manifest)), bytes.NewReader(manifest)); err != nil {
 		return err
 	}
+	called := map[string]string{"org.opencontainers.image.ref.name": tag}
+	if n, err := name.ParseReference(tag); err == nil && n.Context().RegistryStr() != name.DefaultRegistry {
+		called["io.containerd.image.name"] = n.Name() // what a node of Kubernetes looks for
+	}
 	index, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{{
-		MediaType: types.OCIManifestSchema1, Digest: mh, Size: int64(len(manifest)), Annotations: map[string]string{"org.opencontainers.image.ref.name": tag}}}})
+		MediaType: types.OCIManifestSchema1, Digest: mh, Size: int64(len(manifest)), Annotations: called}}})
 	if err != nil {
 		return err
 	}

@@ -34,11 +34,12 @@ type PredictOptions struct {
 	Input     string
 	Output    string   // "" or "-": CSV on Stdout
 	Keep      []string // columns of the input to copy
+	Format    string   // of the input, as a source says it; "": as its name tells
 	Delimiter string   // of a CSV input; "": as the label's source has it
 	Encoding  string   // of an input of text; "": as the label's source has it
 	Source    kind.Source
-	// Args are those of the source that the input belongs to; nil: a file whose format
-	// its name tells, with the label's source's delimiter, encoding and null values.
+	// Args are those of the source that the input belongs to; nil: a file with the
+	// label's source's delimiter, encoding and null values.
 	Args     json.RawMessage
 	Stdout   *os.File
 	Progress func(done, total int64)
@@ -157,7 +158,7 @@ func (p *Prepared) read(ctx context.Context) error {
 	}
 	cols, err := match(o, names)
 	if err != nil {
-		return err
+		return o.misread(ctx, db, err)
 	}
 	var all []kind.Column
 	for _, c := range cols {
@@ -201,7 +202,7 @@ func (p *Prepared) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.number, err = numbering(p.rejects, o.Input); err != nil {
+	if p.number, err = numbering(p.rejects); err != nil {
 		return err
 	}
 	bad, err := p.check(ctx, db, raw, unread, cols)
@@ -215,9 +216,26 @@ func (p *Prepared) read(ctx context.Context) error {
 	return errors.Join(os.Remove(raw), os.Remove(unread))
 }
 
+// misread tells with which other delimiter the file has all columns that are asked for;
+// without one, err.
+func (o PredictOptions) misread(ctx context.Context, db *sql.DB, err error) error {
+	if o.Args != nil {
+		return err
+	}
+	for _, d := range []string{",", ";", "\t", "|"} {
+		o.Delimiter = d
+		args, aerr := o.args()
+		names, nerr := o.Source.Names(ctx, args, o.Input, db)
+		if _, merr := match(o, names); aerr == nil && nerr == nil && merr == nil {
+			return diag.Diagnostic{Severity: diag.Error, Code: diag.Unreadable, What: fmt.Sprintf("%s does not have the model's columns as it is read, but does where %q separates them", o.Input, d), Mend: fmt.Sprintf("set delimiter: %q", d)}
+		}
+	}
+	return err
+}
+
 // args are the source's arguments for the input.
 func (o PredictOptions) args() (json.RawMessage, error) {
-	args := map[string]any{"kind": "file", "format": "auto", "delimiter": o.delimiter(), "encoding": cmp.Or(o.Encoding, o.Signature.Encoding), "header": true, "null_values": nullValues(o.Signature)}
+	args := map[string]any{"kind": "file", "format": cmp.Or(o.Format, "auto"), "delimiter": o.delimiter(), "encoding": cmp.Or(o.Encoding, o.Signature.Encoding), "header": true, "null_values": nullValues(o.Signature)}
 	if o.Args != nil {
 		args = nil
 		if err := json.Unmarshal(o.Args, &args); err != nil {
@@ -240,28 +258,24 @@ func (p *Prepared) Rejects(to *os.File) error {
 	return err
 }
 
-// numbering returns the number of a row in the file, from 1 after the header, by
-// its place among the lines that could be read.
-func numbering(rejects string, input string) (func(int64) int64, error) {
+// numbering returns the number of a row in the file, from 1 after the header and
+// without blank lines, by its place among those that could be read.
+func numbering(rejects string) (func(int64) int64, error) {
 	f, err := os.Open(rejects)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	header := int64(1)
-	if ext := filepath.Ext(strings.TrimSuffix(strings.ToLower(input), ".gz")); ext != ".csv" && ext != ".tsv" && ext != ".tab" {
-		header = 0
-	}
 	var gone []int64
 	for d := json.NewDecoder(bufio.NewReader(f)); d.More(); {
-		var r struct{ Line int64 }
+		var r struct{ Row int64 }
 		if err := d.Decode(&r); err != nil {
 			return nil, err
 		}
-		gone = append(gone, r.Line-header)
+		gone = append(gone, r.Row)
 	}
 	slices.Sort(gone)
-	for i := range gone { // the k at which the line moves those after it by i+1
+	for i := range gone { // the k at which the row moves those after it by i+1
 		gone[i] -= int64(i)
 	}
 	return func(k int64) int64 {
@@ -282,7 +296,8 @@ func (o PredictOptions) delimiter() string {
 	if o.Delimiter != "" {
 		return o.Delimiter
 	}
-	if ext := filepath.Ext(strings.TrimSuffix(strings.ToLower(o.Input), ".gz")); ext == ".csv" {
+	ext := filepath.Ext(strings.TrimSuffix(strings.ToLower(o.Input), ".gz"))
+	if o.Format == "csv" || o.Format == "" && ext == ".csv" {
 		return o.Signature.Delimiter
 	}
 	return ""
@@ -301,13 +316,19 @@ func (o PredictOptions) sound() error {
 		return bad("%s is a folder", "give a file of rows", o.Input)
 	}
 	if o.Output != "" && o.Output != "-" {
-		if out, err := os.Stat(o.Output); err == nil && os.SameFile(in, out) {
+		switch out, err := os.Stat(o.Output); {
+		case err == nil && os.SameFile(in, out):
 			return bad("%s is the input", "write the predictions to another file", o.Output)
+		case err == nil && out.IsDir():
+			return bad("%s is a folder", "give a file of predictions", o.Output)
 		}
 		switch filepath.Ext(o.Output) {
 		case ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet":
 		default:
 			return bad("the name of %s does not tell its format", "end it in .csv, .tsv, .jsonl or .parquet", o.Output)
+		}
+		if _, err := os.Stat(filepath.Dir(o.Output) + "/"); err != nil { // told before the work, not after it
+			return diag.Unwritable(o.Output, err)
 		}
 	}
 	taken := map[string]bool{"row": true}
@@ -343,6 +364,10 @@ func match(o PredictOptions, names []string) ([]kind.Column, error) {
 		have[n] = true
 	}
 	var list diag.List
+	if len(names) == 0 {
+		list.Add(diag.Range{}, diag.Unreadable, "no columns can be read in %s", o.Input).Because("JSON lines are an object a line", `set format: "csv", or what else it is`)
+		return nil, list.Err()
+	}
 	out := make([]kind.Column, len(o.Signature.Raw))
 	for i, f := range o.Signature.Raw {
 		name := f.Name
@@ -471,7 +496,7 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, co
 func WriteAtomic(path string, write func(*os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".mlc-")
 	if err != nil {
-		return err
+		return diag.Unwritable(path, err)
 	}
 	defer os.Remove(f.Name())
 	if err := write(f); err != nil {
@@ -488,7 +513,10 @@ func WriteAtomic(path string, write func(*os.File) error) error {
 	if err := os.Chmod(f.Name(), 0o644); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return diag.Unwritable(path, err)
+	}
+	return nil
 }
 
 // Columns are those of the predictions, without rows: row, what is kept, the

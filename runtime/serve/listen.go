@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -28,6 +29,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/runtime/serve/api"
 	"mlc.dev/mlc/runtime/serve/oip"
 	"mlc.dev/mlc/runtime/serve/typed"
@@ -83,13 +85,15 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 	var wg sync.WaitGroup
 	failed := make(chan error, 4)
 	var listeners []net.Listener
-	start := func(address *string, wrap bool, serve func(net.Listener) error) error {
+	var deaf diag.List
+	start := func(flag string, address *string, wrap bool, serve func(net.Listener) error) {
 		if *address == "" {
-			return nil
+			return
 		}
 		l, err := net.Listen("tcp", *address)
 		if err != nil {
-			return err
+			unheard(&deaf, flag, *address, err)
+			return
 		}
 		*address = l.Addr().String()
 		listeners = append(listeners, l)
@@ -101,10 +105,12 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 				failed <- err
 			}
 		})
-		return nil
 	}
-	err = errors.Join(start(&opened.HTTP, true, main.Serve), start(&opened.GRPC, false, rpc.Serve), start(&opened.Metrics, false, metrics.Serve), start(&opened.Debug, false, pprofs.Serve))
-	if err == nil {
+	start("http", &opened.HTTP, true, main.Serve)
+	start("grpc", &opened.GRPC, false, rpc.Serve)
+	start("metrics", &opened.Metrics, false, metrics.Serve)
+	start("debug", &opened.Debug, false, pprofs.Serve)
+	if err = deaf.Err(); err == nil {
 		if ready != nil {
 			ready(opened)
 		}
@@ -147,6 +153,22 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 	_ = pprofs.Close()
 	wg.Wait()
 	return err
+}
+
+// unheard tells why the address of a flag cannot be listened at.
+func unheard(list *diag.List, flag, address string, err error) {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		_, port, _ := net.SplitHostPort(address)
+		list.Add(diag.Range{}, diag.NotListening, "port %s is taken: something listens at %s already", port, address).
+			Because("", fmt.Sprintf("end it, or listen elsewhere with --%s HOST:PORT; port 0 takes a free one", flag))
+		return
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	list.Add(diag.Range{}, diag.NotListening, "cannot listen at %s: %v", address, err).
+		Because("", fmt.Sprintf("give --%s an address of this machine as HOST:PORT, or \"\" for none", flag))
 }
 
 // handler is everything that callers can ask over HTTP.

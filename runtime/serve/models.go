@@ -174,7 +174,11 @@ func (s *Server) follow(ctx context.Context, sl *slotFor, again bool) error {
 		sl.mu.Unlock()
 		if !known {
 			s.metrics.reloads.WithLabelValues(sl.ref.Model, "failed").Inc()
-			s.log.Error("a model does not load; what served before goes on", "model", sl.ref.String(), "version", v.Number, "error", err)
+			what := "a model does not load"
+			if now != nil {
+				what += "; what served before goes on"
+			}
+			s.log.Error(what, "model", sl.ref.String(), "version", v.Number, "error", err)
 		}
 		return err
 	}

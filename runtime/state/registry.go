@@ -202,6 +202,7 @@ func (d *DB) Resolve(ref string) (Version, error) {
 	}
 	var names, aliases []string
 	var found *Version
+	newest := 0
 	for i, v := range all {
 		if !contains(names, v.Model) {
 			names = append(names, v.Model)
@@ -209,7 +210,7 @@ func (d *DB) Resolve(ref string) (Version, error) {
 		if v.Model != name {
 			continue
 		}
-		aliases = append(aliases, v.Aliases...)
+		aliases, newest = append(aliases, v.Aliases...), v.Version
 		n, err := strconv.Atoi(strings.TrimPrefix(at, "v"))
 		if at == "" || contains(v.Aliases, at) || err == nil && n == v.Version {
 			found = &all[i]
@@ -221,7 +222,11 @@ func (d *DB) Resolve(ref string) (Version, error) {
 	case !contains(names, name):
 		return Version{}, noModel("no model %q is registered%s", name, diag.Suggest(name, names))
 	}
-	return Version{}, noModel("model %q has no version or alias %q%s", name, at, diag.Suggest(at, aliases))
+	if strings.Trim(at, "v0123456789") == "" {
+		return Version{}, noModel("model %q has no version %q", name, at)
+	}
+	return Version{}, diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("model %q has no version under the alias %q yet%s", name, at, diag.Suggest(at, aliases)),
+		Mend: fmt.Sprintf("`mlc promote %s@v%d %s` gives it the newest; `mlc show` lists versions and aliases", name, newest, at)}
 }
 
 func contains(xs []string, x string) bool {

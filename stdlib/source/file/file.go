@@ -30,7 +30,7 @@ type Source struct{}
 func (Source) Name() string { return "file" }
 
 // Version of the implementation.
-func (Source) Version() int { return 3 }
+func (Source) Version() int { return 4 }
 
 // Schema is #File.
 func (Source) Schema() schema.Kind {
@@ -262,10 +262,12 @@ func (s *snapshot) number() ([]int64, error) {
 	return before, nil
 }
 
-// reject is a line that is not a row; of a long one Text is the beginning.
+// reject is a line that is not a row, with the number that it would have as one; of a
+// long one Text is the beginning.
 type reject struct {
 	File   string `json:"file"`
 	Line   int64  `json:"line"`
+	Row    int64  `json:"row"`
 	Reason string `json:"reason"`
 	Text   string `json:"text"`
 }
@@ -436,6 +438,9 @@ func (s *snapshot) csv(i int, path string, t *text) (string, error) {
 		"columns={" + strings.Join(declared, ", ") + "}", "store_rejects=true", fmt.Sprintf("rejects_table='rejects_%d'", i), fmt.Sprintf("rejects_scan='scans_%d'", i),
 		"compression=" + expr.QuoteString(t.compression), "allow_quoted_nulls=false", lineLimit,
 	}
+	if t.skip > 0 {
+		opts = append(opts, fmt.Sprintf("skip=%d", t.skip)) // DuckDB takes the first line for the header, blank or not
+	}
 	if len(nulls) > 0 {
 		opts = append(opts, "nullstr=["+strings.Join(nulls, ", ")+"]")
 	}
@@ -468,9 +473,9 @@ func (s *snapshot) jsonLines(i int, path string, t *text) (string, error) {
 		cols = append(cols, "json_extract_string(l, "+expr.QuoteString(path)+") AS "+expr.QuoteName(c.Name))
 	}
 	ok := "CASE WHEN json_valid(l) THEN json_type(l) = 'OBJECT' ELSE false END"
-	err := s.job.Engine.Rows(s.ctx, "SELECT n, l FROM (SELECT row_number() OVER () AS n, l FROM "+t.from+") WHERE l IS NOT NULL AND NOT "+ok+" ORDER BY n", func(scan func(...any) error) error {
+	err := s.job.Engine.Rows(s.ctx, "SELECT n, k, l FROM (SELECT row_number() OVER () AS n, count(l) OVER (ROWS UNBOUNDED PRECEDING) AS k, l FROM "+t.from+") WHERE l IS NOT NULL AND NOT "+ok+" ORDER BY n", func(scan func(...any) error) error {
 		var r reject
-		if err := scan(&r.Line, &r.Text); err != nil {
+		if err := scan(&r.Line, &r.Row, &r.Text); err != nil {
 			return err
 		}
 		r.File, r.Reason = s.job.Labels[i], "not a JSON object"

@@ -19,10 +19,12 @@ import (
 
 // text is what a look at a text file tells before DuckDB reads it.
 type text struct {
+	path        string
 	compression string   // gzip or none, by the file's first bytes
 	delimiter   string   // CSV and TSV
 	header      []string // CSV with a header; JSON lines: the fields seen first
 	first       []string // the first record's fields
+	skip        int64    // CSV and TSV with a header: the blank lines before it
 	top         []byte   // CSV and TSV: the first line
 	lines       int64    // lines that are not blank
 	blank       int64
@@ -42,7 +44,7 @@ func openText(path, label, format string, a args) (*text, error) {
 		return nil, unopened(label, err)
 	}
 	defer f.Close()
-	t := &text{delimiter: ","}
+	t := &text{path: path, delimiter: ","}
 	if format == "tsv" {
 		t.delimiter = "\t"
 	}
@@ -67,6 +69,11 @@ func openText(path, label, format string, a args) (*text, error) {
 		return nil, unreadable(label, err)
 	}
 	if format != "jsonl" {
+		for text := bytes.TrimLeft(head, "\r\n"); len(head) > len(text); {
+			if _, head, _ = bytes.Cut(head, []byte{'\n'}); a.Header {
+				t.skip++
+			}
+		}
 		t.top, _, _ = bytes.Cut(head, []byte{'\n'})
 		if i := notText(t.top); i >= 0 {
 			other := "latin1"
@@ -220,6 +227,17 @@ func (s *snapshot) account(i int, accepted int64) (rejected int64, err error) {
 		return 0, nil
 	}
 	label := s.job.Labels[i]
+	lines := t.lines
+	if t.columns == 1 {
+		lines += t.blank - t.skip // a blank line is a row of one missing value
+	}
+	if t.columns > 0 && t.header != nil {
+		lines--
+	}
+	at, err := s.rejected(i, t, lines-accepted)
+	if err != nil {
+		return 0, err
+	}
 	rejected = t.rejected
 	within := int64(0) // the line ends in rejected records
 	q := fmt.Sprintf("SELECT line, min(error_message), any_value(csv_line) FROM rejects_%d GROUP BY line ORDER BY line", i)
@@ -229,9 +247,11 @@ func (s *snapshot) account(i int, accepted int64) (rejected int64, err error) {
 		if err := scan(&r.Line, &r.Reason, &text); err != nil {
 			return err
 		}
-		r.File = label
+		r.File, r.Line, r.Row = label, at[0].line, at[0].row
+		at = at[1:]
 		if r.Reason = firstLine(r.Reason); text != nil {
-			r.Text = *text
+			// Blank lines come with the line after them.
+			r.Text = strings.TrimLeft(*text, "\r\n")
 			if !strings.Contains(strings.ToLower(r.Reason), "unterminated") { // that would be lines swallowed
 				within += int64(strings.Count(strings.TrimRight(r.Text, "\r\n"), "\n"))
 			}
@@ -241,13 +261,6 @@ func (s *snapshot) account(i int, accepted int64) (rejected int64, err error) {
 	})
 	if err != nil {
 		return 0, err
-	}
-	lines := t.lines
-	if t.columns == 1 {
-		lines += t.blank // a blank line is a row of one missing value
-	}
-	if t.columns > 0 && t.header != nil {
-		lines--
 	}
 	if lines == accepted+rejected+within {
 		return rejected, nil
@@ -268,4 +281,84 @@ func (s *snapshot) account(i int, accepted int64) (rejected int64, err error) {
 	}
 	return 0, fault("path", diag.Unreadable, fmt.Sprintf("%s has %d lines of data, but only %d rows and %d rejected lines come out of it", label, lines, accepted, rejected),
 		"a quote that is never closed swallows the lines after it", "close the quote, or write quotes inside a value twice")
+}
+
+// record is where a record stands: its first line, and its number without the header.
+type record struct{ line, row int64 }
+
+// rejected finds the records of file i that DuckDB rejects, in order. Those that are
+// not accepted are as many lines, unless values hold line ends.
+func (s *snapshot) rejected(i int, t *text, unaccepted int64) ([]record, error) {
+	var at []record // line: DuckDB's number, of records and blank lines
+	err := s.job.Engine.Rows(s.ctx, fmt.Sprintf("SELECT DISTINCT line FROM rejects_%d ORDER BY line", i), func(scan func(...any) error) error {
+		var r record
+		err := scan(&r.line)
+		at = append(at, r)
+		return err
+	})
+	if err != nil || len(at) == 0 {
+		return nil, err
+	}
+	header := int64(0)
+	if t.columns > 0 && t.header != nil {
+		header = 1
+	}
+	if t.blank == 0 && unaccepted == int64(len(at)) {
+		for k := range at {
+			at[k].row = at[k].line - header
+		}
+		return at, nil
+	}
+	f, err := os.Open(t.path)
+	if err != nil {
+		return nil, unopened(t.path, err)
+	}
+	defer f.Close()
+	r, _, err := unzipped(f)
+	if err != nil {
+		return nil, err
+	}
+	return at, t.locate(bufio.NewReaderSize(r, 1<<20), at, header)
+}
+
+// locate gives records, which have DuckDB's numbers, their lines and rows.
+func (t *text) locate(r *bufio.Reader, at []record, header int64) error {
+	delimiter := []rune(t.delimiter)[0]
+	number, row, line := int64(1), 1-header, int64(1)
+	first := line // of the record
+	begins, blank, quoted := true, true, false
+	for len(at) > 0 {
+		c, _, err := r.ReadRune()
+		end := err == io.EOF || c == '\n' && !quoted
+		switch {
+		case err != nil && err != io.EOF:
+			return err
+		case end:
+			if number == at[0].line {
+				at[0], at = record{first, row}, at[1:]
+			}
+			if err == io.EOF {
+				return nil
+			}
+			if !blank || t.columns == 1 && number > t.skip {
+				row++
+			}
+			number++
+			begins, blank = true, true
+		case quoted && c == '"': // of two in a row, the second opens it again
+			quoted, begins = false, true
+		case !quoted && c == '"' && begins && t.columns > 0:
+			quoted, blank = true, false
+		case quoted || c == '\r' || c == '\ufeff' && number == 1 && blank:
+		default:
+			begins, blank = c == delimiter, false
+		}
+		if c == '\n' && err == nil {
+			line++
+		}
+		if end {
+			first = line
+		}
+	}
+	return nil
 }

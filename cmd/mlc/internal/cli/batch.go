@@ -81,6 +81,11 @@ func batchOf(r *compiler.Result, name string) (*ir.Batch, error) {
 		}
 		names = append(names, b.Name)
 	}
+	for _, s := range r.Services {
+		if s.Name == name {
+			return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.NoName, What: fmt.Sprintf("%q is a service: it answers requests", name), Mend: fmt.Sprintf("`mlc serve %s` runs it", name)}
+		}
+	}
 	return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.NoName, What: fmt.Sprintf("no batch %q in the spec%s", name, diag.Suggest(name, names)), Mend: `declare it under serving, with kind: "batch"`}
 }
 

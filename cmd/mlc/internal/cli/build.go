@@ -30,7 +30,7 @@ import (
 )
 
 func (a *app) buildCmd() *cobra.Command {
-	var out, push string
+	var out, push, name string
 	c := &cobra.Command{
 		Use:   "build SERVICE|MODEL[@ALIAS|@vN]",
 		Short: "Make a container image of a service, or one that predicts files",
@@ -52,6 +52,9 @@ func (a *app) buildCmd() *cobra.Command {
 			img, what, tag, err := a.image(c.Context(), s, args[0])
 			if err != nil {
 				return err
+			}
+			if name != "" {
+				tag = name
 			}
 			built, err := oci.Build(img)
 			if err != nil {
@@ -92,6 +95,7 @@ func (a *app) buildCmd() *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&out, "output", "o", "", "write an OCI archive to a `file`")
+	c.Flags().StringVar(&name, "tag", "", "call the archive's image by a `reference`, as a cluster that loads it will; by default NAME:latest")
 	c.Flags().StringVar(&push, "push", "", "push to a registry under a `reference`")
 	return c
 }
@@ -111,9 +115,15 @@ func (a *app) image(ctx context.Context, s *runtime.System, name string) (img oc
 	}
 	v, err := s.State.Resolve(name)
 	if err != nil {
-		// It may be a service that a mistake hides.
-		if _, specErr := a.compile(ctx); specErr != nil {
+		// It may be a service that a mistake hides, or a batch.
+		r, specErr := a.compile(ctx)
+		if specErr != nil {
 			return img, nil, "", specErr
+		}
+		for _, b := range r.Batches {
+			if b.Name == name {
+				err = diag.Diagnostic{Severity: diag.Error, Code: diag.NoName, What: fmt.Sprintf("%q is a batch: it has no image of its own", name), Mend: fmt.Sprintf("`mlc build %s` makes one that predicts files", b.Model)}
+			}
 		}
 		return img, nil, "", err
 	}

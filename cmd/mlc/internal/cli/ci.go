@@ -47,13 +47,7 @@ func (a *app) ciCmd() *cobra.Command {
 			} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				return err
-			}
-			if err := os.WriteFile(path+".tmp", b, 0o644); err != nil {
-				return err
-			}
-			if err := os.Rename(path+".tmp", path); err != nil {
+			if err := writeFile(path, b); err != nil {
 				return err
 			}
 			if a.json {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -58,7 +57,7 @@ func (a *app) diffCmd() *cobra.Command {
 					return err
 				}
 				err = op.WriteAtomic(html, func(f *os.File) error {
-					_, err := bytes.NewReader(page).WriteTo(f)
+					_, err := f.Write(page)
 					return err
 				})
 				if err != nil {

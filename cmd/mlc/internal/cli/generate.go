@@ -14,6 +14,7 @@ import (
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/bundle"
+	"mlc.dev/mlc/runtime/op"
 	"mlc.dev/mlc/runtime/serve/generate"
 )
 
@@ -36,12 +37,12 @@ func (a *app) generateCmd() *cobra.Command {
 				return err
 			}
 			defer s.Close()
-			if s.State == nil {
-				return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: "nothing has been applied here yet", Why: "clients are typed by the model's signature", Mend: "run `mlc apply`"}
-			}
 			svc, err := realtime(r, args[0])
 			if err != nil {
 				return err
+			}
+			if s.State == nil {
+				return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: "nothing has been applied here yet", Why: "clients are typed by the model's signature", Mend: "run `mlc apply`"}
 			}
 			in := generate.Input{Service: svc, Signatures: map[service.Ref]*bundle.Signature{}, Image: image, Version: Version(), Targets: only}
 			for _, ref := range svc.Models() {
@@ -94,7 +95,7 @@ func writeFiles(ctx context.Context, dir string, files map[string][]byte, force 
 		if err == nil && string(old) != string(files[n]) {
 			there = append(there, n)
 		} else if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
+			return nil, diag.Unwritable(dir, err)
 		}
 	}
 	if len(there) > 0 && !force {
@@ -105,15 +106,20 @@ func writeFiles(ctx context.Context, dir string, files map[string][]byte, force 
 			return nil, err
 		}
 		path := filepath.Join(dir, filepath.FromSlash(n))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(path+".tmp", files[n], 0o644); err != nil {
-			return nil, err
-		}
-		if err := os.Rename(path+".tmp", path); err != nil {
+		if err := writeFile(path, files[n]); err != nil {
 			return nil, err
 		}
 	}
 	return names, nil
+}
+
+// writeFile writes a file whole or not at all, and the folders to it.
+func writeFile(path string, b []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return diag.Unwritable(path, err)
+	}
+	return op.WriteAtomic(path, func(f *os.File) error {
+		_, err := f.Write(b)
+		return err
+	})
 }

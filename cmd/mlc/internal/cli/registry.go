@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -358,12 +360,12 @@ func (a *app) rollbackCmd() *cobra.Command {
 }
 
 func (a *app) predictCmd() *cobra.Command {
-	var in, out, delimiter, encoding, folder string
+	var in, out, format, delimiter, encoding, folder string
 	var keep []string
 	c := &cobra.Command{
 		Use:   "predict MODEL[@ALIAS|@vN]",
 		Short: "Predict the rows of a file",
-		Long:  "Predicts the rows of a CSV, TSV, JSON lines or Parquet file. Columns go by the\nfeature's name (group.feature) or by that of the column that it was trained on.\nRows that do not fit are counted and kept in <output>.rejects.jsonl.",
+		Long:  "Predicts the rows of a CSV, TSV, JSON lines or Parquet file. Columns go by the\nfeature's name (group.feature) or by that of the column that it was trained on.\nRows are numbered from 1, without a header and blank lines. Those that do\nnot fit are counted and kept in <output>.rejects.jsonl.",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if (len(args) == 1) == (folder != "") {
@@ -400,14 +402,22 @@ func (a *app) predictCmd() *cobra.Command {
 			o := op.PredictOptions{Bundle: b, Input: in, Output: out, Keep: keep, Stdout: os.Stdout}
 			o.Source, _ = stdlib.Kinds().Sources.Get("file")
 			o.Progress = func(done, total int64) { a.view.Live(fmt.Sprintf("%d/%d rows", done, total)) }
-			o.Delimiter, o.Encoding = delimiter, encoding
+			if o.Format, o.Delimiter, o.Encoding = format, delimiter, encoding; delimiter == `\t` {
+				o.Delimiter = "\t" // as shells hand it over
+			}
+			if utf8.RuneCountInString(o.Delimiter) > 1 {
+				return diag.Diagnostic{Severity: diag.Error, Code: diag.BadArgs, What: fmt.Sprintf("--delimiter %q is no single character", delimiter)}
+			}
+			if formats := []string{"", "auto", "csv", "tsv", "jsonl", "parquet"}; !slices.Contains(formats, format) {
+				return diag.Diagnostic{Severity: diag.Error, Code: diag.BadArgs, What: fmt.Sprintf("no format %q%s", format, diag.Suggest(format, formats[1:])), Mend: "--format is csv, tsv, jsonl or parquet"}
+			}
 			if a.json && (out == "" || out == "-") {
 				return errors.New("--json tells of a prediction on standard output; name a file for the rows with --output")
 			}
 			rep, err := op.Predict(c.Context(), o)
 			a.view.Live("")
 			if err != nil {
-				return err
+				return flagged(err)
 			}
 			var none error
 			if rep.Rows == 0 && rep.Rejected > 0 {
@@ -427,6 +437,7 @@ func (a *app) predictCmd() *cobra.Command {
 	c.Flags().StringVar(&folder, "bundle", "", "predict by the bundle in a `folder`, without a registry")
 	c.Flags().StringVarP(&in, "input", "i", "", "the `file` of rows")
 	c.Flags().StringVarP(&out, "output", "o", "", "the `file` of predictions (.csv, .tsv, .jsonl, .parquet); by default CSV on standard output")
+	c.Flags().StringVar(&format, "format", "", "how the rows are written: csv, tsv, jsonl or parquet; by default as the file's name tells")
 	c.Flags().StringVar(&delimiter, "delimiter", "", "what stands between the columns of a CSV input; by default as in the label's source")
 	c.Flags().StringVar(&encoding, "encoding", "", "how the characters of an input of text are written, as a source says it; by default as in the label's source")
 	c.Flags().StringSliceVar(&keep, "keep", nil, "columns of the input to copy, separated by commas")
@@ -434,4 +445,21 @@ func (a *app) predictCmd() *cobra.Command {
 		panic(err) // the flag is defined above
 	}
 	return c
+}
+
+// settings are fields of a source as the mends of its mistakes write them.
+var settings = regexp.MustCompile(`\b(format|delimiter|encoding): "`)
+
+// flagged writes the fields of a source in an error's mends as predict's flags.
+func flagged(err error) error {
+	var list diag.ListError
+	var one diag.Diagnostic
+	if !errors.As(err, &list) && !errors.As(err, &one) {
+		return err
+	}
+	out := diag.From(err, diag.Range{})
+	for i := range out {
+		out[i].Mend = settings.ReplaceAllString(out[i].Mend, `--$1 "`)
+	}
+	return out.Err()
 }

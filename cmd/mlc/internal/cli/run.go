@@ -123,11 +123,11 @@ func (a *app) save(s *runtime.System, r *compiler.Result, path string) error {
 	if err != nil {
 		return err
 	}
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+	err = op.WriteAtomic(path, func(f *os.File) error {
+		_, err := f.Write(b)
 		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	a.view.Notef("saved to %s\n", path)
@@ -137,7 +137,7 @@ func (a *app) save(s *runtime.System, r *compiler.Result, path string) error {
 func loadPlan(path string) (*plan.Saved, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.FileMissing, What: fmt.Sprintf("no file %q", path), Mend: "`mlc plan --out FILE` saves a plan"}
 	}
 	var sv plan.Saved
 	if err := json.Unmarshal(b, &sv); err != nil || sv.Format != plan.SavedFormat || sv.Plan == nil {

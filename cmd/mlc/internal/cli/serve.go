@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -44,11 +43,11 @@ func (a *app) serveCmd() *cobra.Command {
 					return err
 				}
 				defer s.Close()
-				if s.State == nil {
-					return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: "nothing has been applied here yet", Mend: "run `mlc apply`"}
-				}
 				if o.Service, err = realtime(r, name); err != nil {
 					return err
+				}
+				if s.State == nil {
+					return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: "nothing has been applied here yet", Mend: "run `mlc apply`"}
 				}
 				o.Source, o.Follow = &registry.Source{State: s.State, Store: s.Store}, follow
 			}
@@ -75,8 +74,16 @@ func realtime(r *compiler.Result, name string) (*service.Service, error) {
 		}
 		names = append(names, s.Name)
 	}
-	if name == "" {
-		return nil, errors.New("the spec has several services, or none; name one of: " + strings.Join(names, ", "))
+	for _, b := range r.Batches {
+		if b.Name == name {
+			return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.NoName, What: fmt.Sprintf("%q is a batch: it answers no requests", name), Mend: fmt.Sprintf("`mlc run %s` predicts its rows now, `mlc schedule` when they are due", name)}
+		}
+	}
+	switch {
+	case name == "" && len(names) > 0:
+		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.BadArgs, What: "the spec has several services", Mend: "name one of " + strings.Join(names, ", ")}
+	case name == "":
+		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.NoName, What: "the spec has no service", Mend: `declare one under serving, with kind: "realtime"`}
 	}
 	return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.NoName, What: fmt.Sprintf("no service %q in the spec%s", name, diag.Suggest(name, names)), Mend: "declare it under serving"}
 }

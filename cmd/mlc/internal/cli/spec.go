@@ -74,10 +74,7 @@ func (a *app) init(ctx context.Context, ask draft.Ask, vendor bool) error {
 	}
 	changed := false
 	wrote := func(path string, b []byte) error {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, b, 0o644); err != nil {
+		if err := writeFile(path, b); err != nil {
 			return err
 		}
 		changed = true
@@ -100,7 +97,7 @@ func (a *app) init(ctx context.Context, ask draft.Ask, vendor bool) error {
 			return err
 		}
 	case err != nil:
-		return err
+		return diag.Unwritable(dir, err)
 	default:
 		// An own module keeps its name; only the schema's version moves.
 		fixed := regexp.MustCompile(`v0\.1\.0-dev\.h[0-9a-f]+`).ReplaceAll(have, []byte(files.Version()))
