@@ -276,16 +276,7 @@ func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column, fil
 		}
 		at++
 	}
-	place, from := "_row AS _place, '' AS _in", ""
-	if len(files) > 1 {
-		labels := make([]string, len(files))
-		for i, f := range files {
-			labels[i] = expr.QuoteString(f)
-		}
-		place = "_row - _first + 1 AS _place, ([" + strings.Join(labels, ", ") + "])[_file + 1] AS _in"
-		from = " ASOF JOIN (SELECT _file, min(_row) AS _first FROM " + raw + " GROUP BY _file) ON _row >= _first"
-	}
-	if err := db.Exec(ctx, "CREATE TEMP TABLE bad AS SELECT _row, _faults, "+place+" FROM (SELECT _row, string_agg(_faults, '; ' ORDER BY _at) AS _faults FROM found GROUP BY _row)"+from+" ORDER BY _row"); err != nil {
+	if err := db.Exec(ctx, "CREATE TEMP TABLE bad AS "+placed("(SELECT _row, string_agg(_faults, '; ' ORDER BY _at) AS _faults FROM found GROUP BY _row)", raw, s.In("rejects", "rejects.jsonl"), files)); err != nil {
 		return 0, err
 	}
 	var bad int64
@@ -302,6 +293,25 @@ func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column, fil
 	}
 	return bad, db.WriteParquet(ctx, fmt.Sprintf("SELECT r._row, _place AS place, _in AS file, _faults AS reasons, coalesce(u.row, %s) AS row FROM (SELECT * FROM %s) AS r JOIN bad USING (_row) LEFT JOIN %s AS u USING (_row) ORDER BY r._row",
 		rowAsTexts(readings(cols)), raw, unread), s.Out("quarantine", "rows.parquet"))
+}
+
+// placed is the query of the table bad: of rows, with their places in their files. Those
+// that were rejected count too.
+func placed(bad, raw, rejects string, files []string) string {
+	within := "(SELECT *, _row AS _k, '' AS _in FROM " + bad + ")"
+	file := "''"
+	if len(files) > 1 {
+		labels := make([]string, len(files))
+		for i, f := range files {
+			labels[i] = expr.QuoteString(f)
+		}
+		within = fmt.Sprintf("(SELECT *, _row - _first + 1 AS _k, ([%s])[_file + 1] AS _in FROM %s ASOF JOIN (SELECT _file, min(_row) AS _first FROM %s GROUP BY _file) ON _row >= _first)", strings.Join(labels, ", "), bad, raw)
+		file = "file"
+	}
+	// Of the good rows of a file, those from the one numbered _g on come after _n others.
+	gone := fmt.Sprintf("(SELECT _in, _g, max(_n) AS _n FROM (SELECT _in, _n, row - _n + 1 AS _g FROM (SELECT %s AS _in, row, row_number() OVER (PARTITION BY _in ORDER BY row) AS _n FROM read_json(%s, format='newline_delimited', columns={file: 'VARCHAR', row: 'BIGINT'}) WHERE row IS NOT NULL)) GROUP BY _in, _g)",
+		file, expr.QuotePath(rejects))
+	return "SELECT _row, _faults, _k + coalesce(_n, 0) AS _place, within._in FROM " + within + " AS within ASOF LEFT JOIN " + gone + " AS gone ON within._in = gone._in AND _k >= _g ORDER BY _row"
 }
 
 // columnNames are the columns' names as SQL.
