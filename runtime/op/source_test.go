@@ -29,14 +29,20 @@ type numbers struct {
 	x []*float64
 }
 
-// TestProfile holds a profile against sums over the values in order.
-func TestProfile(t *testing.T) {
-	ctx := context.Background()
-	db, err := sql.Open(ctx, t.TempDir(), 0, 0)
+func openDB(t *testing.T) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(context.Background(), t.TempDir(), 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// TestProfile holds a profile against sums over the values in order.
+func TestProfile(t *testing.T) {
+	ctx := context.Background()
+	db := openDB(t)
 	cols := []kind.Column{{Name: "n", Type: types.Int}, {Name: "x", Type: types.Float}, {Name: "at", Type: types.Timestamp}}
 	path := filepath.Join(t.TempDir(), "rows.parquet")
 	rapid.Check(t, func(t *rapid.T) {
@@ -90,11 +96,7 @@ func TestProfile(t *testing.T) {
 // TestProfileOfFew: of a column with a few values in many rows, all of them count.
 func TestProfileOfFew(t *testing.T) {
 	ctx := context.Background()
-	db, err := sql.Open(ctx, t.TempDir(), 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := openDB(t)
 	path := filepath.Join(t.TempDir(), "rows.parquet")
 	if err := db.WriteParquet(ctx, "SELECT i + 1 AS _row, 0 AS _file, CASE WHEN i % 400 = 0 THEN CAST(i / 400 AS DOUBLE) END AS x FROM range(400000) AS r(i) ORDER BY i", path); err != nil {
 		t.Fatal(err)
@@ -113,11 +115,7 @@ func TestProfileOfFew(t *testing.T) {
 func TestProfileOfMany(t *testing.T) {
 	const rows = 1_000_000
 	ctx := context.Background()
-	db, err := sql.Open(ctx, t.TempDir(), 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := openDB(t)
 	path := filepath.Join(t.TempDir(), "rows.parquet")
 	query := fmt.Sprintf(`SELECT i + 1 AS _row, 0 AS _file, i AS every, i * 7919 %% 3000 - 1000 AS near, i %% 1000 * 1000000 AS apart, i * 7919 %% 5000 / 8.0::DOUBLE AS few, i * 7919 %% 300000 / 8.0::DOUBLE AS many,
 		make_timestamp(i * 1000000) AS "at", CASE WHEN i < 3000 THEN repeat('a', %d) || i %% 2500 END AS long, 't' || i %% 40000 AS text FROM range(%d) AS r(i) ORDER BY i`, topText, rows)
