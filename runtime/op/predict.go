@@ -297,7 +297,7 @@ func (o PredictOptions) delimiter() string {
 		return o.Delimiter
 	}
 	ext := filepath.Ext(strings.TrimSuffix(strings.ToLower(o.Input), ".gz"))
-	if o.Format == "csv" || o.Format == "" && ext == ".csv" {
+	if o.Format == "csv" || (o.Format == "" || o.Format == "auto") && ext == ".csv" {
 		return o.Signature.Delimiter
 	}
 	return ""
@@ -448,11 +448,11 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, co
 			texts = append(texts, q+" := "+keep)
 		}
 	}
-	reasons := []string{"u.reasons"}
+	reasons := []string{"u._reasons"}
 	for _, r := range rules(cols, cells, nil) {
 		reasons = append(reasons, r.reasons...)
 	}
-	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT r.*, concat_ws('; ', %s) AS _faults, u.row AS _texts FROM %s AS r LEFT JOIN %s AS u USING (_row)",
+	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT r.*, replace(concat_ws(chr(31), %s), chr(31), '; ') AS _faults, u._texts FROM %s AS r LEFT JOIN %s AS u USING (_row)",
 		strings.Join(reasons, ", "), expr.ReadParquet(raw), expr.ReadParquet(unread))
 	if err := db.Exec(ctx, q); err != nil {
 		return 0, err

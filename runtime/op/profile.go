@@ -26,7 +26,7 @@ type ColumnProfile struct {
 	Distinct int64 `json:"distinct"`
 	// Mean, Std and Quantiles (of Probabilities) are of numbers; timestamps count in
 	// microseconds. Of more than twice Sampled values, quantiles are those of Sampled to
-	// twice as many, taken as if at random.
+	// twice as many, taken as if at random, but for whole numbers of a narrow range.
 	Mean      *float64  `json:"mean,omitempty"`
 	Std       *float64  `json:"std,omitempty"`
 	Min       *float64  `json:"min,omitempty"`
@@ -145,8 +145,7 @@ func among(hash string, every int64) string {
 	return fmt.Sprintf("%s < CAST('%d' AS UBIGINT)", hash, uint64(1)<<63/uint64(every)*2)
 }
 
-// profiled is how many columns one statement describes: their samples are in memory, three
-// times while they are put together.
+// profiled is how many columns one statement describes: their samples are in memory.
 const profiled = 32
 
 // profile describes the columns of a file of _row, _file and then cols. What it tells
@@ -169,9 +168,10 @@ func profile(ctx context.Context, db *sql.DB, path string, cols []kind.Column) (
 func profileBatch(ctx context.Context, db *sql.DB, path string, cols []kind.Column, facts []columnFacts, out []ColumnProfile) error {
 	var items []string
 	var dest []any
+	quantiles := make([]*string, len(cols))
 	moments := map[int]*moment{}       // by column
 	shares := make([]int64, len(cols)) // of the different values counted, one of so many; 0: not by hash
-	samples := map[int64][]int{}       // the columns of a sample of one of so many rows
+	probs := strings.Join(strings.Fields(fmt.Sprint(Probabilities)), ", ")
 	for i, c := range cols {
 		q, p, f := expr.QuoteName(c.Name), &out[i], facts[i]
 		*p = ColumnProfile{Name: c.Name, Type: c.Type, Rows: f.rows, Nulls: f.nulls}
@@ -191,38 +191,19 @@ func profileBatch(ctx context.Context, db *sql.DB, path string, cols []kind.Colu
 		}
 		shares[i] = oneOf(n, countedRows)
 		items, dest = append(items, "count(DISTINCT "+q+") FILTER (WHERE "+among("hash("+q+")", shares[i])+")"), append(dest, &p.Distinct)
-		every := oneOf(n, Sampled)
-		samples[every] = append(samples[every], i)
 		if c.Type == types.Timestamp {
 			q = "epoch_us(" + q + ")"
 		}
 		m := &moment{}
 		moments[i] = m
 		v := m.count(q, c.Type == types.Float, *f.min, *f.max)
-		items, dest = append(items, "CAST(sum("+v+") AS DOUBLE)", "CAST(sum("+v+" * "+v+") AS DOUBLE)"), append(dest, &m.sum, &m.squares)
+		// Chosen by a hash of their place, the rows of a sample are as good as random.
+		items = append(items, "CAST(sum("+v+") AS DOUBLE)", "CAST(sum("+v+" * "+v+") AS DOUBLE)", "array_to_string(quantile_cont("+q+", "+probs+") FILTER (WHERE "+among("_hash", oneOf(n, Sampled))+"), ' ')")
+		dest = append(dest, &m.sum, &m.squares, &quantiles[i])
 	}
 	if len(items) > 0 {
-		names := make([]string, len(items))
-		for i := range items {
-			names[i] = fmt.Sprintf("a%d", i)
-			items[i] += " AS " + names[i]
-		}
-		for every, at := range samples {
-			fields := make([]string, len(at))
-			for k, i := range at {
-				fields[k] = fmt.Sprintf("v%d := %s", i, expr.QuoteName(cols[i].Name))
-			}
-			items = append(items, fmt.Sprintf("list(struct_pack(%s)) FILTER (WHERE %s) AS s%d", strings.Join(fields, ", "), among("_hash", every), every))
-		}
-		// Chosen by a hash of their place, the rows of a sample are as good as random.
-		rows := fmt.Sprintf("(SELECT %s, hash(file_row_number) AS _hash FROM read_parquet(%s, hive_partitioning=false, file_row_number=true))", strings.Join(columnNames(cols), ", "), expr.QuotePath(path))
-		if err := db.Exec(ctx, "CREATE OR REPLACE TEMP TABLE described AS SELECT "+strings.Join(items, ", ")+" FROM "+rows); err != nil {
-			return err
-		}
-		if err := db.Row(ctx, "SELECT "+strings.Join(names, ", ")+" FROM described", dest...); err != nil {
-			return err
-		}
-		if err := quantiles(ctx, db, samples, cols, out); err != nil {
+		rows := fmt.Sprintf("(SELECT %s, hash(_row) AS _hash FROM %s)", strings.Join(columnNames(cols), ", "), expr.ReadParquet(path))
+		if err := db.Row(ctx, "SELECT "+strings.Join(items, ", ")+" FROM "+rows, dest...); err != nil {
 			return err
 		}
 		if err := countFew(ctx, db, path, shares, out); err != nil {
@@ -238,37 +219,15 @@ func profileBatch(ctx context.Context, db *sql.DB, path string, cols []kind.Colu
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-// quantiles are those of the samples of the table described.
-func quantiles(ctx context.Context, db *sql.DB, samples map[int64][]int, cols []kind.Column, out []ColumnProfile) error {
-	probs := strings.Join(strings.Fields(fmt.Sprint(Probabilities)), ", ")
-	for every, at := range samples {
-		items, dest, texts := make([]string, len(at)), make([]any, len(at)), make([]*string, len(at))
-		for k, i := range at {
-			v := fmt.Sprintf("s.v%d", i)
-			if cols[i].Type == types.Timestamp {
-				v = "epoch_us(" + v + ")"
-			}
-			items[k], dest[k] = "array_to_string(quantile_cont(CAST("+v+" AS DOUBLE), "+probs+"), ' ')", &texts[k]
+		if quantiles[i] == nil {
+			continue
 		}
-		if err := db.Row(ctx, fmt.Sprintf("SELECT %s FROM (SELECT unnest(s%d) AS s FROM described)", strings.Join(items, ", "), every), dest...); err != nil {
-			return err
-		}
-		for k, text := range texts {
-			p := &out[at[k]]
-			if text == nil {
-				return fmt.Errorf("profile of %s: no value among those chosen", p.Name)
+		for _, text := range strings.Fields(*quantiles[i]) {
+			x, err := strconv.ParseFloat(text, 64)
+			if err != nil {
+				return fmt.Errorf("profile of %s: %w", c.Name, err)
 			}
-			for _, f := range strings.Fields(*text) {
-				x, err := strconv.ParseFloat(f, 64)
-				if err != nil {
-					return fmt.Errorf("profile of %s: %w", p.Name, err)
-				}
-				p.Quantiles = append(p.Quantiles, x)
-			}
+			p.Quantiles = append(p.Quantiles, x)
 		}
 	}
 	return nil

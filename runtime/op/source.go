@@ -109,7 +109,7 @@ func rules(cols []kind.Column, values []string, facts []columnFacts) []rule {
 			}
 		}
 		if c.Never && f.missing() {
-			text := "json_extract_string(u.row, " + expr.QuoteString("/"+pointer.Replace(c.Name)) + ")"
+			text := "json_extract_string(u._texts, " + expr.QuoteString("/"+pointer.Replace(c.Name)) + ")"
 			unread := text + " IS NOT NULL" // there is a text, but it could not be read
 			if c.Type == types.Float {
 				unread += " AND NOT coalesce(isnan(TRY_CAST(" + text + " AS DOUBLE)), false)"
@@ -252,7 +252,7 @@ func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column, fil
 	if err != nil {
 		return 0, err
 	}
-	if err := db.Exec(ctx, "CREATE TEMP TABLE found AS SELECT _row, reasons AS _faults, -1 AS _at FROM "+unread); err != nil {
+	if err := db.Exec(ctx, "CREATE TEMP TABLE found AS SELECT _row, _reasons AS _faults, -1 AS _at FROM "+unread); err != nil {
 		return 0, err
 	}
 	doubts := rules(cols, columnNames(cols), facts)
@@ -269,14 +269,14 @@ func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column, fil
 		for _, r := range some {
 			names, conds, reasons = append(names, expr.QuoteName(r.column)), append(conds, r.cond), append(reasons, r.reasons...)
 		}
-		err := db.Exec(ctx, fmt.Sprintf("INSERT INTO found SELECT _row, nullif(concat_ws('; ', %s), ''), %d FROM (SELECT %s FROM %s WHERE %s) LEFT JOIN %s AS u USING (_row)",
+		err := db.Exec(ctx, fmt.Sprintf("INSERT INTO found SELECT _row, nullif(concat_ws(chr(31), %s), ''), %d FROM (SELECT %s FROM %s WHERE %s) LEFT JOIN %s AS u USING (_row)",
 			strings.Join(reasons, ", "), at, strings.Join(names, ", "), raw, strings.Join(conds, " OR "), unread))
 		if err != nil {
 			return 0, err
 		}
 		at++
 	}
-	if err := db.Exec(ctx, "CREATE TEMP TABLE bad AS "+placed("(SELECT _row, string_agg(_faults, '; ' ORDER BY _at) AS _faults FROM found GROUP BY _row)", raw, s.In("rejects", "rejects.jsonl"), files)); err != nil {
+	if err := db.Exec(ctx, "CREATE TEMP TABLE bad AS "+placed("(SELECT _row, string_agg(_faults, chr(31) ORDER BY _at) AS _faults FROM found GROUP BY _row)", raw, s.In("rejects", "rejects.jsonl"), files)); err != nil {
 		return 0, err
 	}
 	var bad int64
@@ -291,7 +291,7 @@ func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column, fil
 	} else {
 		raw += " WHERE false"
 	}
-	return bad, db.WriteParquet(ctx, fmt.Sprintf("SELECT r._row, _place AS place, _in AS file, _faults AS reasons, coalesce(u.row, %s) AS row FROM (SELECT * FROM %s) AS r JOIN bad USING (_row) LEFT JOIN %s AS u USING (_row) ORDER BY r._row",
+	return bad, db.WriteParquet(ctx, fmt.Sprintf("SELECT r._row, _place AS place, _in AS file, replace(_faults, chr(31), '; ') AS reasons, coalesce(u._texts, %s) AS row FROM (SELECT * FROM %s) AS r JOIN bad USING (_row) LEFT JOIN %s AS u USING (_row) ORDER BY r._row",
 		rowAsTexts(readings(cols)), raw, unread), s.Out("quarantine", "rows.parquet"))
 }
 
@@ -372,7 +372,7 @@ func countRejects(path string) (n int64, first rejectedLine, err error) {
 // topReasons counts the commonest faults, with the first rows that have each.
 func topReasons(ctx context.Context, db *sql.DB) ([]string, error) {
 	var out []string
-	q := `SELECT reason, count(*) AS n, array_to_string(list(_at ORDER BY _row)[:3], ', ') FROM (SELECT _row, _place || CASE WHEN _in <> '' THEN ' of ' || _in ELSE '' END AS _at, unnest(string_split(_faults, '; ')) AS reason FROM bad) GROUP BY reason ORDER BY n DESC, reason LIMIT 10`
+	q := `SELECT reason, count(*) AS n, array_to_string(list(_at ORDER BY _row)[:3], ', ') FROM (SELECT _row, _place || CASE WHEN _in <> '' THEN ' of ' || _in ELSE '' END AS _at, unnest(string_split(_faults, chr(31))) AS reason FROM bad) GROUP BY reason ORDER BY n DESC, reason LIMIT 10`
 	err := db.Rows(ctx, q, func(scan func(...any) error) error {
 		var reason, rows string
 		var n int64

@@ -80,7 +80,7 @@ func typed(query string, cols []reading, sqlTypes map[string]string) (from strin
 		return "(SELECT *, CAST(NULL AS VARCHAR) AS _reasons, CAST(NULL AS VARCHAR) AS _texts FROM " + from + ")", true
 	}
 	lossy := strings.Join(conds, " OR ")
-	return fmt.Sprintf("(SELECT *, CASE WHEN %s THEN concat_ws('; ', %s) END AS _reasons, CASE WHEN %s THEN %s END AS _texts FROM %s)",
+	return fmt.Sprintf("(SELECT *, CASE WHEN %s THEN concat_ws(chr(31), %s) END AS _reasons, CASE WHEN %s THEN %s END AS _texts FROM %s)",
 		lossy, strings.Join(reasons, ", "), lossy, rowAsTexts(cols), from), false
 }
 
@@ -98,7 +98,7 @@ func rowAsTexts(cols []reading) string {
 }
 
 // unreadFile holds the rows of rows.parquet of which a value is none of its type:
-// _row, reasons, and row, a JSON object of texts.
+// _row, _reasons, joined by chr(31), which no name has, and _texts, a JSON object of texts.
 const unreadFile = "unread.parquet"
 
 // writeTyped writes a query's rows to out, each value in its type and NULL where it is
@@ -135,7 +135,7 @@ func writeTyped(ctx context.Context, db *sql.DB, query string, cols []reading, o
 	if whole {
 		where = "false" // nothing is read again
 	}
-	return db.WriteParquet(ctx, "SELECT "+row+", _file, _reasons AS reasons, _texts AS row FROM "+from+" WHERE "+where+" ORDER BY _row", unread)
+	return db.WriteParquet(ctx, "SELECT "+row+", _file, _reasons, _texts FROM "+from+" WHERE "+where+" ORDER BY _row", unread)
 }
 
 // valueColumns are the columns of typed, by their own names or as the readings call them.
@@ -179,7 +179,7 @@ func writeWide(ctx context.Context, db *sql.DB, query string, cols []reading, sq
 	if err := db.WriteParquet(ctx, "SELECT _row, _file, "+strings.Join(names, ", ")+" FROM "+beside, out); err != nil {
 		return err
 	}
-	err := db.WriteParquet(ctx, fmt.Sprintf("SELECT _row, _file, _told AS reasons, %s AS row FROM texts JOIN (SELECT _row, concat_ws('; ', %s) AS _told FROM %s WHERE _told <> '') USING (_row) ORDER BY _row",
+	err := db.WriteParquet(ctx, fmt.Sprintf("SELECT _row, _file, _told AS _reasons, %s AS _texts FROM texts JOIN (SELECT _row, concat_ws(chr(31), %s) AS _told FROM %s WHERE _told <> '') USING (_row) ORDER BY _row",
 		rowAsTexts(cols), strings.Join(found, ", "), beside), unread)
 	if err != nil {
 		return err
