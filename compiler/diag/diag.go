@@ -98,7 +98,7 @@ func (d *Diagnostic) Because(why, mend string) *Diagnostic {
 // written because of err.
 func Unwritable(path string, err error) Diagnostic {
 	d := Diagnostic{Severity: Error, Code: NotWritten, Mend: "name a place that you may write to"}
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, none := os.Stat(filepath.Dir(path)); none != nil && errors.Is(err, fs.ErrNotExist) {
 		d.Mend = "make the folder, or name another"
 		err = fmt.Errorf("there is no folder %s", filepath.Dir(path))
 	}
@@ -129,9 +129,9 @@ func From(err error, at Range) List {
 	var out List
 	var list ListError
 	var one Diagnostic
-	var joined interface{ Unwrap() []error }
+	joined, several := err.(interface{ Unwrap() []error }) // what wraps them has a text of its own
 	switch {
-	case errors.As(err, &joined):
+	case several:
 		for _, e := range joined.Unwrap() {
 			out.Append(e, at)
 		}

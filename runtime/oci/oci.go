@@ -155,11 +155,8 @@ func Digest(img v1.Image) (string, error) {
 }
 
 // Save writes the image as an OCI archive, atomically. tag is what its index calls
-// it. The error is a diag.Diagnostic where the tag is none or the file cannot be written.
+// it. The error is a diag.Diagnostic where the file cannot be written.
 func Save(img v1.Image, file, tag string) error {
-	if _, err := name.ParseReference(tag); err != nil {
-		return diag.Diagnostic{Severity: diag.Error, Code: diag.NoImage, What: fmt.Sprintf("%q is no name of an image", tag), Why: err.Error(), Mend: "write it as registry/name:tag, in small letters"}
-	}
 	tmp, err := os.CreateTemp(path.Dir(file), ".mlc-image-")
 	if err != nil {
 		return diag.Unwritable(file, err)
@@ -178,7 +175,19 @@ func Save(img v1.Image, file, tag string) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), file)
+	if err := os.Rename(tmp.Name(), file); err != nil {
+		return diag.Unwritable(file, err)
+	}
+	return nil
+}
+
+// Named checks the name that an image is to have, and its tag. The error is a
+// diag.Diagnostic.
+func Named(tag string) error {
+	if _, err := name.NewTag(tag); err != nil {
+		return diag.Diagnostic{Severity: diag.Error, Code: diag.NoImage, What: fmt.Sprintf("%q is no name of an image", tag), Why: reason(err), Mend: "write it as registry/name:tag, in small letters"}
+	}
+	return nil
 }
 
 // writeArchive writes the OCI image layout as a tar.
@@ -243,7 +252,7 @@ func writeArchive(w io.Writer, img v1.Image, tag string) error {
 		return err
 	}
 	called := map[string]string{"org.opencontainers.image.ref.name": tag}
-	if n, err := name.ParseReference(tag); err == nil && n.Context().RegistryStr() != name.DefaultRegistry {
+	if n, err := name.NewTag(tag); err == nil && n.Context().RegistryStr() != name.DefaultRegistry {
 		called["io.containerd.image.name"] = n.Name() // what a node of Kubernetes looks for
 	}
 	index, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{{

@@ -453,7 +453,7 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, co
 		reasons = append(reasons, r.reasons...)
 	}
 	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT r.*, replace(concat_ws(chr(31), %s), chr(31), '; ') AS _faults, u._texts FROM %s AS r LEFT JOIN %s AS u USING (_row)",
-		strings.Join(reasons, ", "), expr.ReadParquet(raw), expr.ReadParquet(unread))
+		strings.Join(reasons, ", "), expr.ReadParquet(raw), readUnread(unread))
 	if err := db.Exec(ctx, q); err != nil {
 		return 0, err
 	}

@@ -247,7 +247,7 @@ const manyRows = 1 << 16
 // are not several; and the variable bad a bit a row of the snapshot, set for those.
 func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column, files []string) (int64, error) {
 	in := s.In("rows", "rows.parquet")
-	raw, unread := expr.ReadParquet(in), expr.ReadParquet(s.In("rows", unreadFile))
+	raw, unread := expr.ReadParquet(in), readUnread(s.In("rows", unreadFile))
 	facts, total, err := columnsFacts(ctx, db, in, cols)
 	if err != nil {
 		return 0, err

@@ -101,6 +101,12 @@ func rowAsTexts(cols []reading) string {
 // _row, _reasons, joined by chr(31), which no name has, and _texts, a JSON object of texts.
 const unreadFile = "unread.parquet"
 
+// readUnread is the FROM clause of such a file, without the columns that DuckDB has of
+// any: a source may have one of that name.
+func readUnread(path string) string {
+	return "(SELECT _row, _reasons, _texts FROM " + expr.ReadParquet(path) + ")"
+}
+
 // writeTyped writes a query's rows to out, each value in its type and NULL where it is
 // none: _row, _file and the readings; and to unread the rows that have such a value. The
 // query has _file and the columns read, and may have _row. Where it has not, the rows

@@ -69,8 +69,12 @@ func openText(path, label, format string, a args) (*text, error) {
 		return nil, unreadable(label, err)
 	}
 	if format != "jsonl" {
-		for text := bytes.TrimLeft(head, "\r\n"); len(head) > len(text); {
-			if _, head, _ = bytes.Cut(head, []byte{'\n'}); a.Header {
+		for {
+			line, rest, more := bytes.Cut(head, []byte{'\n'})
+			if !more || len(bytes.TrimRight(line, "\r")) > 0 {
+				break
+			}
+			if head = rest; a.Header {
 				t.skip++
 			}
 		}

@@ -44,6 +44,14 @@ func (a *app) buildCmd() *cobra.Command {
 			if out == "" && push == "" {
 				return errors.New("nowhere to put the image: name an archive with --output, or a registry with --push")
 			}
+			if name != "" && out == "" {
+				return errors.New("--tag names the image of an archive: give --output too; --push has a reference of its own")
+			}
+			if name != "" {
+				if err := oci.Named(name); err != nil {
+					return err
+				}
+			}
 			s, err := a.registry(c.Context())
 			if err != nil {
 				return err
@@ -95,7 +103,7 @@ func (a *app) buildCmd() *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&out, "output", "o", "", "write an OCI archive to a `file`")
-	c.Flags().StringVar(&name, "tag", "", "call the archive's image by a `reference`, as a cluster that loads it will; by default NAME:latest")
+	c.Flags().StringVar(&name, "tag", "", "call the archive's image by a `reference`, as a cluster that loads it will; by default SERVICE:latest or MODEL:vN")
 	c.Flags().StringVar(&push, "push", "", "push to a registry under a `reference`")
 	return c
 }
