@@ -167,6 +167,9 @@ func TestProofs(t *testing.T) {
 		{"string left over", `"order.size": {}`, `"order.size": encode: [{kind: "impute", with: "most_frequent"}]`, "MLC2110", ""},
 		{"request expression that cannot run online", `"hour(order.ordered_at)"`, `"length(order.size)"`, "MLC2111", "length(order.size)"},
 		{"gate that asks for nothing", `roc_auc: min: 0.5`, `roc_auc: {}`, "MLC2109", "roc_auc"},
+		{"gate in per cent", `roc_auc: min: 0.5`, `roc_auc: min: 50`, "MLC2109", "50"},
+		{"gate that nothing can pass", `roc_auc: min: 0.5`, `roc_auc: {min: 0.5, over_baseline: 1.5}`, "MLC2109", "1.5"},
+		{"gate at the end of the range", `roc_auc: min: 0.5`, `roc_auc: {min: 1, max: 1, over_baseline: -1}`, "", ""},
 		{"no system", "system: schema.#System &", "sistem: schema.#System &", "MLC1002", ""},
 		{"not checked", "system: schema.#System &", "_x: schema.#System\nsystem: {} &", "MLC1002", "system"},
 	}

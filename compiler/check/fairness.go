@@ -28,6 +28,8 @@ func (r *resolver) fairness(p *ir.Problem, v *spec.Value) {
 			r.addLabel(e.Path, diag.BadArgs, "a rule on %s asks for min, and nothing else", f.Metric).Because("a ratio of 1 is even, and less is not", "")
 		case !ratio && f.Max == nil || !ratio && f.Min != nil:
 			r.addLabel(e.Path, diag.BadArgs, "a rule on %s asks for max, and nothing else", f.Metric).Because("a difference of 0 is even, and more is not", "")
+		case f.Min != nil && (*f.Min < 0 || *f.Min > 1), f.Max != nil && (*f.Max < 0 || *f.Max > 1):
+			r.addLabel(e.Path, diag.BadArgs, "a rule on %s asks for what it cannot be", f.Metric).Because("a difference and a ratio of rates are from 0 to 1", "80 % is 0.8")
 		default:
 			p.Fairness = append(p.Fairness, f)
 		}

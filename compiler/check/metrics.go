@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -45,8 +46,31 @@ func (r *resolver) metrics(p *ir.Problem, v *spec.Value) {
 			r.add(f.Value.Path+".min", diag.BadArgs, "gate %q can never be passed: min %v is above max %v", f.Name, *g.Min, *g.Max)
 		}
 		if ok {
+			r.reachable(g)
 			p.Gates = append(p.Gates, g)
 		}
+	}
+}
+
+// reachable proves that a gate's bounds lie where the metric's values can.
+func (r *resolver) reachable(g ir.Gate) {
+	if g.Metric.Kind == nil {
+		return
+	}
+	lo, hi := g.Metric.Kind.Range()
+	for _, b := range []struct {
+		name        string
+		v           *float64
+		least, most float64
+	}{{"min", g.Min, lo, hi}, {"max", g.Max, lo, hi}, {"over_baseline", g.OverBaseline, lo - hi, hi - lo}, {"over_production", g.OverProduction, lo - hi, hi - lo}} {
+		if b.v == nil || *b.v >= b.least && *b.v <= b.most {
+			continue
+		}
+		mend := fmt.Sprintf("write a value from %v to %v", b.least, b.most)
+		if part := *b.v / 100; b.most == 1 && part >= b.least && part <= 1 {
+			mend = fmt.Sprintf("%v %% is %v", *b.v, part)
+		}
+		r.add(g.Path+"."+b.name, diag.BadArgs, "gate %q means nothing: %s %v is no value that it can have", g.Metric.Name, b.name, *b.v).Because(fmt.Sprintf("%s is from %v to %v", g.Metric.Name, lo, hi), mend)
 	}
 }
 

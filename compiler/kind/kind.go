@@ -485,6 +485,8 @@ type Metric interface {
 	Tasks() []string
 	// Better tells the good direction.
 	Better() Direction
+	// Range is where its values lie, whatever is predicted; a bound may be infinite.
+	Range() (lo, hi float64)
 	// Compute judges predictions p, of Task.Width() a row, against y, of
 	// Task.Targets() a row, as in Examples and TrainResult. It fails where the metric is not defined, e.g. on one class only.
 	Compute(task Task, y []float64, p []float32) (float64, error)

@@ -18,6 +18,9 @@ func (ExactMatch) Tasks() []string { return []string{kind.Multilabel} }
 // Better is up.
 func (ExactMatch) Better() kind.Direction { return kind.Up }
 
+// Range is from 0 to 1.
+func (ExactMatch) Range() (lo, hi float64) { return 0, 1 }
+
 // Compute never fails on rows.
 func (ExactMatch) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
 	w := task.Width()
@@ -48,6 +51,9 @@ func (HammingLoss) Tasks() []string { return []string{kind.Multilabel} }
 // Better is down.
 func (HammingLoss) Better() kind.Direction { return kind.Down }
 
+// Range is from 0 to 1.
+func (HammingLoss) Range() (lo, hi float64) { return 0, 1 }
+
 // Compute never fails on rows.
 func (HammingLoss) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
 	return share(len(y), func(i int) bool { return decideLabel(task, p[i]) != int(y[i]) })
@@ -69,6 +75,9 @@ func (MicroF1) Tasks() []string { return []string{kind.Multilabel} }
 
 // Better is up.
 func (MicroF1) Better() kind.Direction { return kind.Up }
+
+// Range is from 0 to 1.
+func (MicroF1) Range() (lo, hi float64) { return 0, 1 }
 
 // Compute never fails on rows.
 func (MicroF1) Compute(task kind.Task, y []float64, p []float32) (float64, error) {

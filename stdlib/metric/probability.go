@@ -22,6 +22,9 @@ func (LogLoss) Tasks() []string { return []string{kind.Binary, kind.Multiclass, 
 // Better is down.
 func (LogLoss) Better() kind.Direction { return kind.Down }
 
+// Range is from 0 to infinity.
+func (LogLoss) Range() (lo, hi float64) { return 0, math.Inf(1) }
+
 // Compute never fails on rows.
 func (LogLoss) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
 	w := task.Width() / task.Targets() // 1 where each label has a probability
@@ -54,6 +57,9 @@ func (Brier) Tasks() []string { return []string{kind.Binary, kind.Multiclass, ki
 
 // Better is down.
 func (Brier) Better() kind.Direction { return kind.Down }
+
+// Range is from 0 to 2.
+func (Brier) Range() (lo, hi float64) { return 0, 2 }
 
 // Compute never fails on rows.
 func (Brier) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
@@ -96,6 +102,9 @@ func (ECE) Tasks() []string { return []string{kind.Binary, kind.Multiclass} }
 
 // Better is down.
 func (ECE) Better() kind.Direction { return kind.Down }
+
+// Range is from 0 to 1.
+func (ECE) Range() (lo, hi float64) { return 0, 1 }
 
 // Compute never fails on rows.
 func (ECE) Compute(task kind.Task, y []float64, p []float32) (float64, error) {

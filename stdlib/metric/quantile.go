@@ -24,6 +24,9 @@ func (Pinball) Tasks() []string { return []string{kind.Quantile} }
 // Better is down.
 func (Pinball) Better() kind.Direction { return kind.Down }
 
+// Range is from 0 to infinity.
+func (Pinball) Range() (lo, hi float64) { return 0, math.Inf(1) }
+
 // Compute fails beyond the doubles only.
 func (Pinball) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
 	w := task.Width()
@@ -49,6 +52,9 @@ func (CoverageError) Tasks() []string { return []string{kind.Quantile} }
 
 // Better is down.
 func (CoverageError) Better() kind.Direction { return kind.Down }
+
+// Range is from 0 to 1.
+func (CoverageError) Range() (lo, hi float64) { return 0, 1 }
 
 // Compute never fails on rows.
 func (CoverageError) Compute(task kind.Task, y []float64, p []float32) (float64, error) {

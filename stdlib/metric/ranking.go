@@ -126,6 +126,9 @@ func (ROCAUC) Tasks() []string {
 // Better is up.
 func (ROCAUC) Better() kind.Direction { return kind.Up }
 
+// Range is from 0 to 1.
+func (ROCAUC) Range() (lo, hi float64) { return 0, 1 }
+
 // Compute fails where a class is missing, or a label is the same in every row.
 // (scikit-learn gives NaN for such a label.)
 func (ROCAUC) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
@@ -161,6 +164,9 @@ func (PRAUC) Tasks() []string {
 // Better is up.
 func (PRAUC) Better() kind.Direction { return kind.Up }
 
+// Range is from 0 to 1.
+func (PRAUC) Range() (lo, hi float64) { return 0, 1 }
+
 // Compute fails where no row is true, of a class, or has a label. (scikit-learn
 // counts 0 for such a label.)
 func (PRAUC) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
@@ -195,6 +201,9 @@ func (Lift10) Tasks() []string { return []string{kind.Binary, kind.Anomaly} }
 
 // Better is up.
 func (Lift10) Better() kind.Direction { return kind.Up }
+
+// Range is from 0 to 10.
+func (Lift10) Range() (lo, hi float64) { return 0, 10 }
 
 // Compute fails where no row is true.
 func (Lift10) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
@@ -234,6 +243,9 @@ func (Top3Accuracy) Tasks() []string { return []string{kind.Multiclass} }
 // Better is up.
 func (Top3Accuracy) Better() kind.Direction { return kind.Up }
 
+// Range is from 0 to 1.
+func (Top3Accuracy) Range() (lo, hi float64) { return 0, 1 }
+
 // Compute never fails on rows.
 func (Top3Accuracy) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
 	return amongTop(3, task, y, p)
@@ -253,6 +265,9 @@ func (Top5Accuracy) Tasks() []string { return []string{kind.Multiclass} }
 
 // Better is up.
 func (Top5Accuracy) Better() kind.Direction { return kind.Up }
+
+// Range is from 0 to 1.
+func (Top5Accuracy) Range() (lo, hi float64) { return 0, 1 }
 
 // Compute never fails on rows.
 func (Top5Accuracy) Compute(task kind.Task, y []float64, p []float32) (float64, error) {

@@ -22,6 +22,9 @@ func (RMSE) Tasks() []string { return []string{kind.Regression, kind.Count} }
 // Better is down.
 func (RMSE) Better() kind.Direction { return kind.Down }
 
+// Range is from 0 to infinity.
+func (RMSE) Range() (lo, hi float64) { return 0, math.Inf(1) }
+
 // Compute fails beyond the doubles only.
 func (RMSE) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
 	return finite(math.Sqrt(squares(y, func(i int) float64 { return float64(p[i]) }) / float64(len(y))))
@@ -60,6 +63,9 @@ func (R2) Tasks() []string { return []string{kind.Regression, kind.Count} }
 // Better is up.
 func (R2) Better() kind.Direction { return kind.Up }
 
+// Range is from minus infinity to 1.
+func (R2) Range() (lo, hi float64) { return math.Inf(-1), 1 }
+
 // Compute fails where every label is the same.
 func (R2) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
 	total := spread(y)
@@ -85,6 +91,9 @@ func (ExplainedVariance) Tasks() []string { return []string{kind.Regression, kin
 
 // Better is up.
 func (ExplainedVariance) Better() kind.Direction { return kind.Up }
+
+// Range is from minus infinity to 1.
+func (ExplainedVariance) Range() (lo, hi float64) { return math.Inf(-1), 1 }
 
 // Compute fails where every label is the same.
 func (ExplainedVariance) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
@@ -117,6 +126,9 @@ func (MAE) Tasks() []string { return []string{kind.Regression, kind.Count} }
 // Better is down.
 func (MAE) Better() kind.Direction { return kind.Down }
 
+// Range is from 0 to infinity.
+func (MAE) Range() (lo, hi float64) { return 0, math.Inf(1) }
+
 // Compute fails beyond the doubles only.
 func (MAE) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
 	return mean(len(y), func(i int) float64 { return off(y, p, i) })
@@ -138,6 +150,9 @@ func (MedAE) Tasks() []string { return []string{kind.Regression, kind.Count} }
 
 // Better is down.
 func (MedAE) Better() kind.Direction { return kind.Down }
+
+// Range is from 0 to infinity.
+func (MedAE) Range() (lo, hi float64) { return 0, math.Inf(1) }
 
 // Compute fails beyond the doubles only.
 func (MedAE) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
@@ -168,6 +183,9 @@ func (MaxError) Tasks() []string { return []string{kind.Regression, kind.Count} 
 
 // Better is down.
 func (MaxError) Better() kind.Direction { return kind.Down }
+
+// Range is from 0 to infinity.
+func (MaxError) Range() (lo, hi float64) { return 0, math.Inf(1) }
 
 // Compute never fails on rows.
 func (MaxError) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {

@@ -24,6 +24,9 @@ func (MAPE) Tasks() []string { return []string{kind.Regression, kind.Count} }
 // Better is down.
 func (MAPE) Better() kind.Direction { return kind.Down }
 
+// Range is from 0 to infinity.
+func (MAPE) Range() (lo, hi float64) { return 0, math.Inf(1) }
+
 // Compute fails where a label is 0. (scikit-learn divides by 2^-52 there, and one
 // such row drowns the others.)
 func (MAPE) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
@@ -51,6 +54,9 @@ func (SMAPE) Tasks() []string { return []string{kind.Regression, kind.Count} }
 
 // Better is down.
 func (SMAPE) Better() kind.Direction { return kind.Down }
+
+// Range is from 0 to 2.
+func (SMAPE) Range() (lo, hi float64) { return 0, 2 }
 
 // Compute never fails on rows.
 func (SMAPE) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
@@ -88,6 +94,9 @@ func (RMSLE) Tasks() []string { return []string{kind.Regression, kind.Count} }
 // Better is down.
 func (RMSLE) Better() kind.Direction { return kind.Down }
 
+// Range is from 0 to infinity.
+func (RMSLE) Range() (lo, hi float64) { return 0, math.Inf(1) }
+
 // Compute fails where a label or a prediction is below 0. (scikit-learn fails
 // from -1.)
 func (RMSLE) Compute(_ kind.Task, y []float64, p []float32) (float64, error) {
@@ -117,6 +126,9 @@ func (PoissonDeviance) Tasks() []string { return []string{kind.Count} }
 
 // Better is down.
 func (PoissonDeviance) Better() kind.Direction { return kind.Down }
+
+// Range is from 0 to infinity.
+func (PoissonDeviance) Range() (lo, hi float64) { return 0, math.Inf(1) }
 
 // Compute fails where a label or a prediction is below 0, or a prediction is 0 for a
 // label that is not: no Poisson distribution with that mean has it. (scikit-learn

@@ -100,6 +100,9 @@ func (Accuracy) Tasks() []string { return []string{kind.Binary, kind.Multiclass,
 // Better is up.
 func (Accuracy) Better() kind.Direction { return kind.Up }
 
+// Range is from 0 to 1.
+func (Accuracy) Range() (lo, hi float64) { return 0, 1 }
+
 // Compute never fails on rows.
 func (Accuracy) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
 	return share(len(y), func(i int) bool { return decide(task, p, i) == int(y[i]) })
@@ -123,6 +126,9 @@ func (BalancedAccuracy) Tasks() []string { return []string{kind.Binary, kind.Mul
 
 // Better is up.
 func (BalancedAccuracy) Better() kind.Direction { return kind.Up }
+
+// Range is from 0 to 1.
+func (BalancedAccuracy) Range() (lo, hi float64) { return 0, 1 }
 
 // Compute fails where the rows hold one class only.
 func (BalancedAccuracy) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
@@ -159,6 +165,9 @@ func (Precision) Tasks() []string {
 // Better is up.
 func (Precision) Better() kind.Direction { return kind.Up }
 
+// Range is from 0 to 1.
+func (Precision) Range() (lo, hi float64) { return 0, 1 }
+
 // Compute never fails on rows.
 func (Precision) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
 	return macro(task, y, p, func(c count) float64 { return ratio(c.hit, c.said) }), nil
@@ -183,6 +192,9 @@ func (Recall) Tasks() []string {
 
 // Better is up.
 func (Recall) Better() kind.Direction { return kind.Up }
+
+// Range is from 0 to 1.
+func (Recall) Range() (lo, hi float64) { return 0, 1 }
 
 // Compute fails where the task is binary or anomaly and no row is true.
 func (Recall) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
@@ -209,6 +221,9 @@ func (F1) Tasks() []string {
 
 // Better is up.
 func (F1) Better() kind.Direction { return kind.Up }
+
+// Range is from 0 to 1.
+func (F1) Range() (lo, hi float64) { return 0, 1 }
 
 // Compute never fails on rows.
 func (F1) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
@@ -237,6 +252,9 @@ func (MCC) Tasks() []string { return []string{kind.Binary, kind.Multiclass, kind
 
 // Better is up.
 func (MCC) Better() kind.Direction { return kind.Up }
+
+// Range is from -1 to 1.
+func (MCC) Range() (lo, hi float64) { return -1, 1 }
 
 // Compute fails where the rows hold one class only.
 func (MCC) Compute(task kind.Task, y []float64, p []float32) (float64, error) {
