@@ -473,7 +473,14 @@ func (s *snapshot) jsonLines(i int, path string, t *text) (string, error) {
 		cols = append(cols, "json_extract_string(l, "+expr.QuoteString(path)+") AS "+expr.QuoteName(c.Name))
 	}
 	ok := "CASE WHEN json_valid(l) THEN json_type(l) = 'OBJECT' ELSE false END"
-	err := s.job.Engine.Rows(s.ctx, "SELECT n, k, l FROM (SELECT row_number() OVER () AS n, count(l) OVER (ROWS UNBOUNDED PRECEDING) AS k, l FROM "+t.from+") WHERE l IS NOT NULL AND NOT "+ok+" ORDER BY n", func(scan func(...any) error) error {
+	wrong := fmt.Sprintf("wrong_%d", i)
+	err := s.job.Engine.Exec(s.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT n, k, left(l, %d) AS l FROM (SELECT row_number() OVER () AS n, count(l) OVER (ROWS UNBOUNDED PRECEDING) AS k, l FROM %s) WHERE l IS NOT NULL AND NOT %s", wrong, maxText, t.from, ok))
+	if err != nil {
+		return "", unreadable(s.job.Labels[i], err)
+	}
+	// Of the lines that DuckDB reads, those from the one numbered g on come after c others.
+	gone := fmt.Sprintf("(SELECT g, max(c) AS c FROM (SELECT line - row_number() OVER (ORDER BY line) + 1 AS g, row_number() OVER (ORDER BY line) AS c FROM (SELECT DISTINCT line FROM rejects_%d)) GROUP BY g)", i)
+	err = s.job.Engine.Rows(s.ctx, "SELECT n + coalesce(c, 0), k + coalesce(c, 0), l FROM "+wrong+" ASOF LEFT JOIN "+gone+" ON n >= g ORDER BY n", func(scan func(...any) error) error {
 		var r reject
 		if err := scan(&r.Line, &r.Row, &r.Text); err != nil {
 			return err
