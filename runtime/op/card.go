@@ -87,6 +87,7 @@ func (s *Stage) report(a lower.PackageArgs, meta Meta, sig bundle.Signature, v v
 		m := report.Metric{Name: name, Test: at(v.ours.Metrics[test], name), Error: at(v.ours.Errors, name), Validation: at(v.ours.Metrics[valid], name), Baseline: at(v.base.Metrics[test], name)}
 		if k, ok := s.Kinds.Metrics.Get(name); ok {
 			m.Better = better(k.Better())
+			m.Least, m.Most = k.Range()
 		}
 		for _, g := range v.gate.Gates {
 			if g.Metric == name {
@@ -99,7 +100,7 @@ func (s *Stage) report(a lower.PackageArgs, meta Meta, sig bundle.Signature, v v
 		r := report.Fairness{By: f.By, Metric: f.Metric, Value: f.Value, Low: math.NaN(), High: math.NaN(), Passed: f.Passed, Groups: f.Groups}
 		if f.Error != nil {
 			reach := evaluate.Z(0.975) * *f.Error
-			r.Low, r.High = f.Value-reach, f.Value+reach
+			r.Low, r.High = max(f.Value-reach, 0), min(f.Value+reach, 1) // of rates
 		}
 		if f.Max != nil {
 			r.Asked = fmt.Sprintf("at most %v", *f.Max)
@@ -238,7 +239,12 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 		interval := "–"
 		if e, ok := ours.Errors[n]; ok {
 			r := evaluate.Z(0.975) * e
-			interval = fmt.Sprintf("%.4f to %.4f", ours.Metrics["test"][n]-r, ours.Metrics["test"][n]+r)
+			low, high := ours.Metrics["test"][n]-r, ours.Metrics["test"][n]+r
+			if k, ok := s.Kinds.Metrics.Get(n); ok {
+				least, most := k.Range()
+				low, high = max(low, least), min(high, most)
+			}
+			interval = fmt.Sprintf("%.4f to %.4f", low, high)
 		}
 		if n == a.Primary {
 			n += " (primary)"

@@ -45,6 +45,8 @@ type Metric struct {
 	Validation, Baseline *float64
 	// Better is "up" where greater is better, "down" where smaller is.
 	Better string
+	// Least and Most are where its values lie; both 0: not known.
+	Least, Most float64
 	// Gate is what is asked of the metric, in words; "" where nothing is.
 	Gate string
 	// Passed tells whether the gate is; nil: not judged.
@@ -226,9 +228,12 @@ func known(v *float64) float64 {
 }
 
 // interval is the 95 % interval of an estimate with a standard error: the normal
-// approximation.
-func interval(v, e float64) (low, high float64, ok bool) {
+// approximation, within the metric's values.
+func (m Metric) interval(v, e float64) (low, high float64, ok bool) {
 	low, high = v-1.96*e, v+1.96*e
+	if m.Least < m.Most {
+		low, high = max(low, m.Least), min(high, m.Most)
+	}
 	return low, high, e >= 0 && drawn(low, high)
 }
 
@@ -283,7 +288,7 @@ func judge(d Data) verdict {
 			continue
 		}
 		x := known(m.Test)
-		low, high, ok := interval(x, known(m.Error))
+		low, high, ok := m.interval(x, known(m.Error))
 		add(mark(m.Passed), m.Name, "On the test rows it is "+told(x, low, high, ok)+".", m.Gate)
 	}
 	for _, f := range d.Fairness {
@@ -327,7 +332,7 @@ func lead(d Data) string {
 		if m.Name != d.Primary || math.IsNaN(x) {
 			continue
 		}
-		low, high, ok := interval(x, known(m.Error))
+		low, high, ok := m.interval(x, known(m.Error))
 		s := "The primary metric " + m.Name + " is " + told(x, low, high, ok)
 		if d.Report.Rows > 0 {
 			s += " on " + count(d.Report.Rows) + " test rows"
@@ -384,7 +389,7 @@ func numbers(d Data) table {
 		row := []cell{name, value(known(m.Test))}
 		if has.err {
 			c := cell{}
-			if low, high, ok := interval(known(m.Test), known(m.Error)); ok {
+			if low, high, ok := m.interval(known(m.Test), known(m.Error)); ok {
 				c.Text = span(low, high)
 			}
 			row = append(row, c)
@@ -438,9 +443,9 @@ func declared(d Data) table {
 		return strings.Compare(a, b)
 	})
 	t := table{Name: "Slices", Head: []head{{"Slice", ""}, {"Rows", "number"}}}
-	ref := math.NaN()
+	ref, metrics := math.NaN(), map[string]Metric{}
 	for _, m := range d.Metrics {
-		if m.Name == primary {
+		if metrics[m.Name] = m; m.Name == primary {
 			ref = known(m.Test)
 		}
 	}
@@ -453,7 +458,7 @@ func declared(d Data) table {
 		if !have {
 			e = math.NaN()
 		}
-		low, high, ok = interval(v, e)
+		low, high, ok = metrics[name].interval(v, e)
 		return v, low, high, ok
 	}
 	values := []float64{}

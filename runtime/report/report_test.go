@@ -460,6 +460,19 @@ func TestWilson(t *testing.T) {
 	}
 }
 
+// TestInterval: an interval ends where the metric's values do.
+func TestInterval(t *testing.T) {
+	if low, high, ok := (Metric{Most: 1}).interval(0.99, 0.01); low != 0.99-1.96*0.01 || high != 1 || !ok {
+		t.Errorf("from %v to %v, %v", low, high, ok)
+	}
+	if low, high, ok := (Metric{Most: math.Inf(1)}).interval(1, 1); low != 0 || high != 2.96 || !ok {
+		t.Errorf("from %v to %v, %v", low, high, ok)
+	}
+	if low, high, _ := (Metric{}).interval(1, 1); low >= 0 || high != 2.96 {
+		t.Errorf("of no range it is from %v to %v", low, high)
+	}
+}
+
 // TestVerdict: what is said follows from the gates.
 func TestVerdict(t *testing.T) {
 	gate := func(passed *bool) Metric {
