@@ -17,7 +17,7 @@ import (
 // Versions of the operations. One rises whenever the same arguments and inputs
 // can give other bytes.
 var versions = map[string]int{
-	OpSnapshot: 2, OpValidate: 5, OpDataset: 3, OpSplit: 1, OpFit: 3, OpStack: 1, OpTrain: 2, OpCalibrate: 1, OpEvaluate: 3, OpPool: 1, OpMeasure: 1, OpExplain: 1, OpGate: 2, OpChallenge: 1, OpPackage: 4, OpRegister: 1,
+	OpSnapshot: 3, OpValidate: 5, OpDataset: 3, OpSplit: 1, OpFit: 3, OpStack: 1, OpTrain: 2, OpCalibrate: 1, OpEvaluate: 3, OpPool: 1, OpMeasure: 1, OpExplain: 1, OpGate: 2, OpChallenge: 1, OpPackage: 4, OpRegister: 1,
 }
 
 // The operations.

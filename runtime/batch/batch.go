@@ -40,7 +40,9 @@ type Options struct {
 	Files  []string
 	Source kind.Source
 	Args   json.RawMessage
-	Keep   []string // columns of the files to copy
+	// Columns are those of a source without a header, in order, as op.PredictOptions says.
+	Columns []string
+	Keep    []string // columns of the files to copy
 	// MLC is the version of mlc. Together with that of ONNX Runtime it is in the key.
 	MLC string
 	// Progress tells how many of a file's good rows are done; nil: nobody asks.
@@ -193,7 +195,8 @@ func (r *run) identify() error {
 		ONNX      plan.Digest
 		Args      json.RawMessage
 		Keep      []string
-	}{lin, r.Bundle.Signature, plan.DigestOf(r.Bundle.Model), r.Args, r.Keep})
+		Columns   []string `json:",omitempty"`
+	}{lin, r.Bundle.Signature, plan.DigestOf(r.Bundle.Model), r.Args, r.Keep, r.Columns})
 	if err != nil {
 		return err
 	}
@@ -261,7 +264,7 @@ func (r *run) predict(ctx context.Context) error {
 
 func (r *run) file(ctx context.Context, i int, rejects *os.File) error {
 	name := r.Files[i]
-	p, err := op.Prepare(ctx, op.PredictOptions{Bundle: r.Bundle, Input: name, Output: r.Output, Keep: r.Keep, Source: r.Source, Args: r.Args})
+	p, err := op.Prepare(ctx, op.PredictOptions{Bundle: r.Bundle, Input: name, Output: r.Output, Keep: r.Keep, Source: r.Source, Args: r.Args, Columns: r.Columns})
 	if err != nil {
 		return err
 	}

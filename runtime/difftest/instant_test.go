@@ -63,6 +63,14 @@ func TestReadTimestamp(t *testing.T) {
 				t.Fatalf("%q, which is %d, is read as %v", texts[i], want, got)
 			}
 		}
+		minute := at.Truncate(time.Minute)
+		there = minute.In(there.Location())
+		texts = []string{there.Format("2006-01-02T15:04-07:00"), there.Format("2006/1/2 15:04 -0700"), minute.Format("2006-01-02T15:04Z"), minute.Format("2006-01-02 15:04 UTC"), minute.Format("2006-01-02 15:04")}
+		for i, got := range read(ctx, t, db, texts) {
+			if got == nil || *got != minute.UnixMicro() {
+				t.Fatalf("%q, which is %d, is read as %v", texts[i], minute.UnixMicro(), got)
+			}
+		}
 	})
 }
 

@@ -40,7 +40,9 @@ type PredictOptions struct {
 	Source    kind.Source
 	// Args are those of the source that the input belongs to; nil: a file with the
 	// label's source's delimiter, encoding and null values.
-	Args     json.RawMessage
+	Args json.RawMessage
+	// Columns are those of the source, in order, where its files have no header.
+	Columns  []string
 	Stdout   *os.File
 	Progress func(done, total int64)
 }
@@ -156,6 +158,10 @@ func (p *Prepared) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ordered := o.Source.Ordered(args)
+	if ordered {
+		names = o.Columns
+	}
 	cols, err := match(o, names)
 	if err != nil {
 		return o.misread(ctx, db, err)
@@ -179,6 +185,16 @@ func (p *Prepared) read(ctx context.Context) error {
 			return diag.Diagnostic{Severity: diag.Error, Code: diag.BadInput, What: fmt.Sprintf("columns %q and %q differ only in case, which SQL passes over", all[i].Name, k), Mend: "rename one of them in the input"}
 		}
 		all = append(all, kind.Column{Name: k, Type: types.String})
+	}
+	if ordered { // each at its place, also those that nobody asks for
+		asked := all
+		all = make([]kind.Column, len(names))
+		for i, n := range names {
+			all[i] = kind.Column{Name: n, Type: types.String}
+			if k := slices.IndexFunc(asked, func(c kind.Column) bool { return c.Name == n }); k >= 0 {
+				all[i] = asked[k]
+			}
+		}
 	}
 	// The value of raw feature i becomes _t<i>, what is kept _keep<i>, as text.
 	var inputs []reading

@@ -54,13 +54,13 @@ func (a *app) ran(b *ir.Batch, rep batch.Report) {
 		return
 	}
 	l := rep.Lineage
-	what := fmt.Sprintf("%d rows predicted by %s version %s", l.Rows, b.Model.Model, l.Version)
+	what := fmt.Sprintf("%s predicted by %s version %s", count(l.Rows, "row"), b.Model.Model, l.Version)
 	if rep.Unchanged {
 		what = fmt.Sprintf("nothing to do: %d rows of %s version %s are there", l.Rows, b.Model.Model, l.Version)
 	}
 	a.view.Printf("%s: %s: %s\n", b.Name, b.Output, what)
 	if l.Rejected > 0 {
-		a.view.Notef("%d rows do not fit the model's signature; they are in %s with their reasons\n", l.Rejected, rep.Rejects)
+		a.view.Notef("%s did not fit the model's signature: see %s for the reasons\n", count(l.Rejected, "row"), rep.Rejects)
 	}
 }
 
@@ -99,6 +99,9 @@ func (a *app) runBatch(ctx context.Context, s *runtime.System, b *ir.Batch) (bat
 		return batch.Report{}, gone(v, err)
 	}
 	o := batch.Options{Batch: b.Batch, Version: strconv.Itoa(v.Version), Digest: v.Bundle, Source: b.Rows.Kind, Args: b.Rows.Args, MLC: Version()}
+	if b.Rows.Kind.Ordered(b.Rows.Args) {
+		o.Columns = b.Rows.ColumnNames()
+	}
 	o.Output = s.Path(b.Output)
 	// The files are looked for anew: a scheduler runs for long, and they come and go.
 	files, faults := b.Rows.Kind.Files(b.Rows.Args, s.Dir)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -174,6 +175,11 @@ func (a *app) showCmd() *cobra.Command {
 				a.view.Emit("model", map[string]any{"version": v, "file": file, "content": string(b)})
 				return nil
 			}
+			if !strings.Contains(args[0], "@") {
+				if err := a.behind(s, v); err != nil {
+					return err
+				}
+			}
 			if file == "card.md" {
 				a.view.Printf("%s version %d\n\n", v.Model, v.Version)
 			}
@@ -189,6 +195,27 @@ func (a *app) showCmd() *cobra.Command {
 
 func gone(v state.Version, err error) error {
 	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s@v%d cannot be read: %v", v.Model, v.Version, err), Mend: "apply again to rebuild it"}
+}
+
+// behind tells where a model's newest version is not of the last run, because it failed.
+func (a *app) behind(s *runtime.System, v state.Version) error {
+	run, ok, err := s.State.LastRun()
+	if err != nil || !ok {
+		return err
+	}
+	failed := ""
+	for _, step := range run.Steps {
+		switch {
+		case step.ID == lower.OpRegister+" "+v.Model:
+			return nil
+		case step.Status == "failed" && (failed == "" || strings.HasSuffix(step.ID, " "+v.Model)):
+			failed = step.ID
+		}
+	}
+	if failed != "" {
+		a.view.Notef("the last run registered no version of %s: %s failed (`mlc status` tells why); this is version %d from before", v.Model, failed, v.Version)
+	}
+	return nil
 }
 
 // quarantine prints the rows and lines of a source that its last validation set
@@ -304,6 +331,9 @@ func (a *app) promoteCmd() *cobra.Command {
 		Args:  cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if !alias.MatchString(args[1]) {
+				if n, err := strconv.Atoi(strings.TrimPrefix(args[1], "v")); err == nil && args[1][0] == 'v' {
+					return fmt.Errorf("%q is no alias: it names version %d; take another name, such as production", args[1], n)
+				}
 				return fmt.Errorf("%q is no alias: it is a letter, then letters, digits or underscores", args[1])
 			}
 			s, err := a.registry(c.Context())
@@ -427,9 +457,9 @@ func (a *app) predictCmd() *cobra.Command {
 				a.view.Emit("predicted", map[string]any{"model": v.Model, "version": v.Version, "report": rep})
 				return none
 			}
-			a.view.Notef("%d rows predicted by %s\n", rep.Rows, who)
+			a.view.Notef("%s predicted by %s\n", count(rep.Rows, "row"), who)
 			if rep.Rejected > 0 {
-				a.view.Notef("%d rows do not fit the model's signature; they are in %s with their reasons\n", rep.Rejected, rep.Rejects)
+				a.view.Notef("%s did not fit the model's signature: see %s for the reasons\n", count(rep.Rejected, "row"), rep.Rejects)
 			}
 			return none
 		},
