@@ -145,21 +145,26 @@ func (r *resolver) metric(p *ir.Problem, name string, at diag.Range) (ir.Metric,
 	m, ok := r.kinds.Metrics.Get(name)
 	if !ok {
 		if !r.spec.Broken(p.Path + ".metrics.custom." + name) {
-			r.list.Add(at, diag.NoName, "no metric %q%s", name, diag.Suggest(name, names))
+			r.list.Add(at, diag.NoName, "no metric %q%s", name, diag.Suggest(name, names)).Because("", "use "+list(append(r.fit(p.Task), names[len(names)-len(p.Custom):]...)))
 		}
 		return none, false
 	}
 	if p.Task != "" && !slices.Contains(m.Tasks(), p.Task) {
-		var fit []string
-		for _, n := range r.kinds.Metrics.Names() {
-			if o, _ := r.kinds.Metrics.Get(n); slices.Contains(o.Tasks(), p.Task) {
-				fit = append(fit, n)
-			}
-		}
-		r.list.Add(at, diag.MetricUnfit, "metric %q does not fit %s problem", name, an(p.Task)).Because("it is for "+list(m.Tasks())+" problems", "use "+list(fit))
+		r.list.Add(at, diag.MetricUnfit, "metric %q does not fit %s problem", name, diag.An(p.Task)).Because("it is for "+list(m.Tasks())+" problems", "use "+list(r.fit(p.Task)))
 		return none, false
 	}
 	return ir.Metric{Name: name, Kind: m}, true
+}
+
+// fit are the metrics for a kind of problem, all where it is not known.
+func (r *resolver) fit(task string) []string {
+	var out []string
+	for _, n := range r.kinds.Metrics.Names() {
+		if m, _ := r.kinds.Metrics.Get(n); task == "" || slices.Contains(m.Tasks(), task) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 func list(names []string) string {
@@ -200,7 +205,7 @@ func (r *resolver) baseline(p *ir.Problem, v *spec.Value) {
 		return
 	}
 	if want, ok := ruleType(p.Task, n.Type); !ok {
-		r.add(b.Path+".expr", diag.ExprType, "the rule of %s problem is %s, this is a %s", an(p.Task), want, n.Type)
+		r.add(b.Path+".expr", diag.ExprType, "the rule of %s problem is %s, this is %s", diag.An(p.Task), want, diag.An(n.Type))
 		return
 	}
 	p.Rule, p.RuleUses = n, uses

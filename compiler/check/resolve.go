@@ -150,7 +150,7 @@ func ref[T any](r *resolver, what, section string, m map[string]T, v *spec.Value
 		return x, true
 	}
 	if !r.spec.Broken(section + "." + name) {
-		r.add(v.Path, diag.NoName, "no %s %q%s", what, name, diag.Suggest(name, keys(m))).Because("", fmt.Sprintf("declare it under %s, or mend the name", section))
+		r.add(v.Path, diag.NoName, "no %s %q%s", what, name, diag.Choices(name, keys(m))).Because("", fmt.Sprintf("declare it under %s, or mend the name", section))
 	}
 	return zero, false
 }
@@ -270,14 +270,14 @@ func (r *resolver) column(f *spec.Field) *ir.Column {
 	if c.Type != types.Invalid {
 		for field, set := range map[string]bool{"min": c.Min != nil, "max": c.Max != nil} {
 			if set && !c.Type.Numeric() {
-				r.add(v.Path+"."+field, diag.ExprType, "column %q is a %s, which has no %s", c.Name, c.Type, field).Because("bounds are for numbers", `use in: […] for a list of right values`)
+				r.add(v.Path+"."+field, diag.ExprType, "column %q is %s, which has no %s", c.Name, diag.An(c.Type), field).Because("bounds are for numbers", `use in: […] for a list of right values`)
 			}
 		}
 		if c.Min != nil && c.Max != nil && *c.Min > *c.Max {
 			r.add(v.Path+".min", diag.BadArgs, "no value of column %q can be right: min %v is above max %v", c.Name, *c.Min, *c.Max)
 		}
 		if len(c.In) > 0 && c.Type != types.String && !c.Type.Numeric() {
-			r.addLabel(v.Path+".in", diag.ExprType, "column %q is a %s; in is for strings and numbers", c.Name, c.Type)
+			r.addLabel(v.Path+".in", diag.ExprType, "column %q is %s; in is for strings and numbers", c.Name, diag.An(c.Type))
 			c.In = nil
 		}
 		for i, x := range c.In {
@@ -322,14 +322,14 @@ func (r *resolver) unsure(s *ir.Source, name string) bool {
 }
 
 func (r *resolver) noColumn(at diag.Range, s *ir.Source, name string) {
-	r.list.Add(at, diag.NoColumn, "no column %q in source %q%s", name, s.Name, diag.Suggest(name, s.ColumnNames())).
+	r.list.Add(at, diag.NoColumn, "no column %q in source %q%s", name, s.Name, diag.Choices(name, s.ColumnNames())).
 		Because("", fmt.Sprintf("declare it in sources.%s.columns, or mend the name", s.Name))
 }
 
 func (r *resolver) timeColumn(s *ir.Source, v *spec.Value) *ir.Column {
 	c := r.columnRef(s, v)
 	if c != nil && c.Type != types.Timestamp && c.Type != types.Invalid {
-		r.add(v.Path, diag.ExprType, "column %q is a %s, not a timestamp", c.Name, c.Type).Because("it has to say when", `declare it with type: "timestamp"`)
+		r.add(v.Path, diag.ExprType, "column %q is %s, not a timestamp", c.Name, diag.An(c.Type)).Because("it has to say when", `declare it with type: "timestamp"`)
 	}
 	return c
 }
@@ -441,7 +441,7 @@ func (r *resolver) history(g *ir.Group, v *spec.Value) {
 		}
 		ft.Fn, ft.Window = fn, r.duration(f.Value.Get("window"))
 		if of != nil && fn != "count" && !ft.Column.Type.Numeric() && ft.Column.Type != types.Invalid {
-			r.add(of.Path, diag.ExprType, "the %s of column %q, which is a %s", fn, ft.Column.Name, ft.Column.Type).Because("it takes numbers", "count it, or name another column")
+			r.add(of.Path, diag.ExprType, "the %s of column %q, which is %s", fn, ft.Column.Name, diag.An(ft.Column.Type)).Because("it takes numbers", "count it, or name another column")
 		}
 		if ft.Window == 0 && f.Value.Get("window") != nil {
 			r.add(f.Value.Get("window").Path, diag.BadArgs, "a window of nothing").Because("no row lies in it", "give a span such as 7d")
@@ -490,7 +490,7 @@ func (r *resolver) snapshot(g *ir.Group, v *spec.Value) {
 			r.add(v.Path+".source", diag.KeyMismatch, "source %q has no column %q, the key of entity %q", g.Source.Name, k.Name, e.Name).
 				Because("rows are joined by the entity's key", fmt.Sprintf("name the column that holds it: key: %s: \"…\"", k.Name))
 		case c != nil && c.Type != k.Type && c.Type != types.Invalid && k.Type != types.Invalid:
-			r.add(v.Path+".source", diag.KeyMismatch, "column %q of source %q is a %s, but key %q of entity %q is a %s", c.Name, g.Source.Name, c.Type, k.Name, e.Name, k.Type)
+			r.add(v.Path+".source", diag.KeyMismatch, "column %q of source %q is %s, but key %q of entity %q is %s", c.Name, g.Source.Name, diag.An(c.Type), k.Name, e.Name, diag.An(k.Type))
 		}
 		g.Key = append(g.Key, c)
 	}
@@ -499,7 +499,7 @@ func (r *resolver) snapshot(g *ir.Group, v *spec.Value) {
 		for i, k := range e.Key {
 			have[i] = k.Name
 		}
-		r.addLabel(v.Path+".key."+name, diag.KeyMismatch, "entity %q has no key column %q%s", e.Name, name, diag.Suggest(name, have))
+		r.addLabel(v.Path+".key."+name, diag.KeyMismatch, "entity %q has no key column %q%s", e.Name, name, diag.Choices(name, have))
 	}
 	t := g.Source.Time
 	switch {
@@ -532,9 +532,18 @@ func (r *resolver) expression(v *spec.Value, scope expr.Scope, names func() []st
 	for _, e := range errs {
 		at := r.spec.Inside(v.Path, e.Start, e.End)
 		if e.Kind == expr.Unknown {
+			if group, _, dotted := strings.Cut(e.Name, "."); dotted && r.spec.Broken("features."+group) {
+				continue
+			}
 			before := len(r.list)
-			if miss(at, e.Name); len(r.list) > before && src[e.Start] == '"' {
-				r.list[len(r.list)-1].Mend = "a text stands in single quotes: '" + e.Name + "'; double quotes name a column"
+			if miss(at, e.Name); len(r.list) == before {
+				continue
+			}
+			switch d := &r.list[len(r.list)-1]; {
+			case src[e.Start] == '"':
+				d.Mend = "a text stands in single quotes: '" + e.Name + "'; double quotes name a column"
+			case !strings.Contains(d.What, "did you mean") && !strings.Contains(e.Name, "."):
+				d.Mend += "; if it is text, it stands in single quotes: '" + e.Name + "'"
 			}
 		} else {
 			r.list.Add(at, diag.ExprType, "%s", e.What).Because("", e.Mend)
@@ -627,7 +636,7 @@ func (r *resolver) noFeature(at diag.Range, name string) {
 		return
 	}
 	names := keys(r.features)
-	meant := diag.Suggest(name, names)
+	meant := diag.Choices(name, names)
 	for _, n := range names {
 		if strings.HasSuffix(n, "."+name) {
 			meant = fmt.Sprintf("; did you mean %q?", n)
@@ -674,7 +683,7 @@ func (r *resolver) hasKey(p *ir.Problem, e *ir.Entity, path string) bool {
 			return false
 		}
 		if c.Type != k.Type && c.Type != types.Invalid && k.Type != types.Invalid {
-			r.add(path, diag.KeyMismatch, "column %q of the label's source %q is a %s, but key %q of entity %q is a %s", c.Name, s.Name, c.Type, k.Name, e.Name, k.Type)
+			r.add(path, diag.KeyMismatch, "column %q of the label's source %q is %s, but key %q of entity %q is %s", c.Name, s.Name, diag.An(c.Type), k.Name, e.Name, diag.An(k.Type))
 			return false
 		}
 	}
@@ -712,7 +721,7 @@ func (r *resolver) label(p *ir.Problem, v *spec.Value) {
 		field, other = other, field
 	}
 	if x := v.Get(other); x != nil && p.Task != "" {
-		r.addLabel(x.Path, diag.BadArgs, "the label of %s problem is in %s", an(p.Task), field).Because("", "rename "+other+" to "+field)
+		r.addLabel(x.Path, diag.BadArgs, "the label of %s problem is in %s", diag.An(p.Task), field).Because("", "rename "+other+" to "+field)
 		return
 	}
 	e := v.Get(field)
@@ -754,7 +763,7 @@ func (r *resolver) labelExpr(p *ir.Problem, name string, v *spec.Value) {
 		if want == "a condition" {
 			mend = "compare it: churned = 'Yes'"
 		}
-		r.add(v.Path, diag.ExprType, "the label of %s problem is %s, this is a %s", an(p.Task), want, n.Type).Because("", mend)
+		r.add(v.Path, diag.ExprType, "the label of %s problem is %s, this is %s", diag.An(p.Task), want, diag.An(n.Type)).Because("", mend)
 		return
 	}
 	p.Label.Exprs = append(p.Label.Exprs, ir.LabelExpr{Name: name, Path: v.Path, Expr: n})
@@ -767,7 +776,7 @@ func (r *resolver) quantiles(p *ir.Problem, v *spec.Value) {
 	switch {
 	case p.Task == "":
 	case p.Task != kind.Quantile && q != nil:
-		r.addLabel(q.Path, diag.BadArgs, "quantiles of %s problem", an(p.Task)).Because("it has none", `leave them out, or use kind: "quantile"`)
+		r.addLabel(q.Path, diag.BadArgs, "quantiles of %s problem", diag.An(p.Task)).Because("it has none", `leave them out, or use kind: "quantile"`)
 	case p.Task == kind.Quantile && q == nil:
 		r.addLabel(v.Path, diag.MissingField, "problem %q has no quantiles", p.Name).Because("they are what is predicted", "name them: quantiles: [0.1, 0.5, 0.9]")
 	case q != nil:
@@ -1011,10 +1020,11 @@ func (r *resolver) members() {
 			switch {
 			case !ok:
 				if !r.spec.Broken("models." + name) {
-					r.add(at, diag.NoName, "no model %q%s", name, diag.Suggest(name, keys(byName)))
+					r.add(at, diag.NoName, "no model %q%s", name, diag.Choices(name, keys(byName)))
 				}
 			case m == e:
 				r.add(at, diag.Cycle, "ensemble %q is made of itself", name)
+			case len(m.Inputs) == 0 && r.spec.Broken(m.Path): // that of its inputs is told
 			case len(m.Inputs) == 0:
 				r.add(at, diag.BadArgs, "model %q is an ensemble itself", name).Because("one level is enough to weigh models", "name its models here")
 			case m.Problem != e.Problem:
@@ -1070,7 +1080,7 @@ func (r *resolver) inputs(m *ir.Model, ins *spec.Value) {
 		}
 		if _, ok := r.groups[group]; !ok {
 			if !r.spec.Broken("features." + group) {
-				r.addLabel(f.Value.Path, diag.NoName, "no feature group %q%s", group, diag.Suggest(group, keys(r.groups))).Because("", "declare it under features, or mend the name")
+				r.addLabel(f.Value.Path, diag.NoName, "no feature group %q%s", group, diag.Choices(group, keys(r.groups))).Because("", "declare it under features, or mend the name")
 			}
 			r.spec.MarkBroken(ins.Path)
 			continue
@@ -1083,8 +1093,11 @@ func (r *resolver) inputs(m *ir.Model, ins *spec.Value) {
 				}
 			}
 		}
-		if !any && !r.spec.Broken("features."+group) {
-			r.addLabel(f.Value.Path, diag.NoName, "feature group %q has no features", group)
+		if !any {
+			if !r.spec.Broken("features." + group) {
+				r.addLabel(f.Value.Path, diag.NoName, "feature group %q has no features", group)
+			}
+			r.spec.MarkBroken(ins.Path)
 		}
 	}
 	// Columns of the matrix come in the order of names, whatever that of the lines.
@@ -1120,12 +1133,12 @@ func (r *resolver) input(m *ir.Model, f *ir.Feature, v *spec.Value) {
 			return false
 		}
 		if t, typed := k.(kind.Typed); typed && (len(in.Encoders) > 0 || !slices.Contains(t.Types(), f.Type)) {
-			r.add(path, diag.EncoderType, "encoder %s cannot take feature %q here, which is a %s", k.Name(), f.Name, f.Type).
-				Because(fmt.Sprintf("it takes a %s as it is", t.Types()[0]), "choose another encoder, or make it the first")
+			r.add(path, diag.EncoderType, "encoder %s cannot take feature %q here, which is %s", k.Name(), f.Name, diag.An(f.Type)).
+				Because(fmt.Sprintf("it takes %s as it is", diag.An(t.Types()[0])), "choose another encoder, or make it the first")
 			return false
 		}
 		if s, supervised := k.(kind.Supervised); supervised && m.Problem != nil && m.Problem.Task != "" && !slices.Contains(s.Supervised(), m.Problem.Task) {
-			r.add(path, diag.EncoderType, "encoder %s does not fit %s problem", k.Name(), an(m.Problem.Task)).
+			r.add(path, diag.EncoderType, "encoder %s does not fit %s problem", k.Name(), diag.An(m.Problem.Task)).
 				Because("it learns from the labels", "choose another encoder")
 			return false
 		}

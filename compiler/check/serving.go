@@ -87,7 +87,7 @@ func (r *resolver) modelRef(v *spec.Value) served {
 				names = append(names, f.Name)
 			}
 		}
-		r.list.Add(r.spec.Inside(v.Path, 0, len(name)), diag.NoName, "no model %q%s", name, diag.Suggest(name, names)).Because("", "declare it under models, or mend the name")
+		r.list.Add(r.spec.Inside(v.Path, 0, len(name)), diag.NoName, "no model %q%s", name, diag.Choices(name, names)).Because("", "declare it under models, or mend the name")
 	}
 	return s
 }
@@ -235,14 +235,6 @@ var outputs = map[string]map[string]types.Type{
 	kind.Quantile:   {},
 }
 
-// an is a task with its article.
-func an(task string) string {
-	if task == kind.Anomaly {
-		return "an " + task
-	}
-	return "a " + task
-}
-
 // stepInput proves that a step's input is one of its model's, and that an earlier
 // step gives what it takes. Steps so far are in before, by name in at.
 func (r *resolver) stepInput(m *ir.Model, f *spec.Field, all *spec.Value, at map[string]int, before []served) {
@@ -270,7 +262,7 @@ func (r *resolver) stepInput(m *ir.Model, f *spec.Field, all *spec.Value, at map
 		if slices.ContainsFunc(all.List, func(o *spec.Value) bool { return text(o.Get("name")) == step }) {
 			r.list.Add(place, diag.StepUnfit, "step %q does not come before this one", step).Because("its output is not there yet", "move it up")
 		} else {
-			r.list.Add(place, diag.NoName, "no step %q%s", step, diag.Suggest(step, keys(at))).Because("", "an input is an earlier step's output, as step.output")
+			r.list.Add(place, diag.NoName, "no step %q%s", step, diag.Choices(step, keys(at))).Because("", "an input is an earlier step's output, as step.output")
 		}
 		return
 	}
@@ -282,12 +274,12 @@ func (r *resolver) stepInput(m *ir.Model, f *spec.Field, all *spec.Value, at map
 	t, ok := gives[output]
 	switch {
 	case told && len(gives) == 0:
-		r.add(f.Value.Path, diag.StepUnfit, "step %q is of %s model, which feeds no step", step, an(from.Problem.Task)).Because("it gives several numbers a row, and a feature is one", "")
+		r.add(f.Value.Path, diag.StepUnfit, "step %q is of %s model, which feeds no step", step, diag.An(from.Problem.Task)).Because("it gives several numbers a row, and a feature is one", "")
 	case told && !ok:
 		r.list.Add(r.spec.Inside(f.Value.Path, len(step)+1, len(step)+1+len(output)), diag.NoName, "step %q has no output %q%s", step, output, diag.Suggest(output, keys(gives))).
-			Because("", fmt.Sprintf("a step of %s model gives %s", an(from.Problem.Task), list(keys(gives))))
+			Because("", fmt.Sprintf("a step of %s model gives %s", diag.An(from.Problem.Task), list(keys(gives))))
 	case ok && known && ft.Type != types.Invalid && ft.Type != t:
-		r.add(f.Value.Path, diag.ExprType, "%s is a %s, but feature %q is a %s", text(f.Value), t, ft.Name, ft.Type).Because("the model would be given what it was not trained with", "")
+		r.add(f.Value.Path, diag.ExprType, "%s is %s, but feature %q is %s", text(f.Value), diag.An(t), ft.Name, diag.An(ft.Type)).Because("the model would be given what it was not trained with", "")
 	}
 }
 
@@ -388,7 +380,7 @@ func (r *resolver) patterns(v *spec.Value, among func(*ir.Feature) bool, from []
 		g, ok := r.groups[group]
 		if !ok {
 			if !r.spec.Broken("features." + group) {
-				r.add(item.Path, diag.NoName, "no feature group %q%s", group, diag.Suggest(group, keys(r.groups))).Because("", "declare it under features, or mend the name")
+				r.add(item.Path, diag.NoName, "no feature group %q%s", group, diag.Choices(group, keys(r.groups))).Because("", "declare it under features, or mend the name")
 			}
 			continue
 		}
@@ -636,7 +628,7 @@ func (r *resolver) fallback(s *ir.Service, v *spec.Value, p *ir.Problem) {
 	}
 	for _, f := range a.Fields {
 		if !slices.Contains(fit, f.Name) {
-			r.addLabel(f.Value.Path, diag.FallbackUnfit, "%s model has no output %q", an(p.Task), f.Name).Because("callers get from the fallback what they get from the model", "give "+list(fit))
+			r.addLabel(f.Value.Path, diag.FallbackUnfit, "%s model has no output %q", diag.An(p.Task), f.Name).Because("callers get from the fallback what they get from the model", "give "+list(fit))
 		}
 	}
 	switch p.Task {
@@ -871,7 +863,7 @@ func (r *resolver) batchColumns(m served, src *ir.Source, v *spec.Value) {
 			missing = append(missing, strconv.Quote(names[len(names)-1]))
 			snapshots = snapshots || f.Kind == ir.Snapshot
 		case c != nil && c.Type != f.Type && c.Type != types.Invalid && f.Type != types.Invalid && (f.Type != types.Float || c.Type != types.Int):
-			d := r.add(c.Path+".type", diag.BatchUnfit, "column %q of source %q is a %s, but model %q takes %q as a %s", c.Name, src.Name, c.Type, m.model.Name, f.Name, f.Type).
+			d := r.add(c.Path+".type", diag.BatchUnfit, "column %q of source %q is %s, but model %q takes %q as %s", c.Name, src.Name, diag.An(c.Type), m.model.Name, f.Name, diag.An(f.Type)).
 				Because("the model would be given what it was not trained with", "")
 			d.Also = append(d.Also, diag.Note{At: r.spec.At(v.Path), Text: "its rows are predicted here"})
 		}

@@ -235,6 +235,22 @@ func Suggest(name string, candidates []string) string {
 	return fmt.Sprintf("; did you mean %q?", best)
 }
 
+// Choices is Suggest, and where no candidate is near it names what there is.
+func Choices(name string, candidates []string) string {
+	if near := Suggest(name, candidates); near != "" || len(candidates) == 0 {
+		return near
+	}
+	return "; there is " + Some(candidates)
+}
+
+// An is a word with its article.
+func An[T ~string](word T) string {
+	if word != "" && strings.ContainsRune("aeiou", rune(word[0])) {
+		return "an " + string(word)
+	}
+	return "a " + string(word)
+}
+
 // editDistance is the Levenshtein distance with a swap of neighbours counted
 // as one edit (optimal string alignment).
 func editDistance(a, b string) int {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/onnx"
 	"mlc.dev/mlc/compiler/types"
 )
@@ -53,7 +54,7 @@ func (c *checker) timestamps(n *Node, nodes []*Node) bool {
 			if a.ofTimestamps() {
 				hint = "; the difference of two timestamps is in seconds already"
 			}
-			c.fail(a, "%s needs a timestamp, this is a %s%s", n.Name, a.Type, hint)
+			c.fail(a, "%s needs a timestamp, this is %s%s", n.Name, diag.An(a.Type), hint)
 			return false
 		}
 	}
@@ -72,7 +73,7 @@ func (c *checker) checkSince(n *Node) types.Type {
 	}
 	for _, a := range n.Args {
 		if a.Type != types.Timestamp && a.Type != types.Null {
-			return c.fail(a, "- takes a timestamp from a timestamp and gives seconds, this is a %s", a.Type)
+			return c.fail(a, "- takes a timestamp from a timestamp and gives seconds, this is %s", diag.An(a.Type))
 		}
 	}
 	return types.Float

@@ -74,7 +74,7 @@ func (c *checker) typeOf(n *Node, args []types.Type) types.Type {
 	case OpNot, OpAnd, OpOr:
 		for i, t := range args {
 			if t != types.Bool && t != types.Null {
-				return c.fail(n.Args[i], "%s needs a condition, this is a %s", n.Op, t)
+				return c.fail(n.Args[i], "%s needs a condition, this is %s", n.Op, diag.An(t))
 			}
 		}
 		return types.Bool
@@ -92,7 +92,7 @@ func (c *checker) typeOf(n *Node, args []types.Type) types.Type {
 	case OpLike:
 		for i, t := range args {
 			if t != types.String && t != types.Null {
-				return c.fail(n.Args[i], "LIKE compares strings, this is a %s", t)
+				return c.fail(n.Args[i], "LIKE compares strings, this is %s", diag.An(t))
 			}
 		}
 		if n.Args[1].Op != OpString {
@@ -120,7 +120,7 @@ func (c *checker) typeOf(n *Node, args []types.Type) types.Type {
 	case OpConcat:
 		for i, t := range args {
 			if t != types.String && t != types.Null {
-				return c.fail(n.Args[i], "|| joins strings, this is a %s; write CAST(… AS string)", t)
+				return c.fail(n.Args[i], "|| joins strings, this is %s; write CAST(… AS string)", diag.An(t))
 			}
 		}
 		return types.String
@@ -128,7 +128,7 @@ func (c *checker) typeOf(n *Node, args []types.Type) types.Type {
 		var results []*Node
 		for i := 0; i+1 < len(n.Args); i += 2 {
 			if t := args[i]; t != types.Bool && t != types.Null {
-				return c.fail(n.Args[i], "WHEN needs a condition, this is a %s", t)
+				return c.fail(n.Args[i], "WHEN needs a condition, this is %s", diag.An(t))
 			}
 			results = append(results, n.Args[i+1])
 		}
@@ -142,7 +142,7 @@ func (c *checker) typeOf(n *Node, args []types.Type) types.Type {
 		return t
 	case OpCast:
 		if !castable(args[0], n.Cast) {
-			return c.fail(n, "a %s cannot be cast to %s", args[0], n.Cast)
+			return c.fail(n, "%s cannot be cast to %s", diag.An(args[0]), n.Cast)
 		}
 		return n.Cast
 	case OpCall:
@@ -153,7 +153,11 @@ func (c *checker) typeOf(n *Node, args []types.Type) types.Type {
 				all = append(all, name)
 			}
 			sort.Strings(all)
-			t := c.fail(n, "no function %q%s", n.Name, diag.Suggest(n.Name, all))
+			meant := diag.Suggest(n.Name, all)
+			if n.Name == "log" { // elsewhere it is one or the other
+				meant = `; did you mean "ln", "log10" or "log2"?`
+			}
+			t := c.fail(n, "no function %q%s", n.Name, meant)
 			c.errs[len(c.errs)-1].Mend = "`mlc explain MLC2111` lists the functions; they are of one row, there are no aggregates"
 			return t
 		}
@@ -193,7 +197,7 @@ func (c *checker) numeric(n *Node, args []types.Type) types.Type {
 			case types.Bool:
 				hint = "; CAST(… AS int) makes it 0 or 1"
 			}
-			return c.fail(n.Args[i], "%s needs numbers, this is a %s%s", n.name(), t, hint)
+			return c.fail(n.Args[i], "%s needs numbers, this is %s%s", n.name(), diag.An(t), hint)
 		}
 	}
 	return out
@@ -225,7 +229,7 @@ func (c *checker) unify(n *Node, nodes []*Node) (types.Type, bool) {
 		case a.Type.Numeric() && out.Numeric():
 			out = types.Float
 		default:
-			c.fail(a, "this is a %s, but %s is a %s", a.Type, of, out)
+			c.fail(a, "this is %s, but %s is %s", diag.An(a.Type), of, diag.An(out))
 			return types.Invalid, false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/types"
 )
 
@@ -224,7 +225,7 @@ func orderedNumbers(c *checker, n *Node) types.Type {
 		return types.Invalid
 	}
 	if !t.Numeric() && t != types.Timestamp && t != types.Null {
-		return c.fail(n, "%s compares numbers or timestamps, this is a %s", n.Name, t)
+		return c.fail(n, "%s compares numbers or timestamps, this is %s", n.Name, diag.An(t))
 	}
 	return t
 }
@@ -239,7 +240,7 @@ func sameType(c *checker, n *Node) types.Type {
 
 func checkIf(c *checker, n *Node) types.Type {
 	if t := n.Args[0].Type; t != types.Bool && t != types.Null {
-		return c.fail(n.Args[0], "if needs a condition, this is a %s", t)
+		return c.fail(n.Args[0], "if needs a condition, this is %s", diag.An(t))
 	}
 	t, ok := c.unify(n, n.Args[1:])
 	if !ok {

@@ -265,7 +265,10 @@ func (p *parser) expr(min int) *Node {
 			if in.bp < min {
 				return left
 			}
-			p.next()
+			at := p.tok.start
+			if p.next(); in.op == OpEq && p.is("=") && p.tok.start == at+1 {
+				panic(&Error{Start: at, End: p.tok.end, What: `"==" is no operator`, Mend: "write one =, as in SQL"})
+			}
 			left = p.node(in.op, start, left, p.expr(in.bp+1))
 			if in.bp == bpCompare {
 				if next, ok := infix[p.tok.up]; ok && next.bp == bpCompare {

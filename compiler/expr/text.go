@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/onnx"
 	"mlc.dev/mlc/compiler/types"
 )
@@ -52,7 +53,7 @@ func stringsTo(t types.Type) func(*checker, *Node) types.Type {
 	return func(c *checker, n *Node) types.Type {
 		for _, a := range n.Args {
 			if a.Type != types.String && a.Type != types.Null {
-				return c.fail(a, "%s needs strings, this is a %s", n.Name, a.Type)
+				return c.fail(a, "%s needs strings, this is %s", n.Name, diag.An(a.Type))
 			}
 		}
 		return t
@@ -74,9 +75,9 @@ func checkSubstr(c *checker, n *Node) types.Type {
 		switch {
 		case a.Type == types.Null:
 		case wantInt && a.Type != types.Int:
-			return c.fail(a, "%s needs a whole number here, this is a %s", n.Name, a.Type)
+			return c.fail(a, "%s needs a whole number here, this is %s", n.Name, diag.An(a.Type))
 		case !wantInt && a.Type != types.String:
-			return c.fail(a, "%s needs a string here, this is a %s", n.Name, a.Type)
+			return c.fail(a, "%s needs a string here, this is %s", n.Name, diag.An(a.Type))
 		}
 	}
 	return types.String

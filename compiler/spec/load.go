@@ -4,9 +4,11 @@
 package spec
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -46,6 +48,7 @@ type Spec struct {
 	broken map[string]bool  // paths at or below which something is wrong
 	faulty map[string]bool  // paths whose own value is wrong
 	told   map[mistake]bool // what convert has reported
+	values map[string]fault // the faults of values, by the diagnostic's What
 	// kindless structs have no right kind, so what else they may hold is unknown.
 	kindless map[string]bool
 	value    cue.Value
@@ -54,7 +57,7 @@ type Spec struct {
 // place is where a field stands: its label and its value.
 type place struct {
 	label, value diag.Range
-	plain        bool // the value is a string literal without escapes
+	expr         ast.Expr // the value
 }
 
 // Load reads the package in dir against the assembled schema. The spec is nil
@@ -67,7 +70,7 @@ func Load(ctx context.Context, dir string, files schema.Files) (*Spec, diag.List
 		list.Add(diag.Range{}, diag.NoSpec, "%v", err)
 		return nil, list
 	}
-	s := &Spec{Dir: dir, Files: map[string][]byte{}, places: map[string]place{}, broken: map[string]bool{}, faulty: map[string]bool{}, told: map[mistake]bool{}, kindless: map[string]bool{}}
+	s := &Spec{Dir: dir, Files: map[string][]byte{}, places: map[string]place{}, broken: map[string]bool{}, faulty: map[string]bool{}, told: map[mistake]bool{}, values: map[string]fault{}, kindless: map[string]bool{}}
 	var names []string
 	if entries, err := os.ReadDir(dir); err == nil {
 		for _, e := range entries {
@@ -147,13 +150,13 @@ func (s *Spec) waves(inst *build.Instance, files schema.Files, list *diag.List) 
 	if raw == nil {
 		return
 	}
+	without := func(paths map[string]bool) cue.Value {
+		var b bytes.Buffer
+		raw.without(paths).write(&b)
+		return system.Unify(ctx.CompileBytes(b.Bytes()))
+	}
 	for range 10 { // each wave needs the one before; real specs have two or three
-		left := raw.without(s.faulty)
-		b, err := left.MarshalJSON()
-		if err != nil {
-			return
-		}
-		s.value = system.Unify(ctx.CompileBytes(b))
+		s.value = without(s.faulty)
 		n := len(s.faulty)
 		if err := validate(s.value); err != nil {
 			s.convert(err, list, diag.BadValue)
@@ -163,6 +166,14 @@ func (s *Spec) waves(inst *build.Instance, files schema.Files, list *diag.List) 
 		}
 	}
 	s.Root = s.read(s.value, "")
+	s.otherKinds(*list, s.value)
+	whole := maps.Clone(s.faulty) // what a list holds is seen where there is no list
+	for p := range s.faulty {
+		if up, ok := parent(p); ok && strings.HasSuffix(p, "]") {
+			whole[up] = true
+		}
+	}
+	s.otherKinds(*list, without(whole))
 }
 
 // instance loads the package with the schema as a module that is there without
@@ -334,14 +345,15 @@ func (s *Spec) indexField(path string, f *ast.Field) {
 	}
 	value, _ := s.rangeOf(f.Value.Pos(), f.Value.End())
 	if _, dup := s.places[path]; !dup {
-		lit, isLit := f.Value.(*ast.BasicLit)
-		s.places[path] = place{label, value, isLit && plainString(lit)}
+		s.places[path] = place{label, value, f.Value}
 	}
 	s.indexValue(path, f.Value)
 }
 
-func plainString(l *ast.BasicLit) bool {
-	return l.Kind == token.STRING && strings.HasPrefix(l.Value, `"`) && !strings.HasPrefix(l.Value, `""`) && !strings.Contains(l.Value, `\`)
+// plainString tells whether a value is a string literal without escapes.
+func plainString(e ast.Expr) bool {
+	l, ok := e.(*ast.BasicLit)
+	return ok && l.Kind == token.STRING && strings.HasPrefix(l.Value, `"`) && !strings.HasPrefix(l.Value, `""`) && !strings.Contains(l.Value, `\`)
 }
 
 func (s *Spec) indexValue(path string, e ast.Expr) {
@@ -366,8 +378,7 @@ func (s *Spec) indexValue(path string, e ast.Expr) {
 		for i, x := range e.Elts {
 			p := fmt.Sprintf("%s[%d]", path, i)
 			r, _ := s.rangeOf(x.Pos(), x.End())
-			lit, isLit := x.(*ast.BasicLit)
-			s.places[p] = place{r, r, isLit && plainString(lit)}
+			s.places[p] = place{r, r, x}
 			s.indexValue(p, x)
 		}
 	}
@@ -426,7 +437,7 @@ func (s *Spec) Label(path string) diag.Range {
 // Inside returns the range of bytes [start, end) of a string value: exact where
 // the literal has no escapes, else the whole literal.
 func (s *Spec) Inside(path string, start, end int) diag.Range {
-	if p, ok := s.places[path]; ok && p.plain {
+	if p, ok := s.places[path]; ok && plainString(p.expr) {
 		return p.value.Within(1+start, 1+end)
 	}
 	return s.At(path)
@@ -437,7 +448,7 @@ func (s *Spec) generated(path string) (diag.Range, bool) {
 	if path == "" {
 		return diag.Range{}, false
 	}
-	v := s.value.LookupPath(cuePath(path))
+	v := lookup(s.value, path)
 	if !v.Exists() {
 		return diag.Range{}, false
 	}
@@ -455,19 +466,25 @@ func (s *Spec) generated(path string) (diag.Range, bool) {
 	return diag.Range{}, false
 }
 
-// cuePath is the CUE form of one of our paths.
-func cuePath(path string) cue.Path {
-	var sels []cue.Selector
-	for _, part := range splitPath(path) {
-		if strings.HasPrefix(part, "[") {
-			if n, err := strconv.Atoi(strings.Trim(part, "[]")); err == nil {
-				sels = append(sels, cue.Index(n))
-			}
-		} else {
-			sels = append(sels, cue.Str(part))
+// lookup is the value at one of our paths, whose names may have dots in them.
+func lookup(v cue.Value, path string) cue.Value {
+	for parts := splitPath(path); len(parts) > 0; {
+		n, next := 0, cue.Value{}
+		for n < len(parts) && !next.Exists() {
+			n++
+			next = v.LookupPath(cue.MakePath(selector(strings.Join(parts[:n], "."))))
 		}
+		v, parts = next, parts[n:]
 	}
-	return cue.MakePath(sels...)
+	return v
+}
+
+// selector is the CUE form of a path's part.
+func selector(part string) cue.Selector {
+	if n, err := strconv.Atoi(strings.Trim(part, "[]")); err == nil && part[0] == '[' {
+		return cue.Index(n)
+	}
+	return cue.Str(part)
 }
 
 // Broken reports whether CUE found a mistake at path or below it, so that what
@@ -488,7 +505,7 @@ func known(name string, allowed []string) string {
 			out = append(out, a)
 		}
 	}
-	if len(out) == 0 || len(out) > 20 {
+	if len(out) == 0 || len(out) > 40 {
 		return ""
 	}
 	return "the fields here are " + strings.Join(out, ", ")
@@ -503,9 +520,13 @@ type mistake struct{ path, msg string }
 // convert turns CUE errors into diagnostics, one for each mistake.
 func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 	all := errors.Errors(err)
-	found := map[string]bool{} // joined to faulty at the end: one value can be wrong twice
+	found := map[string]bool{}   // joined to faulty at the end: one value can be wrong twice
+	refused := map[string]bool{} // fields that are not allowed
 	for _, e := range all {
 		format, args := e.Msg()
+		if strings.Contains(format, "field not allowed") {
+			refused[s.path(e.Path())] = true
+		}
 		if up, isKind := strings.CutSuffix(s.path(e.Path()), ".kind"); isKind {
 			s.kindless[up] = true
 		} else if strings.Contains(fmt.Sprintf(format, args...), "required field missing: kind") {
@@ -522,8 +543,11 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 		if s.told[mistake{path, msg}] || s.faulty[path] || below(path, s.faulty) {
 			continue
 		}
-		if _, filled := s.places[path+"[0]"]; filled && msg == emptyList {
+		if n, ok := s.length(path); ok && format == listLengths && !slices.Contains(args, any(n)) {
 			continue // an element is wrong, which is told
+		}
+		if s.kindless[path] && (strings.HasPrefix(msg, "index out of range") || strings.HasPrefix(msg, "invalid index")) {
+			continue // of the kinds, by a kind that is no string
 		}
 		s.told[mistake{path, msg}] = true
 		s.breakAt(path)
@@ -550,7 +574,7 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 		switch {
 		case strings.Contains(msg, "field not allowed"):
 			up, name := cut(path)
-			allowed := s.allowed(up)
+			allowed := slices.DeleteFunc(s.allowed(up), func(f string) bool { return refused[join(up, f)] })
 			if _, has := s.places[join(up, "kind")]; !has && slices.Contains(allowed, "kind") {
 				s.kindless[up] = true // the kind decides what else is allowed
 				if m := (mistake{join(up, "kind"), "missing"}); !s.told[m] {
@@ -583,7 +607,14 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 			}
 			list.Add(s.Label(up), diag.MissingField, "%s has no field %q", orSystem(up), name).Because("it is required", "add "+name+": …")
 		case strings.Contains(msg, "reference ") && strings.Contains(msg, "not found") || strings.Contains(msg, "undefined field"):
-			list.Add(at, diag.UndefinedName, "%s", msg)
+			d := list.Add(at, diag.UndefinedName, "%s", msg)
+			if format == "reference %q not found" && len(args) == 1 {
+				d.Mend = fmt.Sprintf("if it is text, put it in double quotes: %q", args[0])
+				if r, ok := s.rangeOf(e.Position(), token.NoPos); ok {
+					d.At = r
+					d.At.End += len(fmt.Sprint(args[0]))
+				}
+			}
 		case msg == "import failed":
 			why, _, _ := strings.Cut(e.Error(), "\n") // it wraps what failed, with the place
 			if i := strings.LastIndex(why, ": cannot find"); i >= 0 {
@@ -593,14 +624,20 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 		case code == diag.Syntax:
 			list.Add(at, diag.Syntax, "%s", msg)
 		default:
-			what, why, mend := s.otherKind(path, format, args)
-			if what == "" {
-				what = msg
+			what, mend := msg, ""
+			switch n, ok := s.length(path); {
+			case format == listLengths && ok:
+				if what, mend = s.wrongLength(n, args); n == 0 {
+					mend += ", or leave the field out where it may be missing"
+				}
+			case strings.HasPrefix(format, "conflicting values") && len(args) == 4 && kinds[fmt.Sprint(args[2])] != kinds[fmt.Sprint(args[3])]:
+				what = fmt.Sprintf("%s and %s cannot both stand here", kinds[fmt.Sprint(args[2])], kinds[fmt.Sprint(args[3])])
 			}
 			if path != "" {
 				what = path + ": " + what
+				s.values[what] = fault{path, msg, format == "%s"}
 			}
-			list.Add(at, diag.BadValue, "%s", what).Because(why, mend)
+			list.Add(at, diag.BadValue, "%s", what).Because("", mend)
 		}
 	}
 	for p := range found {
@@ -609,86 +646,241 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 	s.onePerPath(list)
 }
 
-// kinds are what CUE calls the kinds of values, in words.
-var kinds = map[string]string{"struct": "a struct", "list": "a list", "string": "a string", "int": "a number", "float": "a number", "number": "a number", "bool": "true or false"}
-
-// literalKind is the kind, in words, of a value that is written as it is, by its first
-// byte; "" of any other.
-func literalKind(first byte) string {
-	switch {
-	case first == '{':
-		return kinds["struct"]
-	case first == '[':
-		return kinds["list"]
-	case first == '"':
-		return kinds["string"]
-	case first == '-' || first >= '0' && first <= '9':
-		return kinds["number"]
-	}
-	return ""
+// fault is a complaint of CUE about a value. A sentence is one of the schema's own,
+// which says what is right.
+type fault struct {
+	path, msg string
+	sentence  bool
 }
 
-// belongs marks the complaint of otherKind, and emptyList is CUE's of a list that is
-// empty, or has no right element.
-const (
-	belongs   = " belongs here, not "
-	emptyList = "incompatible list lengths (0 and 1)"
-)
+// listLengths is CUE's complaint of a list that is too short or too long, or that has
+// a wrong element.
+const listLengths = "incompatible list lengths (%d and %d)"
 
-// otherKind puts into words that a value is of another kind than its field: CUE writes
-// out all that the schema says there. Of another complaint, or where it is not plain
-// which of two values is the user's, what is empty.
-func (s *Spec) otherKind(path, format string, args []any) (what, why, mend string) {
-	p, ok := s.places[path]
-	src := s.Files[p.value.File]
-	if !ok || p.value.Start >= len(src) {
-		return "", "", ""
+// length is the number of elements of a list that the user wrote out.
+func (s *Spec) length(path string) (int, bool) {
+	l, ok := s.places[path].expr.(*ast.ListLit)
+	if !ok {
+		return 0, false
 	}
-	have := literalKind(src[p.value.Start])
-	var want, form string
-	switch {
-	case strings.HasPrefix(format, "conflicting values") && len(args) == 4:
-		for i := range 2 { // either may come first
-			if kinds[fmt.Sprint(args[2+i])] == have {
-				want, form = kinds[fmt.Sprint(args[3-i])], fmt.Sprint(args[1-i])
-			}
-		}
-	case strings.HasPrefix(format, "cannot combine regular field"):
-		want, form = kinds["struct"], fmt.Sprintf("{%v: _}", args[0])
-	case fmt.Sprintf(format, args...) == emptyList:
-		return "the list is empty", "", "name one at least, or leave the field out where it may be missing"
-	}
-	if have == "" || want == "" || have == want {
-		return "", "", ""
-	}
-	name := ""
-	if p.label != p.value { // not an element of a list
-		name = string(s.Files[p.label.File][p.label.Start:p.label.End]) + ": "
-	}
-	switch want {
-	case kinds["struct"]:
-		fields := fieldsOf(form)
-		if !slices.Contains(fields, "kind") { // it decides what other fields there are
-			why = known("", fields)
-		}
-		mend = "write " + name + "{" + append(fields, "NAME")[0] + ": …}"
-	case kinds["list"]:
-		mend = "write " + name + "[…]"
-	}
-	return want + belongs + have, why, mend
+	return len(l.Elts), true
 }
 
-// fieldsOf are the names of a struct's fields, as CUE writes it.
-func fieldsOf(form string) []string {
+// wrongLength puts into words that a list has n elements, and not as many as CUE says.
+func (s *Spec) wrongLength(n int, args []any) (what, mend string) {
+	most := 0
+	for _, a := range args {
+		if x, ok := a.(int); ok && x != n {
+			most = x
+		}
+	}
+	switch {
+	case n == 0:
+		return "the list is empty", fmt.Sprintf("name %d at least", most)
+	case n < most:
+		return fmt.Sprintf("the list has %d, too few", n), fmt.Sprintf("name %d at least", most)
+	}
+	return fmt.Sprintf("the list has %d, too many", n), fmt.Sprintf("name %d at most", most)
+}
+
+// kinds are CUE's kinds of values, in words.
+var kinds = map[string]string{"struct": "a struct", "list": "a list", "string": "a string", "bytes": "bytes", "int": "a whole number", "float": "a number", "number": "a number", "bool": "true or false", "null": "null"}
+
+// inWords names kinds of values.
+func inWords(k cue.Kind) string {
 	var out []string
-	if e, err := parser.ParseExpr("", form); err == nil {
-		if st, ok := e.(*ast.StructLit); ok {
-			for _, d := range st.Elts {
-				if f, ok := d.(*ast.Field); ok && labelOf(f.Label) != "" {
-					out = append(out, labelOf(f.Label))
-				}
-			}
+	for _, one := range []cue.Kind{cue.StructKind, cue.ListKind, cue.StringKind, cue.BytesKind, cue.NumberKind, cue.BoolKind, cue.NullKind} {
+		if both := k & one; both != 0 {
+			out = append(out, kinds[both.String()])
 		}
+	}
+	return strings.Join(out, " or ")
+}
+
+// kindOf is the kind of a value that is written as it is, else bottom.
+func kindOf(e ast.Expr) cue.Kind {
+	switch e := e.(type) {
+	case *ast.StructLit:
+		return cue.StructKind
+	case *ast.ListLit:
+		return cue.ListKind
+	case *ast.Interpolation:
+		return cue.StringKind
+	case *ast.ParenExpr:
+		return kindOf(e.X)
+	case *ast.UnaryExpr:
+		if e.Op == token.ADD || e.Op == token.SUB {
+			return kindOf(e.X)
+		}
+	case *ast.BasicLit:
+		switch e.Kind {
+		case token.STRING:
+			if strings.HasPrefix(strings.TrimLeft(e.Value, "#"), "'") {
+				return cue.BytesKind
+			}
+			return cue.StringKind
+		case token.INT:
+			return cue.IntKind
+		case token.FLOAT:
+			return cue.FloatKind
+		case token.TRUE, token.FALSE:
+			return cue.BoolKind
+		case token.NULL:
+			return cue.NullKind
+		}
+	}
+	return cue.BottomKind
+}
+
+// otherKinds puts into words which values are of another kind than their field: CUE
+// writes out all that the schema says there, or tells only the bounds. It needs the
+// spec without these values.
+func (s *Spec) otherKinds(list diag.List, without cue.Value) {
+	for i := range list {
+		d := &list[i]
+		f, ok := s.values[d.What]
+		if d.Code != diag.BadValue || !ok {
+			continue
+		}
+		p := s.places[f.path]
+		want := schemaOf(without, f.path)
+		have, may := kindOf(p.expr), kindIn(want)
+		if !want.Exists() || may == cue.BottomKind {
+			continue
+		}
+		sentence := ""
+		if f.sentence {
+			sentence = f.msg
+		}
+		if word, ok := p.expr.(*ast.Ident); ok && may == cue.StringKind {
+			d.Mend = fmt.Sprintf("if it is text, put it in double quotes: %q", word.Name)
+			continue
+		}
+		if have == cue.BottomKind || have&may != 0 || have == cue.IntKind && may&cue.NumberKind != 0 {
+			continue
+		}
+		is := inWords(have)
+		switch {
+		case may&cue.IntKind != 0 && have == cue.FloatKind:
+			is = "a fraction"
+		case have == cue.IntKind:
+			is = "a number"
+		}
+		name, src := "", string(s.Files[p.value.File][p.value.Start:p.value.End])
+		if p.label != p.value { // not an element of a list
+			name = string(s.Files[p.label.File][p.label.Start:p.label.End]) + ": "
+		}
+		d.What, d.Why, d.Mend = fmt.Sprintf("%s: %s belongs here, not %s", f.path, inWords(may), is), sentence, ""
+		text := ""
+		if plainString(p.expr) {
+			text = strings.Trim(src, `"`)
+		}
+		l, isList := p.expr.(*ast.ListLit)
+		switch fields := fieldsOf(want); {
+		case strings.HasPrefix(sentence, "write "):
+			d.Why, d.Mend = "", sentence
+		case may == cue.StructKind && len(fields) == 0 && isList && len(l.Elts) > 0 && plainString(l.Elts[0]): // of names, it seems
+			d.Mend = "write " + name + named(want, l.Elts[0].(*ast.BasicLit).Value)
+		case may == cue.StructKind || may == cue.ListKind:
+			if d.Mend = "write " + name + example(want, text); d.Why == "" && !slices.Contains(fields, "kind") { // it decides what other fields there are
+				d.Why = known("", fields)
+			}
+		case have == cue.StringKind && kindOf(literal(text))&may != 0:
+			d.Mend = "write " + name + text
+		case have == cue.StringKind:
+			d.Mend = "write " + inWords(may) + ", without quotes"
+		case may == cue.StringKind:
+			d.Mend = "text stands in double quotes"
+		}
+	}
+}
+
+// kindIn is the kind of a value of the schema's. A struct that lacks its kind is none
+// to CUE.
+func kindIn(v cue.Value) cue.Kind {
+	if k := v.IncompleteKind(); k != cue.BottomKind || len(fieldsOf(v)) == 0 {
+		return k
+	}
+	return cue.StructKind
+}
+
+// schemaOf is what the schema says of a field or an element that a spec lacks.
+func schemaOf(spec cue.Value, path string) cue.Value {
+	if i := strings.LastIndexByte(path, '['); strings.HasSuffix(path, "]") {
+		return element(schemaOf(spec, path[:i]))
+	}
+	for up, ok := parent(path); ok; up, ok = parent(up) {
+		if v := lookup(spec, up); v.Exists() {
+			return v.LookupPath(cue.MakePath(cue.Str(strings.TrimPrefix(strings.TrimPrefix(path, up), ".")).Optional()))
+		}
+	}
+	return cue.Value{}
+}
+
+// element is what a list holds.
+func element(list cue.Value) cue.Value {
+	if v := list.LookupPath(cue.MakePath(cue.AnyIndex)); v.Exists() {
+		return v
+	}
+	return list.LookupPath(cue.MakePath(cue.Index(0)))
+}
+
+// example is a value of the schema's as one would write it, with the user's own text
+// where there is any.
+func example(v cue.Value, text string) string {
+	switch kindIn(v) {
+	case cue.StructKind:
+		fields := fieldsOf(v)
+		if len(fields) == 0 {
+			return "{NAME: …}"
+		}
+		return "{" + fields[0] + ": " + example(v.LookupPath(cue.MakePath(cue.Str(fields[0]).Optional())), text) + "}"
+	case cue.ListKind:
+		var out []string
+		for part := range strings.SplitSeq(text, ",") {
+			out = append(out, example(element(v), strings.TrimSpace(part)))
+		}
+		return "[" + strings.Join(out, ", ") + "]"
+	case cue.StringKind:
+		if text != "" {
+			return strconv.Quote(text)
+		}
+	}
+	return "…"
+}
+
+// named is a struct as one would write it that holds something by a name of the user's.
+func named(v cue.Value, quoted string) string {
+	switch held := v.LookupPath(cue.MakePath(cue.Str(strings.Trim(quoted, `"`)).Optional())); {
+	case !held.Exists():
+		return "{NAME: …}"
+	case kindIn(held) != cue.StructKind:
+		return "{" + quoted + ": …}"
+	case validate(held) != nil: // it cannot be empty
+		return "{" + quoted + ": {…}}"
+	}
+	return "{" + quoted + ": {}}"
+}
+
+// literal is a text read as CUE, nil where it is none.
+func literal(text string) ast.Expr {
+	e, err := parser.ParseExpr("", text)
+	if err != nil {
+		return nil
+	}
+	return e
+}
+
+// fieldsOf are the names of the fields that a struct may have.
+func fieldsOf(v cue.Value) []string {
+	var out []string
+	it, err := v.Fields(cue.Optional(true))
+	if err != nil {
+		return nil
+	}
+	for it.Next() {
+		name := it.Selector().String()
+		out = append(out, strings.Trim(strings.TrimRight(name, "?!"), `"`))
 	}
 	return out
 }
@@ -719,7 +911,7 @@ func (s *Spec) onePerPath(list *diag.List) {
 		}
 		keep := is[0]
 		for _, i := range is {
-			if !strings.Contains((*list)[i].What, belongs) && !strings.Contains((*list)[i].What, "conflicting values") && !strings.Contains((*list)[i].What, "invalid value") {
+			if s.values[(*list)[i].What].sentence {
 				keep = i
 				break
 			}
@@ -785,19 +977,4 @@ func (s *Spec) labelOr(path string, or diag.Range) diag.Range {
 }
 
 // allowed lists the fields that the struct at path may have.
-func (s *Spec) allowed(path string) []string {
-	v := s.value
-	if path != "" {
-		v = v.LookupPath(cuePath(path))
-	}
-	var out []string
-	it, err := v.Fields(cue.Optional(true))
-	if err != nil {
-		return nil
-	}
-	for it.Next() {
-		name := it.Selector().String()
-		out = append(out, strings.Trim(strings.TrimRight(name, "?!"), `"`))
-	}
-	return out
-}
+func (s *Spec) allowed(path string) []string { return fieldsOf(lookup(s.value, path)) }

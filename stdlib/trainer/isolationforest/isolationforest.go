@@ -48,7 +48,7 @@ func (Trainer) Check(_ json.RawMessage, task string) []kind.Fault {
 		return nil
 	}
 	return []kind.Fault{{Code: diag.BadArgs, What: "an isolation forest does not fit a " + task + " problem", Why: "it learns how unusual rows are, and never looks at a label",
-		Mend: `make the problem's task anomaly, or use another trainer`}}
+		Mend: `give the problem kind: "anomaly", or use another trainer`}}
 }
 
 // Defaults takes numbers as they are and numbers texts by frequency: trees need no

@@ -10,10 +10,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"mlc.dev/mlc/cmd/mlc/internal/view"
 	"mlc.dev/mlc/compiler"
@@ -84,6 +86,7 @@ func (a *app) root() *cobra.Command {
 			return nil
 		},
 	}
+	c.SetFlagErrorFunc(plainFlag)
 	f := c.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "write a versioned stream of JSON objects, one a line")
 	f.StringVarP(&a.dir, "dir", "C", ".", "the spec's `folder`")
@@ -92,6 +95,31 @@ func (a *app) root() *cobra.Command {
 	c.AddCommand(a.initCmd(), a.fmtCmd(), a.vetCmd(), a.renderCmd(), a.planCmd(), a.applyCmd(), a.statusCmd(), a.showCmd(), a.diffCmd(), a.blameCmd(), a.explainCmd(),
 		a.predictCmd(), a.serveCmd(), a.runCmd(), a.scheduleCmd(), a.generateCmd(), a.buildCmd(), a.ciCmd(), a.promoteCmd(), a.rollbackCmd(), a.gcCmd(), a.graphCmd(), a.doctorCmd(), a.versionCmd(), a.stageCmd())
 	return c
+}
+
+// count says how many there are of something.
+func count[N int | int64](n N, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// plainFlag says of a flag's value that is none what belongs there.
+func plainFlag(_ *cobra.Command, err error) error {
+	var bad *pflag.InvalidValueError
+	var num *strconv.NumError
+	if !errors.As(err, &bad) || !errors.As(err, &num) {
+		return err
+	}
+	want := "a whole number"
+	switch bad.GetFlag().Value.Type() {
+	case "bool":
+		want = "true or false"
+	case "float32", "float64":
+		want = "a number"
+	}
+	return fmt.Errorf("--%s %s: write %s", bad.GetFlag().Name, bad.GetValue(), want)
 }
 
 // variables parses --var.

@@ -245,7 +245,7 @@ func (a *app) vetCmd() *cobra.Command {
 				a.view.Emit("vet_summary", map[string]any{"ok": true, "steps": len(r.Plan.Steps)})
 				return nil
 			}
-			a.view.Printf("%s is sound: %d sources, %d features, %d models, %d steps\n", r.System.Name, len(r.System.Sources), len(r.System.Features), len(r.System.Models), len(r.Plan.Steps))
+			a.view.Printf("%s is sound: %s, %s, %s, %s\n", r.System.Name, count(len(r.System.Sources), "source"), count(len(r.System.Features), "feature"), count(len(r.System.Models), "model"), count(len(r.Plan.Steps), "step"))
 			return nil
 		},
 	}
