@@ -204,7 +204,7 @@ func sourceValidate(ctx context.Context, s *Stage) error {
 			return err
 		}
 		if rejected > 0 {
-			reasons = append(reasons, fmt.Sprintf("%d lines are no rows (line %d of %s: %s%s)", rejected, first.Line, first.File, first.Reason, map[bool]string{true: "; …"}[rejected > 1]))
+			reasons = append(reasons, fmt.Sprintf("%d %s (line %d of %s: %s%s)", rejected, map[bool]string{true: "lines are no rows", false: "line is no row"}[rejected > 1], first.Line, first.File, first.Reason, map[bool]string{true: "; …"}[rejected > 1]))
 		}
 		s.Report["reasons"] = reasons
 		if share := float64(bad+rejected) / float64(total+rejected); share > a.MaxQuarantine {
@@ -379,7 +379,7 @@ func topReasons(ctx context.Context, db *sql.DB) ([]string, error) {
 		if err := scan(&reason, &n, &rows); err != nil {
 			return err
 		}
-		out = append(out, fmt.Sprintf("%s in %d rows (%s%s)", reason, n, rows, map[bool]string{true: ", …"}[n > 3]))
+		out = append(out, fmt.Sprintf("%s in %d row%s (%s%s)", reason, n, map[bool]string{true: "s"}[n > 1], rows, map[bool]string{true: ", …"}[n > 3]))
 		return nil
 	})
 	return out, err
