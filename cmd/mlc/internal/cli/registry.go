@@ -213,7 +213,7 @@ func (a *app) behind(s *runtime.System, v state.Version) error {
 		}
 	}
 	if failed != "" {
-		a.view.Notef("the last run registered no version of %s: %s failed (`mlc status` tells why); this is version %d from before", v.Model, failed, v.Version)
+		a.view.Notef("the last run registered no version of %s: %s failed (`mlc status` tells why); this is version %d from before\n", v.Model, failed, v.Version)
 	}
 	return nil
 }
