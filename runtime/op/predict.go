@@ -507,8 +507,16 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, co
 	return bad, db.WriteParquet(ctx, rows+" ORDER BY _row", p.good)
 }
 
+// WriteFile is WriteAtomic of bytes.
+func WriteFile(path string, b []byte) error {
+	return WriteAtomic(path, func(f *os.File) error {
+		_, err := f.Write(b)
+		return err
+	})
+}
+
 // WriteAtomic makes a file that is whole or not there: another by that name stays
-// until then.
+// until then. The error is a diag.Diagnostic where the file cannot be written.
 func WriteAtomic(path string, write func(*os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".mlc-")
 	if err != nil {

@@ -98,7 +98,7 @@ func rowAsTexts(cols []reading) string {
 }
 
 // unreadFile holds the rows of rows.parquet of which a value is none of its type:
-// _row, _reasons, joined by chr(31), which no name has, and _texts, a JSON object of texts.
+// _row, _reasons, joined by chr(31), the unit separator, and _texts, a JSON object of texts.
 const unreadFile = "unread.parquet"
 
 // readUnread is the FROM clause of such a file, without the columns that DuckDB has of

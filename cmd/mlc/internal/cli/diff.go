@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,11 +55,7 @@ func (a *app) diffCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				err = op.WriteAtomic(html, func(f *os.File) error {
-					_, err := f.Write(page)
-					return err
-				})
-				if err != nil {
+				if err := op.WriteFile(html, page); err != nil {
 					return err
 				}
 				a.view.Notef("saved to %s\n", html)

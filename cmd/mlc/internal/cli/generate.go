@@ -118,8 +118,5 @@ func writeFile(path string, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return diag.Unwritable(path, err)
 	}
-	return op.WriteAtomic(path, func(f *os.File) error {
-		_, err := f.Write(b)
-		return err
-	})
+	return op.WriteFile(path, b)
 }

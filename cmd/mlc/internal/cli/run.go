@@ -123,11 +123,7 @@ func (a *app) save(s *runtime.System, r *compiler.Result, path string) error {
 	if err != nil {
 		return err
 	}
-	err = op.WriteAtomic(path, func(f *os.File) error {
-		_, err := f.Write(b)
-		return err
-	})
-	if err != nil {
+	if err := op.WriteFile(path, b); err != nil {
 		return err
 	}
 	a.view.Notef("saved to %s\n", path)
