@@ -149,6 +149,29 @@ func drawn(task kind.Task, rows int, seed uint64) kind.Examples {
 	return e
 }
 
+// TestExportChains: two splits of one feature by category, one behind the other, keep
+// their own ways for what is missing, though both lead left to equal leaves.
+func TestExportChains(t *testing.T) {
+	leaf := func(v float32) node { return node{feature: -1, value: v} }
+	b := booster{task: kind.Task{Kind: kind.Regression}, cols: 1, k: 1, base: []float64{0}, trees: []tree{{nodes: []node{
+		{values: []float32{7, 5}, left: 1, right: 2}, leaf(1), {values: []float32{16}, missingLeft: true, left: 3, right: 4}, leaf(1), {values: []float32{3}, left: 5, right: 6}, leaf(1), leaf(2),
+	}}}}
+	x := kind.Matrix{Cols: 1, Data: []float32{7, 5, 16, 3, 4, float32(math.NaN())}, Rows: 6}
+	s, err := ort.Open(b.export())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	out, err := s.Run([]ort.Tensor{{Shape: []int64{6, 1}, Data: x.Data}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []float32{1, 1, 1, 1, 2, 1}
+	if got := b.predict(x); !cmp.Equal(got, want) || !cmp.Equal(out[0].Data, any(want)) {
+		t.Errorf("Go %v, ONNX %v, want %v", got, out[0].Data, want)
+	}
+}
+
 var tasks = []kind.Task{{Kind: kind.Binary}, {Kind: kind.Multiclass, Classes: []string{"a", "b", "c"}}, {Kind: kind.Multilabel, Classes: []string{"a", "b"}},
 	{Kind: kind.Regression}, {Kind: kind.Quantile, Quantiles: []float64{0.05, 0.5, 0.55, 0.95}}, {Kind: kind.Count}}
 

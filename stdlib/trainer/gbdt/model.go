@@ -64,7 +64,9 @@ func (b *booster) predict(m kind.Matrix) []float32 {
 
 // export writes a TreeEnsembleRegressor with a target for each output. A split of
 // categories is a chain of nodes, one for each value that goes left, as LightGBM's
-// converters write it.
+// converters write it. ONNX Runtime (1.30) joins such chains of one feature where they
+// lead to subtrees that it takes for equal, and forgets the way of what is missing in
+// the second: a node that decides nothing keeps them apart.
 func (b *booster) export() []byte {
 	var treeIDs, nodeIDs, features, trues, falses, missing, leafTrees, leafNodes, leafTargets []int64
 	var values, weights []float32
@@ -72,9 +74,16 @@ func (b *booster) export() []byte {
 	for t, tr := range b.trees {
 		ids := make([]int64, len(tr.nodes))
 		next := int64(0)
+		follows := func(n node) bool {
+			right := tr.nodes[n.right]
+			return n.values != nil && right.values != nil && right.feature == n.feature
+		}
 		for i, n := range tr.nodes {
 			ids[i] = next
 			next += int64(max(1, len(n.values)))
+			if follows(n) {
+				next++
+			}
 		}
 		add := func(id int64, mode string, n node, value float32, left, right int64, missingLeft bool) {
 			track := int64(0)
@@ -95,12 +104,16 @@ func (b *booster) export() []byte {
 			case n.values == nil:
 				add(id, "BRANCH_LEQ", n, n.threshold, ids[n.left], ids[n.right], n.missingLeft)
 			default:
+				end := id + int64(len(n.values))
 				for j, v := range n.values {
 					other := id + int64(j) + 1
-					if j+1 == len(n.values) {
+					if other == end && !follows(n) {
 						other = ids[n.right]
 					}
 					add(id+int64(j), "BRANCH_EQ", n, v, ids[n.left], other, n.missingLeft)
+				}
+				if follows(n) {
+					add(end, "BRANCH_LEQ", n, 0, ids[n.right], ids[n.right], false)
 				}
 			}
 		}
