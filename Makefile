@@ -3,7 +3,7 @@ GO      ?= go
 GOTESTSUM = gotest.tools/gotestsum@v1.13.0
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test lint bench quality update runtime-library
+.PHONY: build demo test explore lint bench quality update runtime-library
 
 build:
 	$(GO) build -o bin/mlc ./cmd/mlc
@@ -23,7 +23,12 @@ demo: runtime-library
 # The summary tells what was skipped, and why.
 test: runtime-library
 	$(GO) vet ./...
-	$(GO) run $(GOTESTSUM) --format pkgname --format-hide-empty-pkg -- -timeout 30m ./...
+	$(GO) run $(GOTESTSUM) --format pkgname --format-hide-empty-pkg -- -timeout 30m -exec $(CURDIR)/.ci/seeded ./...
+
+# Property tests with more checks and new seeds, which a failure prints.
+CHECKS ?= 1000
+explore: runtime-library
+	$(GO) test -timeout 3h -rapid.checks=$(CHECKS) $$($(GO) list -f '{{$$d := .ImportPath}}{{range .TestImports}}{{if eq . "pgregory.net/rapid"}}{{$$d}} {{end}}{{end}}{{range .XTestImports}}{{if eq . "pgregory.net/rapid"}}{{$$d}} {{end}}{{end}}' ./...)
 
 # Golden files: write what the tests would compare with.
 update: runtime-library
