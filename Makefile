@@ -28,7 +28,7 @@ test: runtime-library
 # Property tests with more checks and new seeds, which a failure prints.
 CHECKS ?= 1000
 explore: runtime-library
-	$(GO) test -timeout 3h -rapid.checks=$(CHECKS) $$($(GO) list -f '{{$$d := .ImportPath}}{{range .TestImports}}{{if eq . "pgregory.net/rapid"}}{{$$d}} {{end}}{{end}}{{range .XTestImports}}{{if eq . "pgregory.net/rapid"}}{{$$d}} {{end}}{{end}}' ./...)
+	$(GO) test -timeout 3h $$($(GO) list -f '{{$$d := .ImportPath}}{{range .TestImports}}{{if eq . "pgregory.net/rapid"}}{{$$d}} {{end}}{{end}}{{range .XTestImports}}{{if eq . "pgregory.net/rapid"}}{{$$d}} {{end}}{{end}}' ./...) -rapid.checks=$(CHECKS)
 
 # Golden files: write what the tests would compare with.
 update: runtime-library

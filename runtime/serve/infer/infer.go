@@ -4,8 +4,9 @@
 // There is no polling and no delay of its own: a worker that is free takes what
 // waits, up to the most rows of a batch; while all are at work, what arrives
 // gathers. Only a declared delay makes a worker wait for more. A caller who finds
-// nothing waiting and few at work runs a quick model himself: waking a worker would
-// cost as much as the run.
+// nothing waiting and few at work runs a quick model himself, since waking a worker
+// would cost as much as the run, and those who arrive before the processor is his
+// again come along: under load rows are put together, alone nobody waits.
 package infer
 
 import (
@@ -73,10 +74,13 @@ type Model struct {
 	queue   []*call // in the order of arrival
 	rows    int     // in queue
 	running int     // runs at once
-	closed  bool
-	timer   *time.Timer // wakes a worker when the oldest has waited MaxDelay
-	stats   api.Stats
-	workers sync.WaitGroup
+	// gathered calls are about to be run by the caller of the first of them.
+	gathered     []*call
+	gatheredRows int
+	closed       bool
+	timer        *time.Timer // wakes a worker when the oldest has waited MaxDelay
+	stats        api.Stats
+	workers      sync.WaitGroup
 
 	perRun atomic.Int64 // nanoseconds that a run takes, smoothed
 }
@@ -338,10 +342,13 @@ func (m *Model) one(ctx context.Context, in []ort.Value, rows int) ([]ort.Value,
 	if m.batch && rows > 0 {
 		c.bucket = bucket(in)
 	}
-	if m.begin(c) {
-		m.run([]*call{c})
-		m.end()
-		m.workers.Done()
+	if first, ok := m.gather(c); ok {
+		if first {
+			runtime.Gosched() // callers that are ready to go on come along
+			m.run(m.depart())
+			m.end()
+			m.workers.Done()
+		}
 		r := <-c.done
 		return r.out, Timing{r.queue, r.compute}, r.err
 	}
@@ -363,19 +370,38 @@ func (m *Model) quick(rows int) bool {
 	return m.batch && rows <= quickRows && took > 0 && took < m.o.Quick
 }
 
-// begin takes a place for a call that its caller can run himself.
-func (m *Model) begin(c *call) bool {
+// gather takes a call that callers can run themselves, into a batch that is about to
+// run or, where there is none, as the first of one, which has a place.
+func (m *Model) gather(c *call) (first, ok bool) {
 	if c.bucket == "" || !m.quick(c.rows) || m.o.MaxDelay > 0 || c.ctx.Err() != nil {
-		return false
+		return false, false
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed || len(m.queue) > 0 || m.running >= quickShare*m.o.Workers {
-		return false
+	switch {
+	case m.closed:
+		return false, false
+	case len(m.gathered) == 0:
+		if len(m.queue) > 0 || m.running >= quickShare*m.o.Workers {
+			return false, false
+		}
+		m.running++
+		m.workers.Add(1)
+	case c.bucket != m.gathered[0].bucket || m.gatheredRows+c.rows > min(m.o.MaxRows, chunk):
+		return false, false
 	}
-	m.running++
-	m.workers.Add(1)
-	return true
+	m.gathered = append(m.gathered, c)
+	m.gatheredRows += c.rows
+	return len(m.gathered) == 1, true
+}
+
+// depart ends the gathering of a batch: who arrives now begins another.
+func (m *Model) depart() []*call {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	batch := m.gathered
+	m.gathered, m.gatheredRows = nil, 0
+	return batch
 }
 
 // end gives a place back.
@@ -556,8 +582,8 @@ func (m *Model) wakeAll() {
 	m.wake.Broadcast()
 }
 
-// run runs a batch and gives each call its rows. A mistake of ours fails the calls
-// and not the process.
+// run runs a batch, counts it and gives each call its rows. A mistake of ours fails
+// the calls and not the process.
 func (m *Model) run(batch []*call) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -595,18 +621,6 @@ func (m *Model) run(batch []*call) {
 		return
 	}
 	compute := time.Since(started)
-	at := int64(0)
-	for _, c := range batch {
-		r := result{out: out, queue: started.Sub(c.arrived), compute: compute, err: err}
-		if err == nil && len(batch) > 1 {
-			r.out = make([]ort.Value, len(out))
-			for k, v := range out {
-				r.out[k] = ort.Rows(v.(ort.Tensor), int(at), int(at)+c.rows)
-			}
-			at += int64(c.rows)
-		}
-		c.done <- r
-	}
 	m.mu.Lock()
 	m.stats.Executions++
 	const share = 10 // of the newest run: one in ten
@@ -631,6 +645,18 @@ func (m *Model) run(batch []*call) {
 	m.mu.Unlock()
 	if m.o.OnRun != nil {
 		m.o.OnRun(rows, len(batch), compute)
+	}
+	at := int64(0)
+	for _, c := range batch {
+		r := result{out: out, queue: started.Sub(c.arrived), compute: compute, err: err}
+		if err == nil && len(batch) > 1 {
+			r.out = make([]ort.Value, len(out))
+			for k, v := range out {
+				r.out[k] = ort.Rows(v.(ort.Tensor), int(at), int(at)+c.rows)
+			}
+			at += int64(c.rows)
+		}
+		c.done <- r
 	}
 }
 

@@ -78,6 +78,34 @@ func kindOf(err error) api.Kind {
 	return 0
 }
 
+// Callers who are ready at once run a quick model together, and each gets its own row.
+func TestCallersWhoAreReadyComeAlong(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	m := load(t, double(), infer.Options{MaxRows: 64, Workers: 1})
+	if y, err := ask(context.Background(), m, 1.0); err != nil || y[0] != 2 {
+		t.Fatal(y, err)
+	}
+	const callers, rounds = 32, 20
+	for range rounds {
+		ready := make(chan struct{})
+		var wg sync.WaitGroup
+		for k := range callers {
+			wg.Go(func() {
+				<-ready
+				if y, err := ask(context.Background(), m, float64(k)); err != nil || y[0] != 2*float64(k) {
+					t.Errorf("%v of %d: %v", y, k, err)
+				}
+			})
+		}
+		runtime.Gosched() // all wait
+		close(ready)
+		wg.Wait()
+	}
+	if s := m.Stats(); s.Executions*4 > s.Inferences {
+		t.Errorf("%d runs of %d rows", s.Executions, s.Inferences)
+	}
+}
+
 // Every caller gets its own rows back, whatever was put together.
 func TestCallersGetTheirOwnRows(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
