@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -63,14 +62,8 @@ func (f *Flags) Logger(w io.Writer) *slog.Logger {
 
 // Run serves until ctx is done. ready is told where.
 func (f *Flags) Run(ctx context.Context, o serve.Options, ready func(serve.Endpoints)) error {
-	if os.Getenv("GOMAXPROCS") == "" && o.Cores == 0 {
-		// A run of a model is a call into C: it holds its place in Go's scheduler for a
-		// while, and with a place a core, requests would wait for milliseconds to be read.
-		o.Cores = runtime.GOMAXPROCS(0)
-		runtime.GOMAXPROCS(2 * o.Cores)
-	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400) // a few MiB live, so this is some MiB more for a fifth of the collections
+		debug.SetGCPercent(800) // a few MiB live, so this is some tens of MiB for an eighth of the collections
 	}
 	o.Secret, o.Control = secret.Value, f.Control
 	tracer, flush, err := tracing(ctx, o.Service.Name)
