@@ -17,7 +17,7 @@ import (
 // Versions of the operations. One rises whenever the same arguments and inputs
 // can give other bytes.
 var versions = map[string]int{
-	OpSnapshot: 3, OpValidate: 5, OpDataset: 3, OpSplit: 1, OpFit: 3, OpStack: 1, OpTrain: 2, OpCalibrate: 1, OpEvaluate: 3, OpPool: 1, OpMeasure: 1, OpExplain: 1, OpGate: 2, OpChallenge: 1, OpPackage: 4, OpRegister: 1,
+	OpSnapshot: 3, OpValidate: 5, OpDataset: 3, OpSplit: 1, OpFit: 3, OpStack: 1, OpTrain: 2, OpCalibrate: 1, OpEvaluate: 3, OpPool: 1, OpMeasure: 1, OpExplain: 1, OpGate: 3, OpChallenge: 1, OpPackage: 4, OpRegister: 1,
 }
 
 // The operations.
@@ -39,6 +39,9 @@ const (
 	OpPackage   = "model.package"
 	OpRegister  = "model.register"
 )
+
+// GateFile is what model.gate writes, by which model.register knows whether it may.
+const GateFile = "gate.json"
 
 // System makes the plan: the sources, and for each model the way from rows to a
 // registered version. What only batches read is read when they run: their rows may

@@ -370,12 +370,13 @@ func (l *lowerer) model(s *ir.System, m *ir.Model) {
 	pkg := l.add(OpPackage, m.Name, m.Path, l.packageArgs(s, m, fs, first), small, inputs, []string{"bundle"})
 	l.argAt(pkg, "goal", "goal")
 	l.argAt(pkg, "owner", "owner")
-	inputs = []plan.Input{from("bundle", pkg, "bundle")}
+	inputs = []plan.Input{from("bundle", pkg, "bundle"), from("gate", gate, "result")}
 	if c, ok := l.challenge(m, judged, dataset); ok {
 		inputs = append(inputs, from("challenge", c, "result"))
 	}
 	reg := l.add(OpRegister, m.Name, m.Path, RegisterArgs{m.Name, m.Promote}, small, inputs, []string{"version"})
 	l.argAt(reg, "promote", m.Path+".promote")
+	l.gatesAt(reg, p)
 }
 
 // split adds the step that gives every row its part: in a fold of a cross-validation,
@@ -405,14 +406,12 @@ func (l *lowerer) split(m *ir.Model, dataset, fold int) int {
 func (l *lowerer) gate(m *ir.Model, model, base trained, dataset int) int {
 	p := m.Problem
 	a := GateArgs{Task: p.Task, Gates: []Gate{}, Seed: m.Seed}
-	var paths []string
 	var metrics []kind.Versioned
 	for _, g := range p.Gates {
-		if g.Min == nil && g.Max == nil && g.OverBaseline == nil {
+		if !demands(g) {
 			continue
 		}
 		a.Gates = append(a.Gates, Gate{g.Metric.Name, g.Metric.Better(), g.Min, g.Max, g.OverBaseline, g.Confidence})
-		paths = append(paths, g.Path)
 		if g.Metric.Custom == nil {
 			metrics = append(metrics, g.Metric.Kind)
 		}
@@ -425,14 +424,27 @@ func (l *lowerer) gate(m *ir.Model, model, base trained, dataset int) int {
 		from("predictions", model.evaluate, "predictions"), from("baseline_predictions", base.evaluate, "predictions"),
 		from("dataset", dataset, "rows"), from("meta", dataset, "meta"),
 	}, []string{"result"}, metrics...)
-	for i, path := range paths {
-		l.argAt(step, fmt.Sprintf("gates[%d]", i), path)
+	l.gatesAt(step, p)
+	return step
+}
+
+// gatesAt tells where the spec has what a step's gates and fairness rules ask.
+func (l *lowerer) gatesAt(step int, p *ir.Problem) {
+	n := 0
+	for _, g := range p.Gates {
+		if demands(g) {
+			l.argAt(step, fmt.Sprintf("gates[%d]", n), g.Path)
+			n++
+		}
 	}
 	for i, f := range p.Fairness {
 		l.argAt(step, fmt.Sprintf("fairness[%d]", i), f.Path)
 	}
-	return step
 }
+
+// demands reports whether a gate asks something of the model by itself, and not only of
+// how it compares with the version in production.
+func demands(g ir.Gate) bool { return g.Min != nil || g.Max != nil || g.OverBaseline != nil }
 
 // explain adds the step that makes a model's report of how it was judged, and of what
 // one training of it looks at.

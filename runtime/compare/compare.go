@@ -74,8 +74,6 @@ type Model struct {
 	Task   kind.Task
 	Scores *op.Scores
 	Gate   *op.GateResult
-	// Missed is what a gate that failed told; "" where none did.
-	Missed string
 	Report *evaluate.Report
 	// Better are the metrics' good directions, as far as they are known.
 	Better map[string]kind.Direction
@@ -574,9 +572,6 @@ func (m *ModelDiff) gates(a, b *Model) {
 // demands are the gates and fairness rules by name, with how they went.
 func (m *Model) demands() map[string]string {
 	out := map[string]string{}
-	if m.Missed != "" {
-		out["all"] = "missed: " + m.Missed
-	}
 	if m.Gate == nil {
 		return out
 	}

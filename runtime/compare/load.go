@@ -302,11 +302,8 @@ func (l *Loader) model(ctx context.Context, s *Side, name string, m *Model, bund
 			}
 		}
 	}
-	if gate := s.Made[lower.OpGate+" "+name]; gate.Status == "failed" {
-		m.Missed = gate.Detail
-	}
 	var meta *op.Meta
-	err := errors.Join(optional(ctx, l, out(measured, "metrics"), "metrics.json", &m.Scores), optional(ctx, l, out(lower.OpGate+" "+name, "result"), "gate.json", &m.Gate),
+	err := errors.Join(optional(ctx, l, out(measured, "metrics"), "metrics.json", &m.Scores), optional(ctx, l, out(lower.OpGate+" "+name, "result"), lower.GateFile, &m.Gate),
 		optional(ctx, l, out(lower.OpExplain+" "+name, "report"), "evaluation.json", &m.Report), optional(ctx, l, out(dataset, "meta"), "meta.json", &meta))
 	if err != nil {
 		return err

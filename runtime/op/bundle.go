@@ -79,7 +79,7 @@ func modelPackage(ctx context.Context, s *Stage) error {
 		lin.Inputs[in.Name] = string(in.Digest)
 	}
 	metrics := map[string]json.RawMessage{}
-	for name, path := range map[string]string{"model": s.In("metrics", "metrics.json"), "baseline": s.In("baseline", "metrics.json"), "gate": s.In("gate", "gate.json"), "training": s.In("model", "report.json")} {
+	for name, path := range map[string]string{"model": s.In("metrics", "metrics.json"), "baseline": s.In("baseline", "metrics.json"), "gate": s.In("gate", lower.GateFile), "training": s.In("model", "report.json")} {
 		if metrics[name], err = os.ReadFile(path); err != nil {
 			return err
 		}

@@ -43,7 +43,7 @@ func (s *Stage) verdict() (verdict, error) {
 	var errs [5]error
 	v.ours, errs[0] = readJSON[Scores](s.In("metrics", "metrics.json"))
 	v.base, errs[1] = readJSON[Scores](s.In("baseline", "metrics.json"))
-	v.gate, errs[2] = readJSON[GateResult](s.In("gate", "gate.json"))
+	v.gate, errs[2] = readJSON[GateResult](s.In("gate", lower.GateFile))
 	v.explained, errs[3] = readJSON[evaluate.Report](s.In("explain", "evaluation.json"))
 	b, err := os.ReadFile(s.In("model", "report.json"))
 	if errs[4] = err; err == nil {
@@ -233,7 +233,9 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 		demand := ""
 		for _, g := range gate.Gates {
 			if g.Metric == n {
-				demand = asked(g)
+				if demand = asked(g); !g.Passed {
+					demand += ", missed"
+				}
 			}
 		}
 		interval := "–"
@@ -260,7 +262,11 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 		w("A row is decided to be true from a probability of %.4f on, chosen on the validation rows.", ours.Threshold)
 	}
 	for _, f := range gate.Fairness {
-		w("- fairness %s by %s: %.4f over %d groups", f.Metric, f.By, f.Value, len(f.Groups))
+		line := fmt.Sprintf("- fairness %s by %s: %.4f over %d groups", f.Metric, f.By, f.Value, len(f.Groups))
+		if !f.Passed {
+			line += ", missed"
+		}
+		w("%s", line)
 	}
 	if len(explained.Worst) > 0 {
 		w("\n## Where it is worse\n")

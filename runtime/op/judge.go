@@ -171,6 +171,8 @@ type GateResult struct {
 	Passed   bool              `json:"passed"`
 	Gates    []GateOutcome     `json:"gates"`
 	Fairness []FairnessOutcome `json:"fairness,omitempty"`
+	// Missed are the faults for which the model is not registered.
+	Missed executor.Faults `json:"missed,omitempty"`
 }
 
 // GateOutcome is one gate with the values that it compared.
@@ -224,7 +226,7 @@ func (g *gates) demand(arg, what string, value float64, err *float64, bound floa
 	if better == kind.Down {
 		side, limit = "above", "max"
 	}
-	d := diag.Diagnostic{Severity: diag.Error, Code: diag.GateFailed, Why: fmt.Sprintf("measured on the %d test rows; the model is not registered", g.rows), Mend: "improve the model, or lower what is asked"}
+	d := diag.Diagnostic{Severity: diag.Error, Code: diag.GateFailed, Why: fmt.Sprintf("measured on the %d test rows; the model is not registered", g.rows), Mend: "look into it with `mlc show " + g.subject + " --blocked`, improve it, or lower what is asked"}
 	text := fmt.Sprintf("%s of %s: %.4f", what, g.subject, value)
 	switch {
 	case gap < 0:
@@ -240,8 +242,8 @@ func (g *gates) demand(arg, what string, value float64, err *float64, bound floa
 }
 
 // modelGate compares the test metrics, and how decisions differ between groups, with
-// the spec's demands. One that is missed or not sure fails the step, so that nothing is
-// packaged.
+// the spec's demands. What is missed or not sure fails the registration and not this
+// step: a model that is held back has its report like any other.
 func modelGate(ctx context.Context, s *Stage) error {
 	a, err := decode[lower.GateArgs](s)
 	if err != nil {
@@ -292,12 +294,9 @@ func modelGate(ctx context.Context, s *Stage) error {
 	if res.Fairness, err = s.fairness(ctx, a, boot, rows, p, g); err != nil {
 		return err
 	}
-	s.Report["gates"], s.Report["fairness"] = res.Gates, res.Fairness
-	if len(g.faults) > 0 {
-		return g.faults
-	}
-	res.Passed = true
-	return s.writeJSON(s.Out("result", "gate.json"), res)
+	res.Passed, res.Missed = len(g.faults) == 0, g.faults
+	s.Report["passed"], s.Report["gates"], s.Report["fairness"] = res.Passed, res.Gates, res.Fairness
+	return s.writeJSON(s.Out("result", lower.GateFile), res)
 }
 
 // tested reads the test rows' predictions, and makes a bootstrap of them.

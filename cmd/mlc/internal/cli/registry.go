@@ -121,7 +121,7 @@ func (a *app) models(versions []state.Version) {
 }
 
 func (a *app) showCmd() *cobra.Command {
-	var history bool
+	var history, blocked bool
 	var file, source string
 	c := &cobra.Command{
 		Use:   "show [MODEL[@ALIAS|@vN] | PLAN]",
@@ -153,7 +153,11 @@ func (a *app) showCmd() *cobra.Command {
 				a.models(versions)
 				return nil
 			}
-			v, err := s.State.Resolve(args[0])
+			find := s.State.Resolve
+			if blocked {
+				find = func(model string) (state.Version, error) { return a.blocked(s, model) }
+			}
+			v, err := find(args[0])
 			if err != nil {
 				return err
 			}
@@ -175,12 +179,16 @@ func (a *app) showCmd() *cobra.Command {
 				a.view.Emit("model", map[string]any{"version": v, "file": file, "content": string(b)})
 				return nil
 			}
-			if !strings.Contains(args[0], "@") {
+			if !blocked && !strings.Contains(args[0], "@") {
 				if err := a.behind(s, v); err != nil {
 					return err
 				}
 			}
-			if file == "card.md" {
+			switch {
+			case file != "card.md":
+			case blocked:
+				a.view.Printf("%s of run %d, not registered\n\n", v.Model, v.Run)
+			default:
 				a.view.Printf("%s version %d\n\n", v.Model, v.Version)
 			}
 			a.view.Printf("%s", b)
@@ -188,6 +196,7 @@ func (a *app) showCmd() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&source, "quarantine", "", "show the rows of a `source` that were set aside, with their reasons, as JSON lines; long texts whole only with --json")
+	c.Flags().BoolVar(&blocked, "blocked", false, "show the model that the last run made and its gates did not let pass")
 	c.Flags().BoolVar(&history, "history", false, "show how the model's aliases moved")
 	c.Flags().StringVar(&file, "file", "card.md", "a `file` of the bundle: signature.json, metrics.json, lineage.json, profile.json, …")
 	return c
@@ -195,6 +204,40 @@ func (a *app) showCmd() *cobra.Command {
 
 func gone(v state.Version, err error) error {
 	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s@v%d cannot be read: %v", v.Model, v.Version, err), Mend: "apply again to rebuild it"}
+}
+
+// blocked is the model that the last run made and did not register, as a version
+// without a number.
+func (a *app) blocked(s *runtime.System, model string) (state.Version, error) {
+	none := func(what, mend string) error {
+		return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: what, Mend: mend}
+	}
+	run, ok, err := s.State.LastRun()
+	if err != nil {
+		return state.Version{}, err
+	}
+	if !ok {
+		return state.Version{}, none("nothing has run here", "`mlc apply` runs it")
+	}
+	made := state.RunStep{}
+	for _, step := range run.Steps {
+		switch step.ID {
+		case lower.OpPackage + " " + model:
+			made = step
+		case lower.OpRegister + " " + model:
+			if step.Status != "failed" {
+				return state.Version{}, none(fmt.Sprintf("run %d, the last one, registered %s", run.ID, model), "`mlc show "+model+"` shows it")
+			}
+		}
+	}
+	if made.ID == "" {
+		return state.Version{}, none(fmt.Sprintf("run %d, the last one, made no model %q", run.ID, model), "`mlc status` tells how far it came; name a model of the spec, without a version")
+	}
+	r, ok, err := s.State.Step(made.Key)
+	if err == nil && !ok {
+		err = none(fmt.Sprintf("the results of run %d are gone", run.ID), "apply again")
+	}
+	return state.Version{Model: model, Bundle: r.Outputs["bundle"], Run: run.ID, Created: run.Started}, err
 }
 
 // behind tells where a model's newest version is not of the last run, because it failed.
@@ -206,7 +249,7 @@ func (a *app) behind(s *runtime.System, v state.Version) error {
 	failed := ""
 	for _, step := range run.Steps {
 		switch {
-		case step.ID == lower.OpRegister+" "+v.Model:
+		case step.ID == lower.OpRegister+" "+v.Model && step.Status != "failed":
 			return nil
 		case step.Status == "failed" && (failed == "" || strings.HasSuffix(step.ID, " "+v.Model)):
 			failed = step.ID

@@ -141,6 +141,9 @@ func Brief(report json.RawMessage) string {
 			}
 		}
 	}
+	if passed, ok := r["passed"].(bool); ok {
+		out = append(out, map[bool]string{true: "passed", false: "missed: the model will not be registered"}[passed])
+	}
 	if n, ok := r["proved_rows"].(float64); ok {
 		out = append(out, fmt.Sprintf("proved on %.0f rows", n))
 	}
