@@ -62,6 +62,7 @@ type Server struct {
 	route    *route
 	gate     infer.Gate
 	cores    int
+	span     string // the name of a call's
 	plog     *predlog.Log
 	plogs    predlog.Metrics
 	composed atomic.Pointer[composed]
@@ -87,6 +88,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if s.cores <= 0 {
 		s.cores = runtime.GOMAXPROCS(0)
 	}
+	s.span = "infer " + s.svc.Name
 	s.gate = infer.NewGate(s.cores)
 	s.metrics = newMetrics(s)
 	if l := s.svc.Log; l != nil {
@@ -214,10 +216,12 @@ type kept struct {
 	inputs []ort.Value
 }
 
+var asServer = trace.WithSpanKind(trace.SpanKindServer)
+
 // answered runs a call within the service's deadline and limits, and tells of it:
 // metrics, trace and prediction log.
 func (s *Server) answered(ctx context.Context, c api.Call, variant string, f func(context.Context) (api.Answer, kept, error)) (api.Answer, error) {
-	ctx, span := s.tracer.Start(ctx, "infer "+s.svc.Name, trace.WithSpanKind(trace.SpanKindServer))
+	ctx, span := s.tracer.Start(ctx, s.span, asServer)
 	defer span.End()
 	start := s.now()
 	var a api.Answer

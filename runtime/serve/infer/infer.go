@@ -643,9 +643,6 @@ func (m *Model) run(batch []*call) {
 	m.stats.Compute.Count++
 	m.stats.Compute.Total += compute
 	m.mu.Unlock()
-	if m.o.OnRun != nil {
-		m.o.OnRun(rows, len(batch), compute)
-	}
 	at := int64(0)
 	for _, c := range batch {
 		r := result{out: out, queue: started.Sub(c.arrived), compute: compute, err: err}
@@ -657,6 +654,9 @@ func (m *Model) run(batch []*call) {
 			at += int64(c.rows)
 		}
 		c.done <- r
+	}
+	if m.o.OnRun != nil {
+		m.o.OnRun(rows, len(batch), compute)
 	}
 }
 

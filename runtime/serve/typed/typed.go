@@ -327,10 +327,12 @@ func (a *API) deadline(r *http.Request) (context.Context, context.CancelFunc, *a
 // what comes, not with what Content-Length claims. A text says why it was not read.
 func (a *API) read(w http.ResponseWriter, r *http.Request, c *call) (int, string) {
 	most := a.maxBody()
-	large := "the body is larger than " + strconv.FormatInt(most, 10) + " bytes"
+	large := func() (int, string) {
+		return http.StatusRequestEntityTooLarge, "the body is larger than " + strconv.FormatInt(most, 10) + " bytes"
+	}
 	if r.ContentLength > most {
 		w.Header().Set("Connection", "close")
-		return http.StatusRequestEntityTooLarge, large
+		return large()
 	}
 	if d := a.svc.Limits.Read.Std(); d > 0 {
 		// A writer that has no deadlines, as in tests, does without. It is lifted
@@ -356,7 +358,7 @@ func (a *API) read(w http.ResponseWriter, r *http.Request, c *call) (int, string
 		case errors.Is(err, io.EOF):
 			return 0, ""
 		case errors.As(err, &tooLarge):
-			return http.StatusRequestEntityTooLarge, large
+			return large()
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			w.Header().Set("Connection", "close")
 			return http.StatusRequestTimeout, "the body did not come in time"
@@ -393,12 +395,13 @@ func (a *API) fail(w http.ResponseWriter, id string, status int, text string) {
 	a.write(w, status, append(b, "}\n"...))
 }
 
+// Values of headers that every answer has, which nobody may change.
+var typeJSON, noSniff, noStore = []string{"application/json"}, []string{"nosniff"}, []string{"no-store"}
+
 func (a *API) write(w http.ResponseWriter, status int, b []byte) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	h["Content-Type"], h["X-Content-Type-Options"], h["Cache-Control"] = typeJSON, noSniff, noStore
 	h.Set("Content-Length", strconv.Itoa(len(b)))
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	if _, err := w.Write(b); err != nil {
 		a.o.Log.Debug("the caller left before the answer", "cause", err)

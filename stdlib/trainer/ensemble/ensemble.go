@@ -27,7 +27,7 @@ var _ kind.Ensemble = Trainer{}
 func (Trainer) Name() string { return "ensemble" }
 
 // Version of the implementation.
-func (Trainer) Version() int { return 1 }
+func (Trainer) Version() int { return 2 }
 
 // Schema is #Ensemble.
 func (Trainer) Schema() schema.Kind {
@@ -130,11 +130,13 @@ func (Trainer) Train(_ context.Context, job kind.TrainJob) (kind.TrainResult, er
 	return kind.TrainResult{Model: g.Marshal(), Predict: predict, Report: map[string]any{"weights": report}}, nil
 }
 
-// steps bounds the iterations of learning weights; both methods only ever get better.
+// steps bounds the iterations of learning weights, for each member; both methods only
+// ever get better.
 const steps = 500
 
 // likelihood finds the mixture of the members under which the labels are likeliest, by
-// expectation and maximisation (Dempster, Laird & Rubin 1977).
+// pairwise steps of Frank & Wolfe's method (Lacoste-Julien & Jaggi 2015): weight goes
+// from the worst member that has some to the best.
 func likelihood(job kind.TrainJob, weights []float64) {
 	w, n := job.Task.Width(), len(weights)
 	targets := job.Task.Targets()
@@ -159,27 +161,72 @@ func likelihood(job kind.TrainJob, weights []float64) {
 			p = append(p, own)
 		}
 	}
-	next := make([]float64, n)
-	for range steps {
-		clear(next)
-		for _, own := range p {
-			sum := 0.0
+	sums, grad := make([]float64, len(p)), make([]float64, n)
+	for range steps * n {
+		clear(grad)
+		for i, own := range p {
+			sums[i] = 0
 			for m, v := range own {
-				sum += weights[m] * v
+				sums[i] += weights[m] * v
 			}
 			for m, v := range own {
-				next[m] += weights[m] * v / sum / float64(len(p))
+				grad[m] += v / sums[i] / float64(len(p))
 			}
 		}
-		moved := 0.0
-		for m := range weights {
-			moved = math.Max(moved, math.Abs(next[m]-weights[m]))
+		best, worst := 0, -1
+		for m, g := range grad {
+			if g > grad[best] {
+				best = m
+			}
+			if weights[m] > 0 && (worst < 0 || g < grad[worst]) {
+				worst = m
+			}
 		}
-		copy(weights, next)
-		if moved < 1e-7 {
+		// By the gradient's mean under the weights, which is 1, nothing is likelier by
+		// more than this a row.
+		if grad[best]-1 < 1e-9 || best == worst {
 			return
 		}
+		step := shift(p, sums, best, worst, weights[worst])
+		weights[best] += step
+		weights[worst] -= step
 	}
+}
+
+// shift is how much weight, up to most, to move from one member to another so that
+// labels are likeliest: the logarithm is concave in it, and Newton's steps that leave
+// what is known to hold the best are halved.
+func shift(p [][]float64, sums []float64, to, from int, most float64) float64 {
+	slope := func(t float64) (first, second float64) {
+		for i, own := range p {
+			d := own[to] - own[from]
+			r := d / (sums[i] + t*d)
+			first += r
+			second += r * r
+		}
+		return first, second
+	}
+	if first, _ := slope(most); first >= 0 {
+		return most
+	}
+	low, high, t := 0.0, most, 0.0
+	for range 60 {
+		first, second := slope(t)
+		if first > 0 {
+			low = t
+		} else {
+			high = t
+		}
+		next := t + first/second
+		if !(next > low && next < high) {
+			next = (low + high) / 2
+		}
+		if math.Abs(next-t) <= 1e-12*most {
+			return next
+		}
+		t = next
+	}
+	return t
 }
 
 // leastSquares finds the convex combination of least squared error (Breiman 1996,

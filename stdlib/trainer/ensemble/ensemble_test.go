@@ -69,7 +69,7 @@ func TestStackIsBest(t *testing.T) {
 		for i := 0; i <= 10; i++ {
 			for j := 0; j <= 10-i; j++ {
 				args, _ := json.Marshal(map[string]any{"of": []string{"a", "b", "c"}, "combine": "mean", "weights": []int{i, j, 10 - i - j}})
-				if other := loss(task, y, train(string(args)).Predict(x)); other < got-1e-4*(1+math.Abs(got)) {
+				if other := loss(task, y, train(string(args)).Predict(x)); other < got-1e-6*(1+math.Abs(got)) {
 					t.Fatalf("%v has loss %v, weights %d %d %d have %v", best.Report, got, i, j, 10-i-j, other)
 				}
 			}
