@@ -66,7 +66,7 @@ func (a *app) ran(b *ir.Batch, rep batch.Report) {
 
 // applied opens what has been applied before.
 func (a *app) applied(ctx context.Context) (*compiler.Result, *runtime.System, error) {
-	r, s, err := a.open(ctx, true)
+	r, s, err := a.openTrained(ctx)
 	if err == nil && s.State == nil {
 		return r, s, errors.Join(diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: "nothing has been applied here yet", Mend: "run `mlc apply`"}, s.Close())
 	}
@@ -129,7 +129,7 @@ func (a *app) scheduleCmd() *cobra.Command {
 		Long:  "Runs the batches of the spec by their schedules, in UTC, until it is stopped. A run\nthat was missed is made up once. With --next it tells what is due when, and with\n--cron it prints the same for a system that has a clock of its own.",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := a.compile(c.Context())
+			r, err := a.compileFor(c.Context(), true)
 			if err != nil {
 				return err
 			}

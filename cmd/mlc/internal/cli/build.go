@@ -124,7 +124,7 @@ func (a *app) image(ctx context.Context, s *runtime.System, name string) (img oc
 	v, err := s.State.Resolve(name)
 	if err != nil {
 		// It may be a service that a mistake hides, or a batch.
-		r, specErr := a.compile(ctx)
+		r, specErr := a.compileFor(ctx, true)
 		if specErr != nil {
 			return img, nil, "", specErr
 		}
@@ -149,7 +149,7 @@ func (a *app) declared(ctx context.Context, name string) (*service.Service, erro
 	if err != nil {
 		return nil, err
 	}
-	r, list := compiler.Compile(ctx, compiler.Options{Dir: a.dir, Env: a.env, Vars: vars}, stdlib.Kinds())
+	r, list := compiler.Compile(ctx, compiler.Options{Dir: a.dir, Env: a.env, Vars: vars, Trained: true}, stdlib.Kinds())
 	if list.HasErrors() {
 		return nil, nil
 	}

@@ -32,7 +32,7 @@ func (a *app) generateCmd() *cobra.Command {
 		Long:  "Writes descriptions of a service's API, typed clients, and the files that deploy it,\nby the signatures of the versions that its aliases mean now:\n\n" + list.String() + "\nWhat is generated anew is compared first: a file that somebody changed is not written\nover without --force.",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			r, s, err := a.open(c.Context(), true)
+			r, s, err := a.openTrained(c.Context())
 			if err != nil {
 				return err
 			}

@@ -150,13 +150,16 @@ func (a *app) environment() (*env.Environment, error) {
 
 // compile compiles the spec and prints what is wrong with it. The error is set
 // where anything is.
-func (a *app) compile(ctx context.Context) (*compiler.Result, error) {
+func (a *app) compile(ctx context.Context) (*compiler.Result, error) { return a.compileFor(ctx, false) }
+
+// compileFor is compile, for commands that train or for those that use what is trained.
+func (a *app) compileFor(ctx context.Context, trained bool) (*compiler.Result, error) {
 	debug.SetGCPercent(400) // evaluation allocates in one burst, and little is left of it
 	vars, err := a.variables()
 	if err != nil {
 		return nil, err
 	}
-	r, list := compiler.Compile(ctx, compiler.Options{Dir: a.dir, Env: a.env, Vars: vars}, stdlib.Kinds())
+	r, list := compiler.Compile(ctx, compiler.Options{Dir: a.dir, Env: a.env, Vars: vars, Trained: trained}, stdlib.Kinds())
 	a.view.Source = r.Source
 	if a.dir != "." {
 		a.view.Prefix = filepath.ToSlash(filepath.Clean(a.dir)) + "/"
@@ -189,12 +192,27 @@ func (a *app) open(ctx context.Context, readOnly bool) (*compiler.Result, *runti
 	if err != nil {
 		return r, nil, err
 	}
-	s, err := runtime.Open(ctx, r.Spec.Dir, r.Env, readOnly, a.told)
+	s, err := a.state(ctx, r, readOnly)
+	return r, s, err
+}
+
+// openTrained is open for commands that train nothing, and change nothing.
+func (a *app) openTrained(ctx context.Context) (*compiler.Result, *runtime.System, error) {
+	r, err := a.compileFor(ctx, true)
 	if err != nil {
 		return r, nil, err
 	}
+	s, err := a.state(ctx, r, true)
+	return r, s, err
+}
+
+func (a *app) state(ctx context.Context, r *compiler.Result, readOnly bool) (*runtime.System, error) {
+	s, err := runtime.Open(ctx, r.Spec.Dir, r.Env, readOnly, a.told)
+	if err != nil {
+		return nil, err
+	}
 	s.Resolve = oci.Resolve
-	return r, s, computes(s)
+	return s, computes(s)
 }
 
 // computes names what computes steps here. Without a library, apply says so.

@@ -38,7 +38,7 @@ func (a *app) serveCmd() *cobra.Command {
 					return err
 				}
 			} else {
-				r, s, err := a.open(c.Context(), true)
+				r, s, err := a.openTrained(c.Context())
 				if err != nil {
 					return err
 				}
