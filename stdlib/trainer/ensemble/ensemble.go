@@ -182,8 +182,8 @@ func likelihood(job kind.TrainJob, weights []float64) {
 				worst = m
 			}
 		}
-		// By the gradient's mean under the weights, which is 1, nothing is likelier by
-		// more than this a row.
+		// The gradient's mean under the weights is 1 and the logarithm concave, so no
+		// mixture is likelier by more than this, a row.
 		if grad[best]-1 < 1e-9 || best == worst {
 			return
 		}
