@@ -63,7 +63,7 @@ func (f *Flags) Logger(w io.Writer) *slog.Logger {
 // Run serves until ctx is done. ready is told where.
 func (f *Flags) Run(ctx context.Context, o serve.Options, ready func(serve.Endpoints)) error {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(800) // a few MiB live, so this is some tens of MiB for an eighth of the collections
+		debug.SetGCPercent(400) // a few MiB live, so this is some MiB more for a fifth of the collections
 	}
 	o.Secret, o.Control = secret.Value, f.Control
 	tracer, flush, err := tracing(ctx, o.Service.Name)
