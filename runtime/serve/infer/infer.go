@@ -509,6 +509,7 @@ func (m *Model) work() {
 		if batch == nil {
 			return
 		}
+		runtime.Gosched() // who is to be refused must not wait for those who are not
 		if m.o.Gate != nil {
 			m.o.Gate <- struct{}{}
 		}
