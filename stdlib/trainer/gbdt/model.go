@@ -74,9 +74,8 @@ func (b *booster) export() []byte {
 	for t, tr := range b.trees {
 		ids := make([]int64, len(tr.nodes))
 		next := int64(0)
-		follows := func(n node) bool {
-			right := tr.nodes[n.right]
-			return n.values != nil && right.values != nil && right.feature == n.feature
+		follows := func(n node) bool { // another split of the same feature by category, on the right
+			return n.values != nil && tr.nodes[n.right].values != nil && tr.nodes[n.right].feature == n.feature
 		}
 		for i, n := range tr.nodes {
 			ids[i] = next

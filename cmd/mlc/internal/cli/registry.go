@@ -141,6 +141,9 @@ func (a *app) showCmd() *cobra.Command {
 			if source != "" {
 				return a.quarantine(c.Context(), s, source)
 			}
+			if blocked && len(args) == 0 {
+				return errors.New("--blocked needs a model: mlc show MODEL --blocked")
+			}
 			if len(args) == 0 {
 				versions, err := s.State.Versions("")
 				if err != nil {
@@ -187,7 +190,7 @@ func (a *app) showCmd() *cobra.Command {
 			switch {
 			case file != "card.md":
 			case blocked:
-				a.view.Printf("%s of run %d, not registered\n\n", v.Model, v.Run)
+				a.view.Printf("%s, not registered\n\n", nameOf(v))
 			default:
 				a.view.Printf("%s version %d\n\n", v.Model, v.Version)
 			}
@@ -202,8 +205,16 @@ func (a *app) showCmd() *cobra.Command {
 	return c
 }
 
+// nameOf is what users call a version, or a model that was not registered.
+func nameOf(v state.Version) string {
+	if v.Version == 0 {
+		return fmt.Sprintf("%s of run %d", v.Model, v.Run)
+	}
+	return fmt.Sprintf("%s@v%d", v.Model, v.Version)
+}
+
 func gone(v state.Version, err error) error {
-	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s@v%d cannot be read: %v", v.Model, v.Version, err), Mend: "apply again to rebuild it"}
+	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s cannot be read: %v", nameOf(v), err), Mend: "apply again to rebuild it"}
 }
 
 // blocked is the model that the last run made and did not register, as a version
@@ -313,7 +324,7 @@ func noFile(ctx context.Context, s *runtime.System, v state.Version, name string
 	for i, f := range files {
 		names[i] = f.Path
 	}
-	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s@v%d has no %s%s", v.Model, v.Version, name, diag.Suggest(name, names)), Why: "it has " + strings.Join(names, ", ")}
+	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s has no %s%s", nameOf(v), name, diag.Suggest(name, names)), Why: "it has " + strings.Join(names, ", ")}
 }
 
 func (a *app) history(s *runtime.System, model string) error {

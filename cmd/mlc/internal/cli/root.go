@@ -206,6 +206,7 @@ func (a *app) openTrained(ctx context.Context) (*compiler.Result, *runtime.Syste
 	return r, s, err
 }
 
+// state opens the environment's state, for a compiled spec.
 func (a *app) state(ctx context.Context, r *compiler.Result, readOnly bool) (*runtime.System, error) {
 	s, err := runtime.Open(ctx, r.Spec.Dir, r.Env, readOnly, a.told)
 	if err != nil {
