@@ -131,16 +131,25 @@ func openPath(path string) bool {
 	return path == "/" || path == "/openapi.json" || strings.HasPrefix(path, "/healthz/") || strings.HasPrefix(path, "/v2/health/")
 }
 
+// asks lets who asks over HTTP in by its headers.
+func (g *guard) asks(x api.Exchange) *api.Error {
+	if len(g.bearer)+len(g.keys) == 0 && g.perClient <= 0 {
+		return nil
+	}
+	remote := x.RemoteAddr()
+	if host, _, err := net.SplitHostPort(remote); err == nil {
+		remote = host
+	}
+	return g.admit(x.Header("Authorization"), x.Header("X-Api-Key"), remote)
+}
+
 // http guards a handler.
-func (g *guard) http(next http.Handler, refuse func(http.ResponseWriter, *http.Request, *api.Error)) http.Handler {
+func (g *guard) http(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !openPath(r.URL.Path) {
-			host, _, err := net.SplitHostPort(r.RemoteAddr)
-			if err != nil {
-				host = r.RemoteAddr
-			}
-			if err := g.admit(r.Header.Get("Authorization"), r.Header.Get("X-API-Key"), host); err != nil {
-				refuse(w, r, err)
+			x := api.HTTP(w, r)
+			if err := g.asks(x); err != nil {
+				refuse(x, err)
 				return
 			}
 		}

@@ -32,6 +32,7 @@ import (
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/runtime/serve/api"
 	"mlc.dev/mlc/runtime/serve/oip"
+	"mlc.dev/mlc/runtime/serve/plain"
 	"mlc.dev/mlc/runtime/serve/typed"
 )
 
@@ -72,11 +73,14 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 		}
 	}
 	rpc := s.grpcServer(g, secure)
-	main := &http.Server{Handler: s.handler(g, rpc), ReadHeaderTimeout: headerTimeout, ReadTimeout: s.readTime(), WriteTimeout: s.svc.Deadline.Std() + s.svc.Limits.Read.Std() + writeGrace,
+	t := typed.New(s.svc, s, s.svc.Name, typed.Options{Log: s.log})
+	t.Register(rpc)
+	main := &http.Server{Handler: s.handler(g, t, rpc), ReadHeaderTimeout: headerTimeout, ReadTimeout: s.readTime(), WriteTimeout: s.writeTime(),
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	main.Protocols.SetHTTP1(true)
 	main.Protocols.SetHTTP2(true)
 	main.Protocols.SetUnencryptedHTTP2(true)
+	simple := &plain.Server{Path: typed.PredictPath, Handler: s.simple(g, t), Timeouts: plain.Timeouts{Header: headerTimeout, Read: s.readTime(), Idle: idleTimeout, Write: s.writeTime()}}
 	inside := func(h http.Handler) *http.Server {
 		return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
 	}
@@ -106,7 +110,12 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 			}
 		})
 	}
-	start("http", &opened.HTTP, true, main.Serve)
+	start("http", &opened.HTTP, true, func(l net.Listener) error {
+		if secure == nil && len(s.svc.CORS) == 0 { // what browsers and TLS ask is net/http's
+			l = simple.Listen(l)
+		}
+		return main.Serve(l)
+	})
 	start("grpc", &opened.GRPC, false, rpc.Serve)
 	start("metrics", &opened.Metrics, false, metrics.Serve)
 	start("debug", &opened.Debug, false, pprofs.Serve)
@@ -139,6 +148,7 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 	if serr := main.Shutdown(end); serr != nil {
 		err = errors.Join(err, serr, main.Close())
 	}
+	err = errors.Join(err, simple.Shutdown(end))
 	stopped := make(chan struct{})
 	go func() {
 		rpc.GracefulStop()
@@ -172,16 +182,14 @@ func unheard(list *diag.List, flag, address string, err error) {
 }
 
 // handler is everything that callers can ask over HTTP.
-func (s *Server) handler(g *guard, rpc *grpc.Server) http.Handler {
+func (s *Server) handler(g *guard, t *typed.API, rpc *grpc.Server) http.Handler {
 	mux := http.NewServeMux()
-	t := typed.New(s.svc, s, s.svc.Name, typed.Options{Log: s.log})
-	t.Register(rpc)
 	mux.Handle("/", t.Handler())
 	mux.Handle("/v2/", oip.Handler(s, s.oip()))
 	mux.Handle("/v2", oip.Handler(s, s.oip()))
 	s.probes(mux)
-	calls := g.http(s.counted(s.recovered(traced(s.timed(mux)))), refuse)
-	rpcs := g.http(s.counted(rpc), refuse)
+	calls := g.http(s.counted(s.recovered(traced(s.timed(mux)))))
+	rpcs := g.http(s.counted(rpc))
 	return cors(s.svc, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 			c := http.NewResponseController(w) // a stream may last
@@ -194,13 +202,34 @@ func (s *Server) handler(g *guard, rpc *grpc.Server) http.Handler {
 	}))
 }
 
+// simple answers plain requests for predictions, as handler does all others.
+func (s *Server) simple(g *guard, t *typed.API) func(*plain.Exchange) {
+	return func(x *plain.Exchange) {
+		if err := g.asks(x); err != nil {
+			refuse(x, err)
+			return
+		}
+		if err := s.enter(); err != nil {
+			refuse(x, err)
+			return
+		}
+		defer s.leave()
+		defer func() {
+			if p := recover(); p != nil {
+				s.panicked(x, typed.PredictPath, p)
+			}
+		}()
+		t.Predict(tracedPlain(x), x)
+	}
+}
+
 // counted lets in as many requests at once as there is room for, before their
 // bodies are read. Probes are let in always.
 func (s *Server) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !openPath(r.URL.Path) {
 			if err := s.enter(); err != nil {
-				refuse(w, r, err)
+				refuse(api.HTTP(w, r), err)
 				return
 			}
 			defer s.leave()
@@ -216,7 +245,7 @@ func (s *Server) timed(next http.Handler) http.Handler {
 		if t := r.Header.Get("X-Request-Timeout"); t != "" && strings.HasPrefix(r.URL.Path, "/v2/") {
 			d, err := typed.Timeout(t)
 			if err != nil {
-				refuse(w, r, err)
+				refuse(api.HTTP(w, r), err)
 				return
 			}
 			ctx, cancel := api.Within(r.Context(), d)
@@ -270,17 +299,15 @@ func debugHandler() http.Handler {
 }
 
 // refuse answers who is not let in.
-func refuse(w http.ResponseWriter, _ *http.Request, err *api.Error) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
+func refuse(x api.Exchange, err *api.Error) {
 	if err.Kind == api.Unauthorized {
-		h.Set("WWW-Authenticate", "Bearer")
+		x.SetHeader("WWW-Authenticate", "Bearer")
 	}
 	if err.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(err.RetryAfter.Seconds()))))
+		x.SetHeader("Retry-After", strconv.Itoa(int(math.Ceil(err.RetryAfter.Seconds()))))
 	}
-	w.WriteHeader(int(err.Kind))
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Text}) // the caller may be gone
+	text, _ := json.Marshal(map[string]string{"error": err.Text}) // it cannot fail
+	_ = x.Answer(int(err.Kind), append(text, '\n'))               // the caller may be gone
 }
 
 // recovered keeps a mistake of ours from ending more than its own request.
@@ -290,12 +317,17 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 			if p := recover(); p == http.ErrAbortHandler {
 				panic(p) // it cuts the connection, as it is meant to
 			} else if p != nil {
-				s.log.Error("panic", "path", r.URL.Path, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
-				refuse(w, r, api.Errorf(api.Internal, "internal error"))
+				s.panicked(api.HTTP(w, r), r.URL.Path, p)
 			}
 		}()
 		next.ServeHTTP(w, r)
 	})
+}
+
+// panicked answers a request that a mistake of ours ended.
+func (s *Server) panicked(x api.Exchange, path string, value any) {
+	s.log.Error("panic", "path", path, "value", fmt.Sprint(value), "stack", string(debug.Stack()))
+	refuse(x, api.Errorf(api.Internal, "internal error"))
 }
 
 // admitted lets a gRPC caller in by its metadata.

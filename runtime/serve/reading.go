@@ -18,6 +18,11 @@ type reading struct {
 // readTime is what a request may take to be read, with its headers.
 func (s *Server) readTime() time.Duration { return headerTimeout + s.svc.Limits.Read.Std() }
 
+// writeTime is what a request may take to be answered, from the end of its headers.
+func (s *Server) writeTime() time.Duration {
+	return s.svc.Deadline.Std() + s.svc.Limits.Read.Std() + writeGrace
+}
+
 // reading begins to wait for a call's first message, for as long as HTTP does for a
 // body. Later ones of a stream may keep it waiting like requests of one connection.
 func (s *Server) reading(ctx context.Context) context.Context {

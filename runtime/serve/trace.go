@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/plain"
 )
 
 // w3c reads the trace that a caller is in from its headers, as of W3C Trace Context.
@@ -25,6 +26,27 @@ func traced(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
+
+// tracedPlain takes it from those of a plain request.
+func tracedPlain(x *plain.Exchange) context.Context {
+	ctx := x.Context()
+	if x.Header("Traceparent") == "" {
+		return ctx
+	}
+	return w3c.Extract(ctx, plainHeaders{x})
+}
+
+// plainHeaders are a plain request's as a propagator reads them.
+type plainHeaders struct{ x *plain.Exchange }
+
+// Get is the first value of a header.
+func (h plainHeaders) Get(key string) string { return h.x.Header(key) }
+
+// Set is not for a request.
+func (h plainHeaders) Set(string, string) {}
+
+// Keys are not told: what a trace is in is asked for by name.
+func (h plainHeaders) Keys() []string { return nil }
 
 // tracedRPC takes it from a call's metadata.
 func tracedRPC(ctx context.Context) context.Context {

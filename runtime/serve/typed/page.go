@@ -32,7 +32,7 @@ func newPage() page {
 		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}
 }
 
-func (p page) serve(w http.ResponseWriter, _ *http.Request) {
+func (p page) serve(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(len(p.body)))

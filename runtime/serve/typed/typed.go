@@ -51,12 +51,10 @@ package typed
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,6 +65,9 @@ import (
 	"mlc.dev/mlc/runtime/serve/api"
 	"mlc.dev/mlc/runtime/serve/jsonscan"
 )
+
+// PredictPath is where rows are posted to.
+const PredictPath = "/v1/predict"
 
 // The limits of a request where the service sets none.
 const (
@@ -161,79 +162,81 @@ func (a *API) serving() (api.Model, *form, *api.Error) {
 func (a *API) Handler() http.Handler { return http.HandlerFunc(a.serve) }
 
 func (a *API) serve(w http.ResponseWriter, r *http.Request) {
-	get := func(f func(http.ResponseWriter, *http.Request)) {
+	x := api.HTTP(w, r)
+	get := func(f func(api.Exchange)) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			a.fail(w, idOf(r), http.StatusMethodNotAllowed, "this is read with GET")
+			x.SetHeader("Allow", "GET, HEAD")
+			a.fail(x, idOf(x), http.StatusMethodNotAllowed, "this is read with GET")
 			return
 		}
-		f(w, r)
+		f(x)
 	}
 	switch r.URL.Path {
-	case "/v1/predict":
+	case PredictPath:
 		if r.Method != http.MethodPost {
-			w.Header().Set("Allow", "POST")
-			a.fail(w, idOf(r), http.StatusMethodNotAllowed, "rows are sent with POST")
+			x.SetHeader("Allow", "POST")
+			a.fail(x, idOf(x), http.StatusMethodNotAllowed, "rows are sent with POST")
 			return
 		}
-		a.predict(w, r)
+		a.Predict(r.Context(), x)
 	case "/v1/model":
 		get(a.describe)
 	case "/openapi.json":
 		get(a.openapi)
 	case "/":
-		get(a.page.serve)
+		get(func(api.Exchange) { a.page.serve(w) })
 	default:
-		a.fail(w, idOf(r), http.StatusNotFound, "there is nothing here; see /openapi.json")
+		a.fail(x, idOf(x), http.StatusNotFound, "there is nothing here; see /openapi.json")
 	}
 }
 
-func (a *API) openapi(w http.ResponseWriter, r *http.Request) {
+func (a *API) openapi(x api.Exchange) {
 	_, f, err := a.serving()
 	if err != nil {
-		a.failed(w, idOf(r), err)
+		a.failed(x, idOf(x), err)
 		return
 	}
-	a.write(w, http.StatusOK, f.openapi)
+	a.write(x, http.StatusOK, f.openapi)
 }
 
-func (a *API) describe(w http.ResponseWriter, r *http.Request) {
+func (a *API) describe(x api.Exchange) {
 	m, f, err := a.serving()
 	if err != nil {
-		a.failed(w, idOf(r), err)
+		a.failed(x, idOf(x), err)
 		return
 	}
 	b := appendText([]byte(`{"version":`), m.Version())
 	b = append(append(b, ','), f.model[1:]...)
-	a.write(w, http.StatusOK, b)
+	a.write(x, http.StatusOK, b)
 }
 
-func (a *API) predict(w http.ResponseWriter, r *http.Request) {
+// Predict answers a POST to PredictPath. ctx is x's, perhaps in its caller's trace.
+func (a *API) Predict(ctx context.Context, x api.Exchange) {
 	start := time.Now()
 	c := a.pool.Get().(*call)
 	defer a.release(c)
-	id := idOf(r)
-	ctx, cancel, err := a.deadline(r)
+	id := idOf(x)
+	ctx, cancel, err := a.deadline(ctx, x)
 	if err != nil {
-		a.failed(w, id, err)
+		a.failed(x, id, err)
 		return
 	}
 	defer cancel()
 	m, f, err := a.serving()
 	if err != nil {
-		a.failed(w, id, err)
+		a.failed(x, id, err)
 		return
 	}
 	if err := m.Busy("typed"); err != nil {
-		a.failed(w, id, api.From(err))
+		a.failed(x, id, api.From(err))
 		return
 	}
-	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		a.fail(w, id, http.StatusUnsupportedMediaType, "the body is compressed; send it as it is")
+	if e := x.Header("Content-Encoding"); e != "" && e != "identity" {
+		a.fail(x, id, http.StatusUnsupportedMediaType, "the body is compressed; send it as it is")
 		return
 	}
-	if status, text := a.read(w, r, c); text != "" {
-		a.fail(w, id, status, text)
+	if status, text := a.read(x, c); text != "" {
+		a.fail(x, id, status, text)
 		return
 	}
 	c.reset(f, pathRows, maxRows(a.svc))
@@ -243,28 +246,27 @@ func (a *API) predict(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case err != nil:
-		a.failed(w, id, err)
+		a.failed(x, id, err)
 		return
 	case wrong != nil:
-		a.malformed(w, id, wrong)
+		a.malformed(x, id, wrong)
 		return
 	case c.any():
 		b := c.appendJSON([]byte{'{'})
 		b = appendText(append(b, `,"id":`...), id)
-		w.Header().Set("X-Request-Id", id)
-		a.write(w, http.StatusUnprocessableEntity, append(b, "}\n"...))
+		x.SetHeader("X-Request-Id", id)
+		a.write(x, http.StatusUnprocessableEntity, append(b, "}\n"...))
 		return
 	}
-	ans, res, err := a.infer(ctx, m, c, id, "typed", func(name string) string { return r.Header.Get(name) })
+	ans, res, err := a.infer(ctx, m, c, id, "typed", x.Header)
 	if err != nil {
-		a.failed(w, id, err)
+		a.failed(x, id, err)
 		return
 	}
 	c.out = f.appendAnswer(c.out[:0], id, &ans, res, time.Since(start))
-	h := w.Header()
-	h.Set("X-Request-Id", id)
-	h.Set("X-Model-Version", ans.Version)
-	a.write(w, http.StatusOK, c.out)
+	x.SetHeader("X-Request-Id", id)
+	x.SetHeader("X-Model-Version", ans.Version)
+	a.write(x, http.StatusOK, c.out)
 }
 
 // infer asks the model for the rows of c. header finds what came along, by name.
@@ -305,9 +307,9 @@ func Timeout(text string) (time.Duration, *api.Error) {
 }
 
 // deadline bounds the request's context by what the caller asks and the service allows.
-func (a *API) deadline(r *http.Request) (context.Context, context.CancelFunc, *api.Error) {
+func (a *API) deadline(ctx context.Context, x api.Exchange) (context.Context, context.CancelFunc, *api.Error) {
 	d := a.svc.Deadline.Std()
-	if t := r.Header.Get("X-Request-Timeout"); t != "" {
+	if t := x.Header("X-Request-Timeout"); t != "" {
 		asked, err := Timeout(t)
 		if err != nil {
 			return nil, nil, err
@@ -317,100 +319,65 @@ func (a *API) deadline(r *http.Request) (context.Context, context.CancelFunc, *a
 		}
 	}
 	if d <= 0 {
-		return r.Context(), func() {}, nil
+		return ctx, func() {}, nil
 	}
-	ctx, cancel := api.Within(r.Context(), d)
+	ctx, cancel := api.Within(ctx, d)
 	return ctx, cancel, nil
 }
 
-// read takes the body into c, within the limits of size and time. Memory grows with
-// what comes, not with what Content-Length claims. A text says why it was not read.
-func (a *API) read(w http.ResponseWriter, r *http.Request, c *call) (int, string) {
-	most := a.maxBody()
-	large := func() (int, string) {
-		return http.StatusRequestEntityTooLarge, "the body is larger than " + strconv.FormatInt(most, 10) + " bytes"
+// read takes the body into c, within the limits of size and time. A text says why it
+// was not read.
+func (a *API) read(x api.Exchange, c *call) (status int, text string) {
+	var err error
+	c.body, err = x.Body(c.body[:0], a.maxBody(), a.svc.Limits.Read.Std())
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil:
+		return 0, ""
+	case errors.As(err, &tooLarge):
+		return http.StatusRequestEntityTooLarge, "the body is larger than " + strconv.FormatInt(tooLarge.Limit, 10) + " bytes"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return http.StatusRequestTimeout, "the body did not come in time"
 	}
-	if r.ContentLength > most {
-		w.Header().Set("Connection", "close")
-		return large()
-	}
-	if d := a.svc.Limits.Read.Std(); d > 0 {
-		// A writer that has no deadlines, as in tests, does without. It is lifted
-		// after, for net/http to watch for callers that leave.
-		rc := http.NewResponseController(w)
-		if rc.SetReadDeadline(time.Now().Add(d)) == nil {
-			defer rc.SetReadDeadline(time.Time{}) //nolint:errcheck // the connection is gone then
-		}
-	}
-	body := http.MaxBytesReader(w, r.Body, most)
-	const least = 4096
-	b := c.body[:0]
-	for {
-		if cap(b)-len(b) < least/8 {
-			b = slices.Grow(b, max(least, cap(b)))
-		}
-		n, err := body.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		c.body = b
-		var tooLarge *http.MaxBytesError
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF):
-			return 0, ""
-		case errors.As(err, &tooLarge):
-			return large()
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			w.Header().Set("Connection", "close")
-			return http.StatusRequestTimeout, "the body did not come in time"
-		default:
-			return http.StatusBadRequest, "the body ended before it was whole"
-		}
-	}
+	return http.StatusBadRequest, "the body ended before it was whole"
 }
 
 // malformed answers a body that is no JSON.
-func (a *API) malformed(w http.ResponseWriter, id string, e *jsonscan.Error) {
+func (a *API) malformed(x api.Exchange, id string, e *jsonscan.Error) {
 	b := appendText([]byte(`{"error":`), "malformed JSON "+e.Error())
 	b = strconv.AppendInt(append(b, `,"offset":`...), int64(e.Offset), 10)
 	b = appendText(append(b, `,"id":`...), id)
-	w.Header().Set("X-Request-Id", id)
-	a.write(w, http.StatusBadRequest, append(b, "}\n"...))
+	x.SetHeader("X-Request-Id", id)
+	a.write(x, http.StatusBadRequest, append(b, "}\n"...))
 }
 
 // failed answers with an error; what caused an internal one is logged.
-func (a *API) failed(w http.ResponseWriter, id string, err *api.Error) {
+func (a *API) failed(x api.Exchange, id string, err *api.Error) {
 	if err.Kind == api.Internal {
 		a.o.Log.Error("no answer", "id", id, "model", a.model, "error", err.Text, "cause", err.Err)
 	}
 	if err.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.FormatInt(int64((err.RetryAfter+time.Second-1)/time.Second), 10))
+		x.SetHeader("Retry-After", strconv.FormatInt(int64((err.RetryAfter+time.Second-1)/time.Second), 10))
 	}
-	a.fail(w, id, int(err.Kind), err.Text)
+	a.fail(x, id, int(err.Kind), err.Text)
 }
 
-func (a *API) fail(w http.ResponseWriter, id string, status int, text string) {
+func (a *API) fail(x api.Exchange, id string, status int, text string) {
 	b := appendText([]byte(`{"error":`), text)
 	b = appendText(append(b, `,"id":`...), id)
-	w.Header().Set("X-Request-Id", id)
-	a.write(w, status, append(b, "}\n"...))
+	x.SetHeader("X-Request-Id", id)
+	a.write(x, status, append(b, "}\n"...))
 }
 
-// Values of headers that every answer has, which nobody may change.
-var typeJSON, noSniff, noStore = []string{"application/json"}, []string{"nosniff"}, []string{"no-store"}
-
-func (a *API) write(w http.ResponseWriter, status int, b []byte) {
-	h := w.Header()
-	h["Content-Type"], h["X-Content-Type-Options"], h["Cache-Control"] = typeJSON, noSniff, noStore
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	w.WriteHeader(status)
-	if _, err := w.Write(b); err != nil {
+func (a *API) write(x api.Exchange, status int, b []byte) {
+	if err := x.Answer(status, b); err != nil {
 		a.o.Log.Debug("the caller left before the answer", "cause", err)
 	}
 }
 
 // idOf is what the request's header calls it, or a name made for it.
-func idOf(r *http.Request) string {
-	if id := r.Header.Get("X-Request-Id"); isID(id) {
+func idOf(x api.Exchange) string {
+	if id := x.Header("X-Request-Id"); isID(id) {
 		return id
 	}
 	return newID()

@@ -1,0 +1,435 @@
+package plain
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"mlc.dev/mlc/runtime/serve/api"
+)
+
+// FuzzPlainIsHTTP: what is plain is the same request to net/http, and whatever begins
+// a plain request may become one.
+func FuzzPlainIsHTTP(f *testing.F) {
+	for _, s := range conversations {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r request
+		n, is := r.parse(b, path)
+		if is != plain {
+			return
+		}
+		q, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
+		if err != nil {
+			t.Fatalf("%q: net/http: %v", b, err)
+		}
+		if q.Method != "POST" || q.URL.Path != path || q.URL.RawQuery != "" || q.ProtoMinor != 1 || q.ContentLength != int64(r.length) || q.TransferEncoding != nil || q.Close {
+			t.Errorf("%q: %+v", b, q)
+		}
+		for _, h := range r.fields[:r.n] {
+			name, value := string(b[h.name:h.colon]), string(b[h.value:h.end])
+			first := r.value(b, name)
+			if strings.EqualFold(name, "host") {
+				if q.Host != value {
+					t.Errorf("%q: host %q", b, q.Host)
+				}
+			} else if got := q.Header[http.CanonicalHeaderKey(name)]; len(got) == 0 || got[0] != first {
+				t.Errorf("%q: %s is %q, %q here", b, name, got, first)
+			}
+		}
+		for i := range n {
+			if _, is := new(request).parse(b[:i], path); is != more {
+				t.Errorf("%q: %v", b[:i], is)
+			}
+		}
+	})
+}
+
+const path = "/v1/predict"
+
+func post(body string, headers ...string) string {
+	b := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: %d\r\n", path, len(body))
+	for _, h := range headers {
+		b += h + "\r\n"
+	}
+	return b + "\r\n" + body
+}
+
+// conversations are what a client sends on one connection.
+var conversations = []string{
+	post("{}"),
+	post("{}", "x-request-ID: a", "X-Request-Id: b", "Accept: */*", "Connection: Keep-Alive", "X-Empty:", "X-Spaces:  a \tb "),
+	post(""),
+	post(strings.Repeat("a", mostBody)),
+	post(strings.Repeat("a", mostBody+1)),
+	post("{}", "X-Refuse: 1") + post("{}"),
+	post("{}", "Connection: close"),
+	post("{}", "Expect: 100-continue"),
+	post("{}", "Upgrade: h2c", "Connection: Upgrade"),
+	post("{}", "Content-Length: 2"),
+	post("{}", "Content-Length: 3"),
+	post("{}", "Host: x"),
+	post("{}", "X-Latin: caf\xe9"),
+	post("{}", "X-Control: a\x01"),
+	post("{}", "X-Folded: a\r\n b"),
+	post("{}", "X Spaced: a"),
+	post("{}", "X-Spaced : a"),
+	post("{}", ": a"),
+	post("{}", "X-Long: "+strings.Repeat("a", mostHead)),
+	post("{}", strings.Split(strings.Repeat("X-Many: a\n", mostHeaders), "\n")[:mostHeaders]...),
+	strings.Replace(post("{}"), "\r\n", "\n", 1),
+	strings.Replace(post("{}"), "Length: 2\r\n", "Length: 2\n", 1),
+	strings.Replace(post("{}"), "Length: 2", "Length: +2", 1),
+	strings.Replace(post("{}"), "Length: 2", "Length: 0x2", 1),
+	strings.Replace(post("{}"), "Length: 2", "Length: 99999999999999999999", 1),
+	strings.Replace(post("{}"), "Length: 2", "Length: ", 1),
+	strings.Replace(post("{}"), "Content-Length: 2", "Transfer-Encoding: chunked", 1)[:len(post("{}"))-2] + "2\r\n{}\r\n0\r\n\r\n",
+	post("{}", "Transfer-Encoding: chunked"),
+	strings.Replace(post("{}"), "Host: 127.0.0.1:80\r\n", "", 1),
+	strings.Replace(post("{}"), "127.0.0.1:80", "a b", 1),
+	strings.Replace(post("{}"), path, path+"?a=b", 1),
+	strings.Replace(post("{}"), path, "http://x"+path, 1),
+	strings.Replace(post("{}"), path, "/v1/../v1/predict", 1),
+	strings.Replace(post("{}"), "HTTP/1.1", "HTTP/1.0", 1),
+	strings.Replace(post("{}"), "HTTP/1.1", "HTTP/1.2", 1),
+	strings.Replace(post("{}"), "POST", "PUT", 1),
+	strings.Replace(post("{}"), "POST ", "POST  ", 1),
+	"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + post("{}"),
+	post("{}") + "GET / HTTP/1.1\r\nHost: x\r\n\r\n" + post("{}"),
+	post("{}") + post("[]") + post(strings.Repeat("b", 5000)) + post("{}", "X-Refuse: 1") + post("{}"),
+	"\r\n" + post("{}"),
+	post("{}") + "\r\n" + post("{}"),
+	post("{}") + "\r\n\r\n\r\n" + post("{}"),
+	"\x16\x03\x01\x00\x05hello",
+	"",
+}
+
+// echo answers with what it was asked.
+func echo(x api.Exchange) {
+	if x.Header("X-Refuse") != "" {
+		_ = x.Answer(503, []byte(`{}`))
+		return
+	}
+	b, err := x.Body(nil, 1<<20, 0)
+	if err != nil {
+		_ = x.Answer(400, []byte(`{}`))
+		return
+	}
+	x.SetHeader("X-Echo", x.Header("x-request-id")+"|"+x.Header("X-Spaces")+"|"+x.Header("X-Empty")+"|"+x.Header("X-Latin"))
+	_ = x.Answer(200, b)
+}
+
+var quick = Timeouts{Header: 5 * time.Second, Read: 10 * time.Second, Idle: time.Minute, Write: 10 * time.Second}
+
+// server serves f at a path, plain requests without net/http where s is not nil.
+func server(t testing.TB, s *Server, f func(api.Exchange)) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	h := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(api.HTTP(w, r)) }), Protocols: new(http.Protocols)}
+	h.Protocols.SetHTTP1(true)
+	h.Protocols.SetUnencryptedHTTP2(true)
+	if s != nil {
+		s.Path = path
+		if s.Handler == nil {
+			s.Handler = func(x *Exchange) { f(x) }
+		}
+		l = s.Listen(l)
+	}
+	go h.Serve(l) //nolint:errcheck // it ends with the test
+	t.Cleanup(func() {
+		h.Close() //nolint:errcheck // it ends with the test
+		if s != nil {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			_ = s.Shutdown(ctx)
+		}
+	})
+	return addr
+}
+
+// said is what a server answers to bytes that come in parts, without dates.
+func said(t failer, addr, bytes string, parts []int) string {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer c.Close()
+	go func() {
+		at := 0
+		for _, n := range parts {
+			n = min(n, len(bytes)-at)
+			if _, err := io.WriteString(c, bytes[at:at+n]); err != nil {
+				return // it has been judged already
+			}
+			at += n
+		}
+		_, _ = io.WriteString(c, bytes[at:])
+		_ = c.(*net.TCPConn).CloseWrite()
+	}()
+	r := bufio.NewReader(c)
+	var out strings.Builder
+	for {
+		a, err := http.ReadResponse(r, &http.Request{Method: "POST"})
+		if err != nil {
+			return out.String()
+		}
+		body, err := io.ReadAll(a.Body)
+		// Where net/http refuses a request it ends the connection, perhaps with a reset.
+		if a.StatusCode == 200 && (err != nil || a.Header.Get("Date") == "") {
+			t.Fatalf("%v, %v", err, a.Header)
+		}
+		a.Header.Del("Date")
+		fmt.Fprintf(&out, "%s %v close=%v %.60q %d\n", a.Status, a.Header, a.Close, body, len(body))
+	}
+}
+
+type failer interface{ Fatalf(string, ...any) }
+
+// TestSameAsHTTP: whether a server is asked here or by net/http alone makes no
+// difference to its callers, however their bytes come.
+func TestSameAsHTTP(t *testing.T) {
+	ours, theirs := server(t, &Server{Timeouts: quick}, echo), server(t, nil, echo)
+	for _, s := range conversations {
+		if a, b := said(t, ours, s, nil), said(t, theirs, s, nil); a != b {
+			t.Errorf("%.300q:\n%s\nnet/http alone:\n%s", s, a, b)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		var s string
+		for range rapid.IntRange(1, 3).Draw(t, "requests") {
+			s += rapid.SampledFrom(conversations).Draw(t, "request")
+		}
+		parts := rapid.SliceOfN(rapid.IntRange(1, 300), 0, 6).Draw(t, "parts")
+		if a, b := said(t, ours, s, parts), said(t, theirs, s, nil); a != b {
+			t.Fatalf("%.300q:\n%s\nnet/http alone:\n%s", s, a, b)
+		}
+	})
+}
+
+// TestHTTP2 goes to net/http, without a byte lost.
+func TestHTTP2(t *testing.T) {
+	addr := server(t, &Server{Timeouts: quick}, echo)
+	tr := &http.Transport{Protocols: new(http.Protocols)}
+	tr.Protocols.SetUnencryptedHTTP2(true)
+	defer tr.CloseIdleConnections()
+	r, err := (&http.Client{Transport: tr}).Post("http://"+addr+path, "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if b, err := io.ReadAll(r.Body); err != nil || r.ProtoMajor != 2 || string(b) != "{}" {
+		t.Errorf("%s %q %v", r.Proto, b, err)
+	}
+}
+
+func dial(t *testing.T, addr string) (net.Conn, *bufio.Reader) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c, bufio.NewReader(c)
+}
+
+// answer reads one.
+func answer(t *testing.T, r *bufio.Reader) (*http.Response, string) {
+	t.Helper()
+	a, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(a.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, string(b)
+}
+
+// TestCallersThatLeave: who watches a request's context learns that its caller is
+// gone, and what came of the next request meanwhile is not lost.
+func TestCallersThatLeave(t *testing.T) {
+	asked, next := make(chan context.Context, 1), make(chan bool)
+	s := &Server{Timeouts: quick}
+	s.Handler = func(x *Exchange) {
+		if x.Header("X-Wait") != "" {
+			ctx := x.Context()
+			ctx.Done()
+			asked <- ctx
+			select {
+			case <-ctx.Done():
+			case <-next:
+			}
+		}
+		echo(x)
+	}
+	addr := server(t, s, nil)
+	c, r := dial(t, addr)
+	fmt.Fprint(c, post("1", "X-Wait: 1"))
+	ctx := <-asked
+	fmt.Fprint(c, post("2")[:20])
+	next <- true
+	if _, b := answer(t, r); b != "1" {
+		t.Error(b)
+	}
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		t.Error("the request is over, and its context is not")
+	}
+	fmt.Fprint(c, post("2")[20:])
+	if _, b := answer(t, r); b != "2" {
+		t.Error(b)
+	}
+	fmt.Fprint(c, post("3", "X-Wait: 1"))
+	ctx = <-asked
+	c.Close()
+	<-ctx.Done()
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		t.Error(ctx.Err())
+	}
+}
+
+// TestCallersThatAreSlow are cut off: without a request, in a head, and, with an
+// answer, in a body.
+func TestCallersThatAreSlow(t *testing.T) {
+	const short = 20 * time.Millisecond
+	s := &Server{Timeouts: Timeouts{Header: short, Read: short, Idle: time.Minute, Write: time.Minute}}
+	late := make(chan error, 1)
+	s.Handler = func(x *Exchange) {
+		_, err := x.Body(nil, 1<<20, short)
+		late <- err
+		_ = x.Answer(408, []byte(`{}`))
+	}
+	addr := server(t, s, nil)
+	c, r := dial(t, addr)
+	fmt.Fprint(c, post("{}")[:30])
+	if b, err := io.ReadAll(r); err != nil || len(b) != 0 {
+		t.Errorf("%q %v", b, err)
+	}
+	c, r = dial(t, addr)
+	fmt.Fprint(c, post("{}")[:len(post("{}"))-1])
+	if a, _ := answer(t, r); a.StatusCode != 408 || !a.Close {
+		t.Errorf("%d %v", a.StatusCode, a.Close)
+	}
+	if err := <-late; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	if _, err := r.ReadByte(); err != io.EOF {
+		t.Error(err)
+	}
+}
+
+// TestBodyLimits: a body over the limit is not read, and ends the connection.
+func TestBodyLimits(t *testing.T) {
+	s := &Server{Timeouts: quick, Handler: func(x *Exchange) {
+		_, err := x.Body(nil, 1, 0)
+		var large *http.MaxBytesError
+		if errors.As(err, &large) && large.Limit == 1 {
+			_ = x.Answer(413, []byte(`{}`))
+			return
+		}
+		_ = x.Answer(200, []byte(`{}`))
+	}}
+	c, r := dial(t, server(t, s, nil))
+	fmt.Fprint(c, post("1"))
+	if a, _ := answer(t, r); a.StatusCode != 200 || a.Close {
+		t.Errorf("%d %v", a.StatusCode, a.Close)
+	}
+	fmt.Fprint(c, post("12"))
+	if a, _ := answer(t, r); a.StatusCode != 413 || !a.Close {
+		t.Errorf("%d %v", a.StatusCode, a.Close)
+	}
+}
+
+// TestHeadersOfAnswers: no value begins a line, and an answer is sent once.
+func TestHeadersOfAnswers(t *testing.T) {
+	s := &Server{Timeouts: quick, Handler: func(x *Exchange) {
+		x.SetHeader("X-Text", "a\r\nX-Other: b\x00\tc")
+		if x.Answer(200, []byte("1")) != nil || x.Answer(200, []byte("2")) == nil {
+			t.Error("an answer is sent once")
+		}
+	}}
+	c, r := dial(t, server(t, s, nil))
+	fmt.Fprint(c, post(""))
+	if a, b := answer(t, r); a.Header.Get("X-Text") != "a  X-Other: b \tc" || a.Header.Get("X-Other") != "" || b != "1" {
+		t.Errorf("%v %q", a.Header, b)
+	}
+	fmt.Fprint(c, post(""))
+	if _, b := answer(t, r); b != "1" {
+		t.Errorf("%q", b)
+	}
+}
+
+// TestShutdown: what is asked is answered, also what was sent and not read yet;
+// connections without a request end.
+func TestShutdown(t *testing.T) {
+	asked, go_ := make(chan bool), make(chan bool)
+	s := &Server{Timeouts: quick}
+	s.Handler = func(x *Exchange) {
+		if x.Header("X-Wait") != "" {
+			asked <- true
+			<-go_
+		}
+		echo(x)
+	}
+	addr := server(t, s, nil)
+	_, idle := dial(t, addr)
+	c, busy := dial(t, addr)
+	fmt.Fprint(c, post("{}"))
+	answer(t, busy)
+	fmt.Fprint(c, post("1", "X-Wait: 1")+post("2"))
+	<-asked
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(t.Context()) }()
+	if _, err := idle.ReadByte(); err != io.EOF {
+		t.Error(err)
+	}
+	select {
+	case err := <-done:
+		t.Fatal("it ended before its requests:", err)
+	default:
+	}
+	go_ <- true
+	if a, b := answer(t, busy); b != "1" || !a.Close {
+		t.Errorf("%q %v", b, a.Close)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestShutdownHasAnEnd: who keeps a request open is cut.
+func TestShutdownHasAnEnd(t *testing.T) {
+	asked := make(chan bool)
+	s := &Server{Timeouts: quick}
+	s.Handler = func(x *Exchange) {
+		ctx := x.Context()
+		asked <- true
+		<-ctx.Done()
+	}
+	c, r := dial(t, server(t, s, nil))
+	fmt.Fprint(c, post("{}"))
+	<-asked
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, err := r.ReadByte(); err == nil {
+		t.Error("it was answered")
+	}
+}
