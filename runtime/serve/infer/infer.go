@@ -342,10 +342,13 @@ func (m *Model) one(ctx context.Context, in []ort.Value, rows int) ([]ort.Value,
 	if m.batch && rows > 0 {
 		c.bucket = bucket(in)
 	}
-	if first, ok := m.gather(c); ok {
+	if batch, first, ok := m.gather(c); ok {
 		if first {
 			runtime.Gosched() // callers that are ready to go on come along
-			m.run(m.depart())
+			batch = m.lead(c)
+		}
+		if batch != nil {
+			m.run(batch)
 			m.end()
 			m.workers.Done()
 		}
@@ -371,34 +374,48 @@ func (m *Model) quick(rows int) bool {
 }
 
 // gather takes a call that callers can run themselves, into a batch that is about to
-// run or, where there is none, as the first of one, which has a place.
-func (m *Model) gather(c *call) (first, ok bool) {
+// run or, where there is none, as the first of one, which has a place. A batch that is
+// full with it is its own to run.
+func (m *Model) gather(c *call) (full []*call, first, ok bool) {
 	if c.bucket == "" || !m.quick(c.rows) || m.o.MaxDelay > 0 || c.ctx.Err() != nil {
-		return false, false
+		return nil, false, false
 	}
+	most := min(m.o.MaxRows, quickRows)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case m.closed:
-		return false, false
+		return nil, false, false
 	case len(m.gathered) == 0:
 		if len(m.queue) > 0 || m.running >= quickShare*m.o.Workers {
-			return false, false
+			return nil, false, false
 		}
 		m.running++
 		m.workers.Add(1)
-	case c.bucket != m.gathered[0].bucket || m.gatheredRows+c.rows > min(m.o.MaxRows, chunk):
-		return false, false
+	case c.bucket != m.gathered[0].bucket || m.gatheredRows+c.rows > most:
+		return nil, false, false
 	}
 	m.gathered = append(m.gathered, c)
 	m.gatheredRows += c.rows
-	return len(m.gathered) == 1, true
+	if m.gatheredRows == most {
+		return m.depart(), false, true
+	}
+	return nil, len(m.gathered) == 1, true
 }
 
-// depart ends the gathering of a batch: who arrives now begins another.
-func (m *Model) depart() []*call {
+// lead is the batch that c is the first of; none where another has run it as it was full.
+func (m *Model) lead(c *call) []*call {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(m.gathered) == 0 || m.gathered[0] != c {
+		return nil
+	}
+	return m.depart()
+}
+
+// depart ends the gathering of a batch: who arrives now begins another. It is called
+// with mu.
+func (m *Model) depart() []*call {
 	batch := m.gathered
 	m.gathered, m.gatheredRows = nil, 0
 	return batch
