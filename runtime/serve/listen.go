@@ -75,12 +75,13 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 	rpc := s.grpcServer(g, secure)
 	t := typed.New(s.svc, s, s.svc.Name, typed.Options{Log: s.log})
 	t.Register(rpc)
-	main := &http.Server{Handler: s.handler(g, t, rpc), ReadHeaderTimeout: headerTimeout, ReadTimeout: s.readTime(), WriteTimeout: s.writeTime(),
+	o := oip.NewHTTP(s, s.oip())
+	main := &http.Server{Handler: s.handler(g, t, o, rpc), ReadHeaderTimeout: headerTimeout, ReadTimeout: s.readTime(), WriteTimeout: s.writeTime(),
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	main.Protocols.SetHTTP1(true)
 	main.Protocols.SetHTTP2(true)
 	main.Protocols.SetUnencryptedHTTP2(true)
-	simple := &plain.Server{Path: typed.PredictPath, Handler: s.simple(g, t), Timeouts: plain.Timeouts{Header: headerTimeout, Read: s.readTime(), Idle: idleTimeout, Write: s.writeTime()}}
+	simple := &plain.Server{Handler: s.simple(g, t, o), Timeouts: plain.Timeouts{Header: headerTimeout, Read: s.readTime(), Idle: idleTimeout, Write: s.writeTime()}}
 	inside := func(h http.Handler) *http.Server {
 		return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
 	}
@@ -182,11 +183,11 @@ func unheard(list *diag.List, flag, address string, err error) {
 }
 
 // handler is everything that callers can ask over HTTP.
-func (s *Server) handler(g *guard, t *typed.API, rpc *grpc.Server) http.Handler {
+func (s *Server) handler(g *guard, t *typed.API, o *oip.HTTP, rpc *grpc.Server) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", t.Handler())
-	mux.Handle("/v2/", oip.Handler(s, s.oip()))
-	mux.Handle("/v2", oip.Handler(s, s.oip()))
+	mux.Handle("/v2/", o.Handler())
+	mux.Handle("/v2", o.Handler())
 	s.probes(mux)
 	calls := g.http(s.counted(s.recovered(traced(s.timed(mux)))))
 	rpcs := g.http(s.counted(rpc))
@@ -202,24 +203,40 @@ func (s *Server) handler(g *guard, t *typed.API, rpc *grpc.Server) http.Handler 
 	}))
 }
 
-// simple answers plain requests for predictions, as handler does all others.
-func (s *Server) simple(g *guard, t *typed.API) func(*plain.Exchange) {
-	return func(x *plain.Exchange) {
-		if err := g.asks(x); err != nil {
-			refuse(x, err)
-			return
-		}
-		if err := s.enter(); err != nil {
-			refuse(x, err)
-			return
-		}
-		defer s.leave()
-		defer func() {
-			if p := recover(); p != nil {
-				s.panicked(x, typed.PredictPath, p)
+// simple answers plain requests for inferences, as handler does all others.
+func (s *Server) simple(g *guard, t *typed.API, o *oip.HTTP) func(path string) func(*plain.Exchange) {
+	return func(path string) func(*plain.Exchange) {
+		infer := t.Predict
+		if model, version, ok := oip.InferPath(path); ok {
+			infer = func(ctx context.Context, x api.Exchange) {
+				ctx, cancel, err := asked(ctx, x)
+				if err != nil {
+					refuse(x, err)
+					return
+				}
+				defer cancel()
+				o.Infer(ctx, x, model, version)
 			}
-		}()
-		t.Predict(tracedPlain(x), x)
+		} else if path != typed.PredictPath {
+			return nil
+		}
+		return func(x *plain.Exchange) {
+			if err := g.asks(x); err != nil {
+				refuse(x, err)
+				return
+			}
+			if err := s.enter(); err != nil {
+				refuse(x, err)
+				return
+			}
+			defer s.leave()
+			defer func() {
+				if p := recover(); p != nil {
+					s.panicked(x, path, p)
+				}
+			}()
+			infer(tracedPlain(x), x)
+		}
 	}
 }
 
@@ -238,34 +255,44 @@ func (s *Server) counted(next http.Handler) http.Handler {
 	})
 }
 
-// timed bounds a request of the Open Inference Protocol by the header
-// X-Request-Timeout, a duration or milliseconds, as the typed API does its own.
+// timed bounds a request of the Open Inference Protocol by what its caller asks.
 func (s *Server) timed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if t := r.Header.Get("X-Request-Timeout"); t != "" && strings.HasPrefix(r.URL.Path, "/v2/") {
-			d, err := typed.Timeout(t)
+		if strings.HasPrefix(r.URL.Path, "/v2/") {
+			x := api.HTTP(w, r)
+			ctx, cancel, err := asked(r.Context(), x)
 			if err != nil {
-				refuse(api.HTTP(w, r), err)
+				refuse(x, err)
 				return
 			}
-			ctx, cancel := api.Within(r.Context(), d)
 			defer cancel()
-			r = r.WithContext(ctx)
+			if ctx != r.Context() {
+				r = r.WithContext(ctx)
+			}
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
+// asked bounds ctx by the header X-Request-Timeout, a duration or milliseconds, as the
+// typed API does its own.
+func asked(ctx context.Context, x api.Exchange) (context.Context, context.CancelFunc, *api.Error) {
+	t := x.Header("X-Request-Timeout")
+	if t == "" {
+		return ctx, func() {}, nil
+	}
+	d, err := typed.Timeout(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := api.Within(ctx, d)
+	return ctx, cancel, nil
+}
+
 func (s *Server) oip() oip.Options {
 	o := oip.Options{Name: "mlc", Version: s.o.Version, MaxBody: s.svc.Limits.Body}
 	if name, ok := strings.CutPrefix(s.svc.Sticky, "header:"); ok {
-		o.Key = func(r *http.Request) string { return r.Header.Get(name) }
-		o.GRPCKey = func(ctx context.Context) string {
-			if v := metadata.ValueFromIncomingContext(ctx, name); len(v) > 0 {
-				return v[0]
-			}
-			return ""
-		}
+		o.Key = name
 	}
 	return o
 }
@@ -307,7 +334,7 @@ func refuse(x api.Exchange, err *api.Error) {
 		x.SetHeader("Retry-After", strconv.Itoa(int(math.Ceil(err.RetryAfter.Seconds()))))
 	}
 	text, _ := json.Marshal(map[string]string{"error": err.Text}) // it cannot fail
-	_ = x.Answer(int(err.Kind), append(text, '\n'))               // the caller may be gone
+	_ = x.Answer(int(err.Kind), api.JSON, append(text, '\n'))     // the caller may be gone
 }
 
 // recovered keeps a mistake of ours from ending more than its own request.

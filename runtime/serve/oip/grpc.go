@@ -99,8 +99,10 @@ func (s *grpcServer) answer(ctx context.Context, in *emptypb.Empty) (*pb.ModelIn
 		return nil, "", err
 	}
 	key, id := "", ""
-	if s.o.GRPCKey != nil {
-		key = s.o.GRPCKey(ctx)
+	if s.o.Key != "" {
+		if v := metadata.ValueFromIncomingContext(ctx, s.o.Key); len(v) > 0 {
+			key = v[0]
+		}
 	}
 	if ids := metadata.ValueFromIncomingContext(ctx, "x-request-id"); len(ids) > 0 && len(ids[0]) <= 128 {
 		id = ids[0]

@@ -60,7 +60,7 @@ func floats(x ...float64) *pb.ModelInferRequest {
 
 func TestInferOverGRPC(t *testing.T) {
 	seen := ""
-	conn, ms := dial(t, oip.Options{GRPCKey: func(ctx context.Context) string { return metadata.ValueFromIncomingContext(ctx, "x-user")[0] }},
+	conn, ms := dial(t, oip.Options{Key: "X-User"},
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
 			seen = info.FullMethod
 			return h(ctx, req)

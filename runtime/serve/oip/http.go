@@ -1,8 +1,10 @@
 package oip
 
 import (
+	"bytes"
 	"compress/gzip"
 	"compress/zlib"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -20,25 +22,30 @@ import (
 // tensors follow it. 0 in a request: the body is the one input of the model.
 const headerLength = "Inference-Header-Content-Length"
 
-// Handler answers everything under /v2 over HTTP.
+// HTTP speaks the protocol over HTTP. It is safe for concurrent use.
+type HTTP struct{ server }
+
+// NewHTTP makes the HTTP side of models.
+func NewHTTP(models api.Models, o Options) *HTTP { return &HTTP{server{models, o.filled()}} }
+
+// Handler answers everything under /v2.
 //
 // Bodies may be compressed with gzip or deflate, which is zlib's format; an answer
 // is where Accept-Encoding asks for it and it is of 1 KiB or more. A failure is
 // {"error": text} with 400 for what a caller got wrong, 404 for an unknown model or
 // path, 405, 413 for what is too large, 429 and 503 with Retry-After, 499 where the
 // caller is gone, 500, 501 for what is not supported, and 504 after a deadline.
-func Handler(models api.Models, o Options) http.Handler {
-	s := &httpServer{server{models, o.filled()}}
+func (s *HTTP) Handler() http.Handler {
 	mux := http.NewServeMux()
 	route := func(method, path string, h func(http.ResponseWriter, *http.Request) error) {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != method && (r.Method != http.MethodHead || method != http.MethodGet) {
 				w.Header().Set("Allow", method)
-				fail(w, http.StatusMethodNotAllowed, method+" is wanted here")
+				fail(api.HTTP(w, r), http.StatusMethodNotAllowed, method+" is wanted here")
 				return
 			}
 			if err := h(w, r); err != nil {
-				failed(w, err)
+				failed(api.HTTP(w, r), err)
 			}
 		})
 	}
@@ -52,18 +59,19 @@ func Handler(models api.Models, o Options) http.Handler {
 		route("GET", m+"/ready", s.modelReady)
 		route("GET", m+"/config", s.config)
 		route("GET", m+"/stats", s.stats)
-		route("POST", m+"/infer", s.inferHTTP)
+		route("POST", m+"/infer", func(w http.ResponseWriter, r *http.Request) error {
+			s.Infer(r.Context(), api.HTTP(w, r), r.PathValue("model"), r.PathValue("version"))
+			return nil
+		})
 	}
 	route("POST", "/v2/repository/index", s.repositoryIndex)
 	route("POST", "/v2/repository/models/{model}/load", s.load)
 	route("POST", "/v2/repository/models/{model}/unload", s.unload)
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, http.StatusNotFound, "there is nothing at this path")
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fail(api.HTTP(w, r), http.StatusNotFound, "there is nothing at this path")
 	})
 	return mux
 }
-
-type httpServer struct{ server }
 
 // httpStatus is the HTTP status of a kind of error by this protocol, which knows no 422.
 func httpStatus(k api.Kind) int {
@@ -73,41 +81,38 @@ func httpStatus(k api.Kind) int {
 	return int(k)
 }
 
-func failed(w http.ResponseWriter, err error) {
+func failed(x api.Exchange, err error) {
 	e := api.From(err)
 	if e.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+		x.SetHeader("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
 	}
-	fail(w, httpStatus(e.Kind), e.Text)
+	fail(x, httpStatus(e.Kind), e.Text)
 }
 
-func fail(w http.ResponseWriter, status int, text string) {
-	answer(w, status, struct {
+func fail(x api.Exchange, status int, text string) {
+	answer(x, status, struct {
 		Error string `json:"error"`
 	}{text})
 }
 
-func answer(w http.ResponseWriter, status int, v any) {
+func answer(x api.Exchange, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil { // our own forms always marshal
 		status, b = http.StatusInternalServerError, []byte(`{"error":"internal error"}`)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
-	w.WriteHeader(status)
-	_, _ = w.Write(b) // a caller that is gone is told nothing
+	_ = x.Answer(status, api.JSON, b) // a caller that is gone is told nothing
 }
 
 func ok(w http.ResponseWriter, v any) error {
-	answer(w, http.StatusOK, v)
+	answer(api.HTTP(w, nil), http.StatusOK, v)
 	return nil
 }
 
-func (s *httpServer) model(r *http.Request) (api.Model, error) {
+func (s *HTTP) model(r *http.Request) (api.Model, error) {
 	return s.models.Model(r.PathValue("model"), r.PathValue("version"))
 }
 
-func (s *httpServer) serverMetadata(w http.ResponseWriter, _ *http.Request) error {
+func (s *HTTP) serverMetadata(w http.ResponseWriter, _ *http.Request) error {
 	return ok(w, struct {
 		Name       string   `json:"name"`
 		Version    string   `json:"version"`
@@ -115,7 +120,7 @@ func (s *httpServer) serverMetadata(w http.ResponseWriter, _ *http.Request) erro
 	}{s.o.Name, s.o.Version, extensions})
 }
 
-func (s *httpServer) live(w http.ResponseWriter, _ *http.Request) error {
+func (s *HTTP) live(w http.ResponseWriter, _ *http.Request) error {
 	return ok(w, map[string]bool{"live": true})
 }
 
@@ -126,24 +131,24 @@ type readiness struct {
 	Error string `json:"error,omitempty"`
 }
 
-func (s *httpServer) ready(w http.ResponseWriter, _ *http.Request) error {
+func (s *HTTP) ready(w http.ResponseWriter, _ *http.Request) error {
 	if !s.models.Ready() {
-		answer(w, http.StatusServiceUnavailable, readiness{Error: "the server is not ready"})
+		answer(api.HTTP(w, nil), http.StatusServiceUnavailable, readiness{Error: "the server is not ready"})
 		return nil
 	}
 	return ok(w, readiness{Ready: true})
 }
 
-func (s *httpServer) modelReady(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) modelReady(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.model(r); err != nil {
 		e := api.From(err)
-		answer(w, httpStatus(e.Kind), readiness{Name: r.PathValue("model"), Error: e.Text})
+		answer(api.HTTP(w, nil), httpStatus(e.Kind), readiness{Name: r.PathValue("model"), Error: e.Text})
 		return nil
 	}
 	return ok(w, readiness{Name: r.PathValue("model"), Ready: true})
 }
 
-func (s *httpServer) modelMetadata(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) modelMetadata(w http.ResponseWriter, r *http.Request) error {
 	m, err := s.model(r)
 	if err != nil {
 		return err
@@ -151,7 +156,7 @@ func (s *httpServer) modelMetadata(w http.ResponseWriter, r *http.Request) error
 	return ok(w, s.metadata(m))
 }
 
-func (s *httpServer) config(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) config(w http.ResponseWriter, r *http.Request) error {
 	m, err := s.model(r)
 	if err != nil {
 		return err
@@ -159,7 +164,7 @@ func (s *httpServer) config(w http.ResponseWriter, r *http.Request) error {
 	return ok(w, config(m))
 }
 
-func (s *httpServer) stats(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) stats(w http.ResponseWriter, r *http.Request) error {
 	ms, err := s.found(r.PathValue("model"), r.PathValue("version"))
 	if err != nil {
 		return err
@@ -173,7 +178,7 @@ func (s *httpServer) stats(w http.ResponseWriter, r *http.Request) error {
 	}{all})
 }
 
-func (s *httpServer) repositoryIndex(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) repositoryIndex(w http.ResponseWriter, r *http.Request) error {
 	var ready bool
 	err := s.control(w, r, func(body []byte) (err error) {
 		ready, err = codec.ParseIndexRequest(body)
@@ -185,7 +190,7 @@ func (s *httpServer) repositoryIndex(w http.ResponseWriter, r *http.Request) err
 	return ok(w, s.index(ready))
 }
 
-func (s *httpServer) load(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) load(w http.ResponseWriter, r *http.Request) error {
 	if err := s.control(w, r, codec.ParseLoadRequest); err != nil {
 		return err
 	}
@@ -195,7 +200,7 @@ func (s *httpServer) load(w http.ResponseWriter, r *http.Request) error {
 	return ok(w, struct{}{})
 }
 
-func (s *httpServer) unload(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) unload(w http.ResponseWriter, r *http.Request) error {
 	if err := s.control(w, r, codec.ParseUnloadRequest); err != nil {
 		return err
 	}
@@ -206,10 +211,10 @@ func (s *httpServer) unload(w http.ResponseWriter, r *http.Request) error {
 }
 
 // control reads the small body of a request to the repository; none is as good as {}.
-func (s *httpServer) control(w http.ResponseWriter, r *http.Request, parse func([]byte) error) error {
+func (s *HTTP) control(w http.ResponseWriter, r *http.Request, parse func([]byte) error) error {
 	buf := takeBuffer()
 	defer buf.giveBack()
-	if err := s.read(w, r, buf); err != nil {
+	if err := s.read(api.HTTP(w, r), buf); err != nil {
 		return err
 	}
 	if len(buf.b) == 0 {
@@ -218,8 +223,30 @@ func (s *httpServer) control(w http.ResponseWriter, r *http.Request, parse func(
 	return parse(buf.b)
 }
 
-func (s *httpServer) inferHTTP(w http.ResponseWriter, r *http.Request) error {
-	m, err := s.model(r)
+// InferPath takes the path of a POST for an inference apart; version is "" for the one
+// that serves.
+func InferPath(path string) (model, version string, ok bool) {
+	rest, ok := strings.CutPrefix(path, "/v2/models/")
+	if !ok {
+		return "", "", false
+	}
+	if rest, ok = strings.CutSuffix(rest, "/infer"); !ok {
+		return "", "", false
+	}
+	model, version, versioned := strings.Cut(rest, "/versions/")
+	return model, version, model != "" && !strings.Contains(model, "/") && !strings.Contains(version, "/") && (version != "") == versioned
+}
+
+// Infer answers a POST for an inference by a model; version "" is the one that serves.
+// ctx is x's, perhaps in its caller's trace.
+func (s *HTTP) Infer(ctx context.Context, x api.Exchange, model, version string) {
+	if err := s.inferred(ctx, x, model, version); err != nil {
+		failed(x, err)
+	}
+}
+
+func (s *HTTP) inferred(ctx context.Context, x api.Exchange, model, version string) error {
+	m, err := s.models.Model(model, version)
 	if err != nil {
 		return err
 	}
@@ -227,19 +254,19 @@ func (s *httpServer) inferHTTP(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	shape := s.shape(m)
-	req, err := s.request(w, r, shape)
+	req, err := s.request(x, shape)
 	if err != nil {
 		return err
 	}
 	key := ""
-	if s.o.Key != nil {
-		key = s.o.Key(r)
+	if s.o.Key != "" {
+		key = x.Header(s.o.Key)
 	}
-	id := r.Header.Get("X-Request-Id")
+	id := x.Header("X-Request-Id")
 	if len(id) > 128 {
 		id = ""
 	}
-	head, outs, err := s.infer(r.Context(), m, shape, req, "http", key, id)
+	head, outs, err := s.infer(ctx, m, shape, req, "http", key, id)
 	if err != nil {
 		return err
 	}
@@ -250,37 +277,38 @@ func (s *httpServer) inferHTTP(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	buf.b = b
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	form := api.JSON
 	if binary {
-		h.Set("Content-Type", "application/octet-stream")
-		h.Set(headerLength, strconv.Itoa(text))
+		form = "application/octet-stream"
+		x.SetHeader(headerLength, strconv.Itoa(text))
 	}
-	h.Add("Vary", "Accept-Encoding")
+	x.SetHeader("Vary", "Accept-Encoding")
 	if len(b) >= leastCompressed {
-		if c := compressors[accepted(r.Header.Get("Accept-Encoding"))]; c != nil {
-			return c.answer(w, b)
+		if c := compressors[accepted(x.Header("Accept-Encoding"))]; c != nil {
+			small := takeBuffer()
+			defer small.giveBack()
+			b = c.compress(small, b)
+			x.SetHeader("Content-Encoding", c.name)
 		}
 	}
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	_, _ = w.Write(b) // a caller that is gone is told nothing
+	_ = x.Answer(http.StatusOK, form, b) // a caller that is gone is told nothing
 	return nil
 }
 
 // request reads the body of an inference.
-func (s *httpServer) request(w http.ResponseWriter, r *http.Request, m *codec.Model) (*codec.Request, error) {
+func (s *HTTP) request(x api.Exchange, m *codec.Model) (*codec.Request, error) {
 	buf := takeBuffer()
 	defer buf.giveBack()
-	if err := s.read(w, r, buf); err != nil {
+	if err := s.read(x, buf); err != nil {
 		return nil, err
 	}
-	said := r.Header.Values(headerLength)
-	if len(said) == 0 {
+	said := x.Header(headerLength)
+	if said == "" {
 		return codec.ParseRequest(buf.b, nil, m)
 	}
-	text, err := strconv.ParseUint(said[0], 10, 63)
+	text, err := strconv.ParseUint(said, 10, 63)
 	switch {
-	case err != nil || len(said) > 1:
+	case err != nil:
 		return nil, api.Errorf(api.BadRequest, "%s is one length in bytes", headerLength)
 	case text > uint64(len(buf.b)):
 		return nil, api.Errorf(api.BadRequest, "%s is %d, and the body has %d bytes", headerLength, text, len(buf.b))
@@ -291,24 +319,28 @@ func (s *httpServer) request(w http.ResponseWriter, r *http.Request, m *codec.Mo
 }
 
 // read fills buf with the body, decompressed.
-func (s *httpServer) read(w http.ResponseWriter, r *http.Request, buf *buffer) error {
-	if r.ContentLength > s.o.MaxBody {
-		return s.tooLarge()
-	}
-	var body io.Reader = http.MaxBytesReader(w, r.Body, s.o.MaxBody)
+func (s *HTTP) read(x api.Exchange, buf *buffer) error {
 	var err error
-	switch e := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))); e {
-	case "", "identity":
-		buf.expect(r.ContentLength)
-	case "gzip":
-		body, err = gzip.NewReader(body)
-	case "deflate":
-		body, err = zlib.NewReader(body)
-	default:
-		return api.Errorf(api.BadRequest, "bodies are compressed with gzip or deflate, or not at all")
-	}
+	buf.b, err = x.Body(buf.b, s.o.MaxBody, 0)
 	if err == nil {
-		err = buf.fill(body, s.o.MaxBody)
+		var from func(io.Reader) (io.Reader, error)
+		switch strings.ToLower(strings.TrimSpace(x.Header("Content-Encoding"))) {
+		case "", "identity":
+			return nil
+		case "gzip":
+			from = func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }
+		case "deflate":
+			from = func(r io.Reader) (io.Reader, error) { return zlib.NewReader(r) }
+		default:
+			return api.Errorf(api.BadRequest, "bodies are compressed with gzip or deflate, or not at all")
+		}
+		small := takeBuffer()
+		defer small.giveBack()
+		small.b, buf.b = buf.b, small.b
+		var body io.Reader
+		if body, err = from(bytes.NewReader(small.b)); err == nil {
+			err = buf.fill(body, s.o.MaxBody)
+		}
 	}
 	var large *http.MaxBytesError
 	switch {
@@ -322,7 +354,7 @@ func (s *httpServer) read(w http.ResponseWriter, r *http.Request, buf *buffer) e
 	return &api.Error{Kind: api.BadRequest, Text: "the body did not come whole, or not as it was announced", Err: err}
 }
 
-func (s *httpServer) tooLarge() error {
+func (s *HTTP) tooLarge() error {
 	return api.Errorf(api.TooLarge, "a body is of at most %d bytes", s.o.MaxBody)
 }
 
@@ -342,14 +374,6 @@ func (b *buffer) giveBack() {
 	if cap(b.b) <= keptBuffer {
 		b.b = b.b[:0]
 		buffers.Put(b)
-	}
-}
-
-// expect makes room for a body of n bytes, as far as that costs little should the
-// caller lie.
-func (b *buffer) expect(n int64) {
-	if n = min(n+1, keptBuffer); n > int64(cap(b.b)) {
-		b.b = make([]byte, 0, n)
 	}
 }
 
@@ -399,17 +423,16 @@ var compressors = map[string]*compressor{
 	}}},
 }
 
-// answer sends b compressed, of a length that is not known before.
-func (c *compressor) answer(w http.ResponseWriter, b []byte) error {
-	w.Header().Set("Content-Encoding", c.name)
+// compress is b compressed, in to.
+func (c *compressor) compress(to *buffer, b []byte) []byte {
 	z := c.pool.Get().(resetWriter)
 	defer c.pool.Put(z)
+	w := bytes.NewBuffer(to.b)
 	z.Reset(w)
-	if _, err := z.Write(b); err != nil {
-		return nil // a caller that is gone is told nothing
-	}
-	_ = z.Close() // the same
-	return nil
+	_, _ = z.Write(b) // memory takes all
+	_ = z.Close()     // the same
+	to.b = w.Bytes()
+	return to.b
 }
 
 // accepted is the encoding that Accept-Encoding asks for, of those that there are:

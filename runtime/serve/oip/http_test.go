@@ -28,7 +28,7 @@ import (
 func serve(t *testing.T, o oip.Options) (*httptest.Server, *fakeModels) {
 	t.Helper()
 	ms := repository(t)
-	s := httptest.NewServer(oip.Handler(ms, o))
+	s := httptest.NewServer(oip.NewHTTP(ms, o).Handler())
 	t.Cleanup(s.Close)
 	return s, ms
 }
@@ -233,7 +233,7 @@ func le(xs ...float64) []byte {
 const four = `{"inputs":[{"name":"x","datatype":"FP64","shape":[1,2],"data":[4,9]}]}`
 
 func TestInferOverHTTP(t *testing.T) {
-	s, ms := serve(t, oip.Options{Key: func(r *http.Request) string { return r.Header.Get("X-User") }})
+	s, ms := serve(t, oip.Options{Key: "X-User"})
 	at := s.URL + "/v2/models/root/infer"
 	answer := `{"model_name":"root","model_version":"1","outputs":[{"name":"y","datatype":"FP64","shape":[1,2],"data":[2,3]}]}`
 	if code, b, h := send(t, "POST", at, strings.NewReader(four), "X-User", "u", "X-Request-Id", "r-1"); code != 200 || string(b) != answer || h.Get("Content-Type") != "application/json" {
@@ -442,7 +442,7 @@ func TestCallerGone(t *testing.T) {
 		ended <- ctx.Err()
 		return api.Answer{}, ctx.Err()
 	}
-	s := httptest.NewServer(oip.Handler(ms, oip.Options{}))
+	s := httptest.NewServer(oip.NewHTTP(ms, oip.Options{}).Handler())
 	defer s.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, "POST", s.URL+"/v2/models/hanging/infer", strings.NewReader(one))
@@ -478,7 +478,7 @@ func BenchmarkInferHTTP(b *testing.B) {
 	m := &fakeModel{name: "m", version: "1", inputs: infos, outputs: []ort.Info{{Name: "y", Type: "float", Shape: []int64{-1, 1}}}}
 	out := []ort.Value{ort.Tensor{Shape: []int64{1, 1}, Data: []float32{0.25}}}
 	m.run = func(context.Context, api.Call) (api.Answer, error) { return api.Answer{Outputs: out}, nil }
-	h := oip.Handler(&fakeModels{models: []*fakeModel{m}}, oip.Options{})
+	h := oip.NewHTTP(&fakeModels{models: []*fakeModel{m}}, oip.Options{}).Handler()
 	body := `{"inputs":[{"name":"x","datatype":"FP32","shape":[1,30],"data":[0.5` + strings.Repeat(",0.5", 29) + `]}]}`
 	b.ReportAllocs()
 	for b.Loop() {
@@ -486,6 +486,27 @@ func BenchmarkInferHTTP(b *testing.B) {
 		h.ServeHTTP(w, httptest.NewRequest("POST", "/v2/models/m/infer", strings.NewReader(body)))
 		if w.Code != 200 {
 			b.Fatal(w.Body)
+		}
+	}
+}
+
+func TestInferPath(t *testing.T) {
+	for path, want := range map[string]string{
+		"/v2/models/m/infer":                          "m| true",
+		"/v2/models/m/versions/3/infer":               "m|3 true",
+		"/v2/models/versions/infer":                   "versions| true",
+		"/v2/models/versions/versions/versions/infer": "versions|versions true",
+		"/v2/models/m/versions//infer":                "m| false",
+		"/v2/models/m/n/infer":                        "m/n| false",
+		"/v2/models/m/versions/3/4/infer":             "m|3/4 false",
+		"/v2/models//infer":                           "| false",
+		"/v2/models/infer":                            "| false",
+		"/v2/models/m":                                "| false",
+		"/v1/predict":                                 "| false",
+	} {
+		model, version, ok := oip.InferPath(path)
+		if got := fmt.Sprintf("%s|%s %v", model, version, ok); got != want {
+			t.Errorf("%s: %s, not %s", path, got, want)
 		}
 	}
 }

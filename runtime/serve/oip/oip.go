@@ -33,7 +33,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 
 	"mlc.dev/mlc/runtime/serve/api"
 	"mlc.dev/mlc/runtime/serve/oip/internal/codec"
@@ -47,10 +46,9 @@ type Options struct {
 	MaxBody int64
 	// MaxElements is the most elements of a tensor that comes in; 0: 16 Mi.
 	MaxElements int
-	// Key derives the key that keeps a caller with one branch of a split, and
-	// GRPCKey does so for gRPC; nil: no key.
-	Key     func(*http.Request) string
-	GRPCKey func(context.Context) string
+	// Key is the header, of gRPC the metadata, whose value keeps a caller with one branch
+	// of a split; "": none does.
+	Key string
 }
 
 const (

@@ -36,7 +36,7 @@ func (x *Exchange) end() {
 	}
 }
 
-// Header is the first value of one of the request's headers, in any case; "" without.
+// Header is the value of one of the request's headers, in any case; "" without.
 func (x *Exchange) Header(name string) string { return x.value(x.c.buf, name) }
 
 // RemoteAddr is who asks, as host:port.
@@ -104,11 +104,11 @@ func (x *Exchange) SetHeader(name, value string) {
 	x.set = append(x.set, "\r\n"...)
 }
 
-// every answer is JSON, which is not to be kept nor taken for something else.
-const always = "Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Length: "
+// always are headers of every answer: it is not to be kept nor taken for something else.
+const always = "\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Length: "
 
-// Answer sends the answer, a JSON text. Only the first one is sent.
-func (x *Exchange) Answer(status int, body []byte) error {
+// Answer sends the answer, of a media type. Only the first one is sent.
+func (x *Exchange) Answer(status int, form string, body []byte) error {
 	if x.answered {
 		return errors.New("answered before")
 	}
@@ -120,7 +120,8 @@ func (x *Exchange) Answer(status int, body []byte) error {
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(append(append(b, ' '), http.StatusText(status)...), "\r\n"...)
 	b = append(append(b, "Date: "...), date()...)
-	b = append(append(append(b, "\r\n"...), x.set...), always...)
+	b = append(append(append(b, "\r\n"...), x.set...), "Content-Type: "...)
+	b = append(append(b, form...), always...)
 	b = append(strconv.AppendInt(b, int64(len(body)), 10), "\r\n"...)
 	if x.shut {
 		b = append(b, "Connection: close\r\n"...)

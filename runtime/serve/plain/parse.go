@@ -22,19 +22,28 @@ type field struct{ name, colon, value, end uint16 }
 
 // request is the head of a plain request.
 type request struct {
+	path   [2]int // where it is
 	fields [mostHeaders]field
 	n      int // of fields
 	length int // of the body
 }
 
-// value is the first value of a header in a request's bytes, "" without.
+// value is that of a header in a request's bytes, "" without.
 func (r *request) value(b []byte, name string) string {
-	for _, f := range r.fields[:r.n] {
-		if int(f.colon-f.name) == len(name) && same(b[f.name:f.colon], name) {
-			return string(b[f.value:f.end])
-		}
+	if f := find(r, b, name); f != nil {
+		return string(b[f.value:f.end])
 	}
 	return ""
+}
+
+// find is a header, nil without.
+func find[T string | []byte](r *request, b []byte, name T) *field {
+	for i := range r.n {
+		if f := &r.fields[i]; int(f.colon-f.name) == len(name) && same(b[f.name:f.colon], name) {
+			return f
+		}
+	}
+	return nil
 }
 
 // same compares names without regard to case.
@@ -57,36 +66,58 @@ func lower(b byte) byte {
 	return b
 }
 
-// parse reads the head of a request to path, of n bytes. It is plain where
+// parse reads the head of a request, of n bytes. It is plain where
 //
-//   - its line is POST path HTTP/1.1,
+//   - its line is POST path HTTP/1.1, with a path of /, letters, digits, "-", "_" and ".",
+//     no part of which is empty or dots alone,
 //   - lines end in CR LF, and headers are tokens, a colon, and visible ASCII, spaces and tabs,
-//   - there is one Host, of letters, digits and ".-:[]", and one Content-Length, of at
-//     most mostBody,
+//   - no header is there twice; one is Host, of letters, digits and ".-:[]", and one
+//     Content-Length, of at most mostBody,
 //   - nothing is asked of the connection but to be kept: no Transfer-Encoding, Expect,
 //     Upgrade, Trailer or TE, and no Connection but keep-alive.
-func (r *request) parse(b []byte, path string) (n int, is kind) {
+func (r *request) parse(b []byte) (n int, is kind) {
 	const method, version = "POST ", " HTTP/1.1\r\n"
-	line := len(method) + len(path) + len(version)
-	for i, want := range [...]string{method, path, version} {
-		at := 0
-		if i > 0 {
-			at = len(method)
+	if k := min(len(b), len(method)); string(b[:k]) != method[:k] {
+		return 0, other
+	}
+	end := len(method)
+line:
+	for letter := false; ; end++ { // letter: the part has more than dots
+		if end >= min(len(b), mostHead) {
+			return 0, more
 		}
-		if i > 1 {
-			at += len(path)
-		}
-		got := b[min(at, len(b)):min(at+len(want), len(b))]
-		if string(got) != want[:len(got)] {
+		c := b[end]
+		switch {
+		case end == len(method):
+			if c != '/' {
+				return 0, other
+			}
+			continue
+		case c == '/' || c == ' ':
+			if !letter {
+				return 0, other
+			}
+			letter = false
+		case c == '.':
+		case inPath[c]:
+			letter = true
+		default:
 			return 0, other
 		}
+		if c == ' ' {
+			break line
+		}
 	}
-	if len(b) < line {
+	r.path = [2]int{len(method), end}
+	if k := min(len(b)-end, len(version)); string(b[end:end+k]) != version[:k] {
+		return 0, other
+	} else if k < len(version) {
 		return 0, more
 	}
+	at := end + len(version)
 	r.n, r.length = 0, -1
 	host := false
-	for at := line; ; {
+	for {
 		rest := b[at:min(len(b), mostHead)]
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
@@ -113,19 +144,19 @@ func (r *request) parse(b []byte, path string) (n int, is kind) {
 			return 0, other
 		}
 		name, value := rest[:f.colon], rest[f.value:f.end]
+		if find(r, b, name) != nil {
+			return 0, other
+		}
 		switch len(name) {
 		case len("host"):
 			if same(name, "host") {
-				if host || !isHost(value) {
+				if !isHost(value) {
 					return 0, other
 				}
 				host = true
 			}
 		case len("content-length"):
 			if same(name, "content-length") {
-				if r.length >= 0 {
-					return 0, other
-				}
 				if r.length = number(value); r.length < 0 {
 					return 0, other
 				}
@@ -188,6 +219,14 @@ func header(b []byte) (f field, ok bool) {
 var token = func() (t [256]bool) {
 	for c := range 256 {
 		t[c] = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), byte(c)) >= 0
+	}
+	return t
+}()
+
+// inPath are the characters of a path's parts.
+var inPath = func() (t [256]bool) {
+	for c := range 256 {
+		t[c] = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 	}
 	return t
 }()

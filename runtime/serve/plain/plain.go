@@ -1,6 +1,6 @@
-// Package plain answers plain requests: those of HTTP/1.1 that post a small body to one
-// path with nothing about them that needs more than their headers to be told, as nearly
-// all requests for predictions do. It does without what net/http makes for each request,
+// Package plain answers plain requests: those of HTTP/1.1 that post a small body with
+// nothing about them that needs more than a few headers to be told, as nearly all
+// requests for predictions are. It does without what net/http makes for each request,
 // which costs more than a small model.
 //
 // It is no server of HTTP. A connection begins here, and goes to net/http, with every
@@ -29,11 +29,10 @@ type Timeouts struct {
 
 // Server answers plain requests and gives other connections on.
 type Server struct {
-	// Path is what is posted to.
-	Path string
-	// Handler answers a request with one call of Answer. It must not panic, and must not
-	// keep the exchange.
-	Handler  func(*Exchange)
+	// Handler is what answers a post to a path, with one call of Answer; nil: net/http
+	// does. It must not panic, and must not keep the exchange. It is what a path has for
+	// good: a connection may not ask again for the next request.
+	Handler  func(path string) func(*Exchange)
 	Timeouts Timeouts
 
 	mu      sync.Mutex
@@ -216,8 +215,9 @@ type conn struct {
 	buf []byte
 	out []byte
 	x   Exchange
-	// answered says that a request was.
-	answered bool
+	// path and handler are those of the last request; none before the first.
+	path    string
+	handler func(*Exchange)
 	// by and until are the deadlines that are set, for reading and writing; zero: none.
 	by, until time.Time
 
@@ -316,7 +316,7 @@ func (c *conn) serve(o *others) {
 			c.linger()
 			return
 		}
-		wait, c.answered = c.s.Timeouts.Idle, true
+		wait = c.s.Timeouts.Idle
 	}
 }
 
@@ -324,11 +324,13 @@ func (c *conn) serve(o *others) {
 func (c *conn) head() (n int, is kind) {
 	ends := 0
 	for begun := false; ; begun = true {
-		for c.answered && ends < mostEnds && len(c.buf) > 0 && (c.buf[0] == '\r' || c.buf[0] == '\n') {
+		for c.handler != nil && ends < mostEnds && len(c.buf) > 0 && (c.buf[0] == '\r' || c.buf[0] == '\n') {
 			c.buf = c.buf[:copy(c.buf, c.buf[1:])]
 			ends++
 		}
-		switch n, is = c.x.parse(c.buf, c.s.Path); {
+		switch n, is = c.x.parse(c.buf); {
+		case is == plain && !c.route():
+			return 0, other
 		case is != more:
 			return n, is
 		case len(c.buf) >= mostHead:
@@ -342,11 +344,24 @@ func (c *conn) head() (n int, is kind) {
 	}
 }
 
+// route finds the handler of the request; false: it is not for here.
+func (c *conn) route() bool {
+	path := c.buf[c.x.path[0]:c.x.path[1]]
+	if string(path) != c.path || c.handler == nil {
+		h := c.s.Handler(string(path))
+		if h == nil {
+			return false
+		}
+		c.path, c.handler = string(path), h
+	}
+	return true
+}
+
 // answer answers the request whose head is n bytes long; false: the connection ends.
 func (c *conn) answer(n int) bool {
 	x := &c.x
 	x.begin(c, n)
-	c.s.Handler(x)
+	c.handler(x)
 	x.end()
 	// What was refused unread comes all the same, before the next request.
 	if !x.answered || x.shut || x.arrive(c.s.Timeouts.Read) != nil {

@@ -370,7 +370,7 @@ func (a *API) fail(x api.Exchange, id string, status int, text string) {
 }
 
 func (a *API) write(x api.Exchange, status int, b []byte) {
-	if err := x.Answer(status, b); err != nil {
+	if err := x.Answer(status, api.JSON, b); err != nil {
 		a.o.Log.Debug("the caller left before the answer", "cause", err)
 	}
 }
