@@ -67,17 +67,19 @@ type slotFor struct {
 	loading sync.Mutex
 }
 
-// use returns the version that serves, until free is called.
-func (s *slotFor) use() (h *handle, free func(), err error) {
+// use returns the version that serves, which stays until it is told to be free.
+func (s *slotFor) use() (*handle, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.current == nil {
-		return nil, nil, api.Errorf(api.Unavailable, "model %q is not ready", s.ref.Model)
+		return nil, api.Errorf(api.Unavailable, "model %q is not ready", s.ref.Model)
 	}
-	h = s.current
-	h.users.Add(1)
-	return h, h.users.Done, nil
+	s.current.users.Add(1)
+	return s.current, nil
 }
+
+// free ends a use.
+func (h *handle) free() { h.users.Done() }
 
 // replace puts a version in the place of another, which is freed once nobody uses
 // it any more. Where the model is out of service, it is h that is let go.
@@ -285,12 +287,12 @@ func (s *Server) Model(name, version string) (api.Model, error) {
 			continue
 		}
 		known = true
-		h, free, err := sl.use()
+		h, err := sl.use()
 		if err != nil {
 			continue
 		}
 		serves := h.Version()
-		free()
+		h.free()
 		switch {
 		case version != "" && version != serves:
 		case name == s.svc.Name:
@@ -393,12 +395,12 @@ func (s *Server) handles() []*counted {
 	by := map[string]*counted{}
 	seen := map[*handle]bool{}
 	for _, sl := range s.slots {
-		h, free, err := sl.use()
+		h, err := sl.use()
 		if err != nil {
 			continue
 		}
 		if seen[h] {
-			free()
+			h.free()
 			continue
 		}
 		seen[h] = true
@@ -410,7 +412,7 @@ func (s *Server) handles() []*counted {
 			out = append(out, c)
 		}
 		c.waiting += h.Waiting()
-		free()
+		h.free()
 		c.stats.Inferences += st.Inferences
 		c.stats.Executions += st.Executions
 		for to, from := range map[*api.Stat]api.Stat{&c.stats.Success: st.Success, &c.stats.Failure: st.Failure, &c.stats.Queue: st.Queue, &c.stats.Compute: st.Compute} {
@@ -447,9 +449,9 @@ type direct struct {
 }
 
 func (d *direct) with(f func(*handle)) {
-	if h, free, err := d.sl.use(); err == nil {
+	if h, err := d.sl.use(); err == nil {
 		f(h)
-		free()
+		h.free()
 	}
 }
 
@@ -516,11 +518,11 @@ func (s *Server) busy(h *handle, protocol, variant string) error {
 // Infer runs the model.
 func (d *direct) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 	return d.s.answered(ctx, c, "", func(ctx context.Context) (api.Answer, kept, error) {
-		h, free, err := d.sl.use()
+		h, err := d.sl.use()
 		if err != nil {
 			return api.Answer{Model: d.sl.ref.Model}, kept{}, err
 		}
-		defer free()
+		defer h.free()
 		in, err := h.inOrder(c)
 		if err != nil {
 			return api.Answer{Model: h.Name(), Version: h.Version()}, kept{}, err

@@ -104,7 +104,7 @@ func TestAliasesShareAVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	first, free, err := a.use()
+	first, err := a.use()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestAliasesShareAVersion(t *testing.T) {
 	if err := ran(first); err != nil {
 		t.Errorf("a call still uses it: %v", err)
 	}
-	free()
+	first.free()
 	gone(t, first)
 	if err := ran(second); err != nil {
 		t.Error(err)

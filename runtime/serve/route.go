@@ -158,11 +158,11 @@ func (r *route) Busy(protocol string) (err error) {
 		return nil
 	}
 	b := r.branches[0]
-	h, free, err := b.slot.use()
+	h, err := b.slot.use()
 	if err != nil {
 		return nil //nolint:nilerr // the call tells it
 	}
-	defer free()
+	defer h.free()
 	return r.s.busy(h, protocol, b.Name)
 }
 
@@ -239,11 +239,11 @@ func (r *route) run(ctx context.Context, b *branch, c api.Call) (a api.Answer, h
 	if len(r.steps) > 0 {
 		return r.runSteps(ctx, c)
 	}
-	h, free, err := b.slot.use()
+	h, err = b.slot.use()
 	if err != nil {
 		return api.Answer{Model: b.Model.Model}, nil, nil, err
 	}
-	defer free()
+	defer h.free()
 	if last, err = h.inOrder(c); err != nil {
 		return api.Answer{Model: h.Name(), Version: h.Version()}, h, nil, err
 	}
@@ -259,11 +259,11 @@ func (r *route) instead(c api.Call, err error, reason string) (api.Answer, kept,
 	if f == nil {
 		return a, kept{}, err
 	}
-	h, free, uerr := r.main().use()
+	h, uerr := r.main().use()
 	if uerr != nil {
 		return a, kept{}, err
 	}
-	defer free()
+	defer h.free()
 	out, ferr := fallbackOutputs(f.Answer, h.sig, h.Outputs(), max(c.Rows, 1))
 	if ferr != nil {
 		r.s.log.Error("the fallback does not fit the model", "error", ferr)
@@ -407,9 +407,9 @@ func (r *route) busy() bool {
 		if sl == r.shadow {
 			continue
 		}
-		if h, free, err := sl.use(); err == nil {
+		if h, err := sl.use(); err == nil {
 			waits := h.Waiting() > 0
-			free()
+			h.free()
 			if waits {
 				return true
 			}
@@ -427,12 +427,12 @@ func (r *route) compare(ctx context.Context, m mirrored) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.s.svc.Deadline.Std())
 	defer cancel()
-	h, free, err := r.shadow.use()
+	h, err := r.shadow.use()
 	if err != nil {
 		r.s.metrics.shadow.WithLabelValues(r.s.svc.Name, "", "failed").Inc()
 		return
 	}
-	defer free()
+	defer h.free()
 	in, err := h.inOrder(m.c)
 	m.c.Inputs, m.c.Names = in, nil
 	var a api.Answer

@@ -230,7 +230,7 @@ func (s *Server) answered(ctx context.Context, c api.Call, variant string, f fun
 	if most := s.svc.Limits.Rows; most > 0 && c.Rows > most {
 		err = api.Errorf(api.TooLarge, "%d rows; a request may have %d", c.Rows, most)
 	} else {
-		if d := s.svc.Deadline.Std(); d > 0 {
+		if d := s.svc.Deadline.Std(); d > 0 && !endsWithin(ctx, start.Add(d)) {
 			var cancel context.CancelFunc
 			ctx, cancel = api.Within(ctx, d)
 			defer cancel()
@@ -255,6 +255,12 @@ func (s *Server) answered(ctx context.Context, c api.Call, variant string, f fun
 		return a, e
 	}
 	return a, nil
+}
+
+// endsWithin reports whether ctx has a deadline that is no later than by.
+func endsWithin(ctx context.Context, by time.Time) bool {
+	own, ok := ctx.Deadline()
+	return ok && !own.After(by)
 }
 
 // asError is err as an *api.Error; nil for nil.

@@ -36,11 +36,11 @@ func (r *route) form() *composed {
 	}
 	handles := make([]*handle, len(parts))
 	for i, p := range parts {
-		h, free, err := p.slot.use()
+		h, err := p.slot.use()
 		if err != nil {
 			return &composed{}
 		}
-		defer free()
+		defer h.free()
 		handles[i] = h
 	}
 	if c := r.s.composed.Load(); c != nil && c.of(handles) {
@@ -125,8 +125,7 @@ func (r *route) runSteps(ctx context.Context, c api.Call) (all api.Answer, h *ha
 	}
 	made := map[string]ort.Value{}
 	for _, st := range r.steps {
-		var free func()
-		if h, free, err = st.slot.use(); err != nil {
+		if h, err = st.slot.use(); err != nil {
 			return api.Answer{Model: st.Model.Model}, nil, nil, err
 		}
 		var a api.Answer
@@ -138,7 +137,7 @@ func (r *route) runSteps(ctx context.Context, c api.Call) (all api.Answer, h *ha
 				made[st.Name+"."+o.Name] = a.Outputs[k]
 			}
 		}
-		free()
+		h.free()
 		all.Queue += a.Queue
 		all.Compute += a.Compute
 		all.Model, all.Version, all.Outputs, all.Threshold = h.Name(), h.Version(), a.Outputs, a.Threshold
