@@ -116,7 +116,8 @@ func (x *Exchange) Answer(status int, form string, body []byte) error {
 	if x.c.s.ending() {
 		x.shut = true
 	}
-	b := append(x.c.out[:0], "HTTP/1.1 "...)
+	out := outs.Get().(*[]byte)
+	b := append((*out)[:0], "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(append(append(b, ' '), http.StatusText(status)...), "\r\n"...)
 	b = append(append(b, "Date: "...), date()...)
@@ -126,8 +127,12 @@ func (x *Exchange) Answer(status int, form string, body []byte) error {
 	if x.shut {
 		b = append(b, "Connection: close\r\n"...)
 	}
-	x.c.out = append(append(b, "\r\n"...), body...)
-	err := x.c.write()
+	b = append(append(b, "\r\n"...), body...)
+	err := x.c.write(b)
+	if cap(b) <= mostOut {
+		*out = b
+	}
+	outs.Put(out)
 	if err != nil {
 		x.shut = true
 	}

@@ -213,7 +213,6 @@ type conn struct {
 	c net.Conn
 	// buf is what was read and is not answered yet: the request, and what follows it.
 	buf []byte
-	out []byte
 	x   Exchange
 	// path and handler are those of the last request; none before the first.
 	path    string
@@ -385,17 +384,17 @@ func (c *conn) linger() {
 	_, _ = io.CopyN(io.Discard, c.c, most)
 }
 
-// write sends what is in out.
-func (c *conn) write() error {
+// outs are where answers are made: one is warm, where each connection's own is not.
+var outs = sync.Pool{New: func() any { return new([]byte) }}
+
+// write sends an answer.
+func (c *conn) write(b []byte) error {
 	if now := time.Now(); c.until.Sub(now) < c.s.Timeouts.Write {
 		c.until = now.Add(c.s.Timeouts.Write + slack)
 		if err := c.c.SetWriteDeadline(c.until); err != nil {
 			return err
 		}
 	}
-	_, err := c.c.Write(c.out)
-	if cap(c.out) > mostOut {
-		c.out = nil
-	}
+	_, err := c.c.Write(b)
 	return err
 }
