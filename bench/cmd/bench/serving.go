@@ -376,30 +376,43 @@ func (f *fixture) startPeer(p peer, python string) (*run.Child, error) {
 	return run.Start(cmd, addr, run.Post(addr, p.path, p.body))
 }
 
-// peers compares throughput of one row with other servers, one after the other.
+// peers compares throughput of one row with other servers, in turns: with callers on
+// cores of their own, and with callers that take their time from the servers, the more
+// the faster these answer.
 func (f *fixture) peers() [][]string {
 	pythons, err := pythonsOf("serving")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "SKIPPED: not all peers could be installed:", err)
 	}
-	ours := f.start(f.folder("one", flightsService()))
-	defer ours.Stop()
-	var rows [][]string
+	var apart, together [][]string
 	for _, p := range f.peerList() {
-		what := fmt.Sprintf("one-row requests/s, %d connections", connections)
 		if pythons[p.name] == "" {
-			rows = append(rows, []string{what + ", against " + p.title, "SKIPPED: it could not be installed", "", "", fmt.Sprintf("≥ %v", p.goal), ""})
+			apart = append(apart, []string{"one-row requests/s, against " + p.title, "SKIPPED: it could not be installed", "", "", fmt.Sprintf("≥ %v", p.goal), ""})
 			continue
 		}
-		c, err := f.startPeer(p, pythons[p.name])
-		run.Must(err)
-		ask(load.Options{Addr: c.Addr, Requests: [][]byte{load.JSON(p.path, p.body)}, Connections: connections, Count: 500}) // warm all its workers
-		m := inTurns(3, throughput(ours, f.typed, connections), throughput(c, [][]byte{load.JSON(p.path, p.body)}, connections))
-		c.Stop()
-		ratio := m[0] / m[1]
-		rows = append(rows, []string{what, fmt.Sprintf("%.0f", m[0]), fmt.Sprintf("%s %.0f", p.title, m[1]), fmt.Sprintf("%.1f", ratio), fmt.Sprintf("≥ %v", p.goal), verdict(ratio >= p.goal)})
+		compare := func(where string, begin func(start func()) (free func())) (row []string, ratio float64) {
+			var ours, theirs *run.Child
+			free := begin(func() {
+				ours = f.start(f.folder("one", flightsService()))
+				var err error
+				theirs, err = f.startPeer(p, pythons[p.name])
+				run.Must(err)
+			})
+			defer free()
+			defer ours.Stop()
+			defer theirs.Stop()
+			request := [][]byte{load.JSON(p.path, p.body)}
+			ask(load.Options{Addr: theirs.Addr, Requests: request, Connections: connections, Count: 500}) // warm all its workers
+			m := inTurns(3, throughput(ours, f.typed, connections), throughput(theirs, request, connections))
+			ratio = m[0] / m[1]
+			return []string{fmt.Sprintf("one-row requests/s, %d connections, %s", connections, where), fmt.Sprintf("%.0f", m[0]), fmt.Sprintf("%s %.0f", p.title, m[1]), fmt.Sprintf("%.1f", ratio)}, ratio
+		}
+		row, ratio := compare("service and callers on cores of their own", run.Apart)
+		apart = append(apart, append(row, fmt.Sprintf("≥ %v", p.goal), verdict(ratio >= p.goal)))
+		row, _ = compare("callers on the service's cores", func(start func()) func() { start(); return func() {} })
+		together = append(together, append(row, "", ""))
 	}
-	return rows
+	return append(apart, together...)
 }
 
 // overload offers three times what the service can do, of n rows a request, and
