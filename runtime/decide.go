@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -232,7 +233,7 @@ func (s *System) decide(ctx context.Context, p *plan.Plan, i int, before []Decis
 	d.engines = engines
 	d.Key = step.Key(engines, digests)
 	if step.Op == lower.OpRegister {
-		return s.decideRegister(d, step, digests[0], last)
+		return s.decideRegister(ctx, d, step, before, digests[0], last)
 	}
 	if r, ok := m.steps[d.Key]; ok {
 		d.outputs = r.Outputs
@@ -276,7 +277,7 @@ func (s *System) decide(ctx context.Context, p *plan.Plan, i int, before []Decis
 // decideRegister finds a version cached when it is registered and was the last
 // that this step met with the same arguments: an unchanged repetition must not
 // move aliases back that people moved.
-func (s *System) decideRegister(d Decision, step plan.Step, bundle plan.Digest, last state.Last) (Decision, error) {
+func (s *System) decideRegister(ctx context.Context, d Decision, step plan.Step, before []Decision, bundle plan.Digest, last state.Last) (Decision, error) {
 	a, err := registerArgs(step)
 	if err != nil {
 		return d, err
@@ -297,7 +298,48 @@ func (s *System) decideRegister(d Decision, step plan.Step, bundle plan.Digest, 
 	} else if len(d.Reasons) == 0 {
 		d.Reasons = []Reason{{Text: "the bundle is not registered", Path: step.At}}
 	}
+	var missed executor.Faults
+	if err := s.gated(ctx, step, before); errors.As(err, &missed) {
+		for _, f := range missed {
+			d.Reasons = append(d.Reasons, Reason{Text: "it will be held back: " + f.Diagnostic.What, Path: specPath(step, f.Arg)})
+		}
+	} else if err != nil {
+		return d, err
+	}
 	return d, nil
+}
+
+// gated is the faults for which a model must not be registered, as its gate found them
+// in a step before.
+func (s *System) gated(ctx context.Context, register plan.Step, before []Decision) error {
+	for _, in := range register.Inputs {
+		if in.Name != "gate" {
+			continue
+		}
+		path, err := s.Store.Path(ctx, before[in.Step].outputs[in.Output], lower.GateFile)
+		if err != nil {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		var verdict struct {
+			Passed bool            `json:"passed"`
+			Missed executor.Faults `json:"missed"`
+		}
+		if err := json.Unmarshal(b, &verdict); err != nil {
+			return fmt.Errorf("%s of %s: %w", lower.GateFile, before[in.Step].ID, err)
+		}
+		switch {
+		case verdict.Passed:
+		case len(verdict.Missed) > 0:
+			return verdict.Missed
+		default:
+			return fmt.Errorf("%s did not pass, and does not tell why", before[in.Step].ID)
+		}
+	}
+	return nil
 }
 
 func registerArgs(step plan.Step) (lower.RegisterArgs, error) {

@@ -521,7 +521,7 @@ func (a *apply) register(ctx context.Context, i int, d *Decision) error {
 	if err != nil {
 		return err
 	}
-	if err := a.gated(ctx, step); err != nil {
+	if err := a.gated(ctx, step, a.done); err != nil {
 		return err
 	}
 	bundle := a.done[step.Inputs[0].Step].outputs[step.Inputs[0].Output]
@@ -545,38 +545,6 @@ func (a *apply) register(ctx context.Context, i int, d *Decision) error {
 	d.Action = Cached
 	d.outputs = map[string]plan.Digest{}
 	a.out.Versions = append(a.out.Versions, RegisteredVersion{args.Model, version, bundle, isNew})
-	return nil
-}
-
-// gated is the faults for which a model must not be registered, as its gate found them.
-func (a *apply) gated(ctx context.Context, register plan.Step) error {
-	for _, in := range register.Inputs {
-		if in.Name != "gate" {
-			continue
-		}
-		path, err := a.Store.Path(ctx, a.done[in.Step].outputs[in.Output], lower.GateFile)
-		if err != nil {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		var verdict struct {
-			Passed bool            `json:"passed"`
-			Missed executor.Faults `json:"missed"`
-		}
-		if err := json.Unmarshal(b, &verdict); err != nil {
-			return fmt.Errorf("%s of %s: %w", lower.GateFile, a.Plan.Steps[in.Step].ID, err)
-		}
-		switch {
-		case verdict.Passed:
-		case len(verdict.Missed) > 0:
-			return verdict.Missed
-		default:
-			return fmt.Errorf("%s did not pass, and does not tell why", a.Plan.Steps[in.Step].ID)
-		}
-	}
 	return nil
 }
 

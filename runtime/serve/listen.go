@@ -81,7 +81,8 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 	main.Protocols.SetHTTP1(true)
 	main.Protocols.SetHTTP2(true)
 	main.Protocols.SetUnencryptedHTTP2(true)
-	simple := &plain.Server{Handler: s.simple(g, t, o), Timeouts: plain.Timeouts{Header: headerTimeout, Read: s.readTime(), Idle: idleTimeout, Write: s.writeTime()}}
+	simple := &plain.Server{Handler: s.simple(g, t, o), Timeouts: plain.Timeouts{Header: headerTimeout, Read: s.readTime(), Idle: idleTimeout, Write: s.writeTime()},
+		Panicked: func(p any) { s.log.Error("panic", "value", fmt.Sprint(p), "stack", string(debug.Stack())) }}
 	inside := func(h http.Handler) *http.Server {
 		return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
 	}
@@ -145,11 +146,13 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(closeGrace, s.svc.Deadline.Std()+time.Second))
 	defer cancel()
+	ended := make(chan error)
+	go func() { ended <- simple.Shutdown(end) }()
 	// gRPC's own end cuts what is under way on the other port, so it comes after.
 	if serr := main.Shutdown(end); serr != nil {
 		err = errors.Join(err, serr, main.Close())
 	}
-	err = errors.Join(err, simple.Shutdown(end))
+	err = errors.Join(err, <-ended)
 	stopped := make(chan struct{})
 	go func() {
 		rpc.GracefulStop()

@@ -42,8 +42,7 @@ func (x *Exchange) Header(name string) string { return x.value(x.c.buf, name) }
 // RemoteAddr is who asks, as host:port.
 func (x *Exchange) RemoteAddr() string { return x.c.c.RemoteAddr().String() }
 
-// Context ends when the caller is gone, or the request is over. It is that of one
-// goroutine's exchange, and may be watched by others.
+// Context ends when the caller is gone, or the request is over.
 func (x *Exchange) Context() context.Context {
 	if x.here == nil {
 		x.here = &presence{c: x.c}
@@ -52,9 +51,9 @@ func (x *Exchange) Context() context.Context {
 }
 
 // Body appends the request's body to b. It has as long as within to come, or
-// Timeouts.Read where that is not above 0. Errors: *http.MaxBytesError where it is larger than most bytes,
-// os.ErrDeadlineExceeded where it did not come in time, io.ErrUnexpectedEOF where it
-// ended before it was whole.
+// Timeouts.Read where that is not above 0. Errors: *http.MaxBytesError where it is larger
+// than most bytes, os.ErrDeadlineExceeded where it did not come in time,
+// io.ErrUnexpectedEOF where it ended before it was whole.
 func (x *Exchange) Body(b []byte, most int64, within time.Duration) ([]byte, error) {
 	if int64(x.length) > most {
 		x.shut = true
@@ -113,7 +112,7 @@ func (x *Exchange) Answer(status int, form string, body []byte) error {
 		return errors.New("answered before")
 	}
 	x.answered = true
-	if x.c.s.ending() {
+	if x.c.s.closing.Load() {
 		x.shut = true
 	}
 	out := outs.Get().(*[]byte)

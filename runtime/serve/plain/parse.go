@@ -1,8 +1,6 @@
 package plain
 
-import (
-	"bytes"
-)
+import "bytes"
 
 // kind is what a connection's bytes are.
 type kind int

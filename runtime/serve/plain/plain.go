@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,14 +31,17 @@ type Timeouts struct {
 // Server answers plain requests and gives other connections on.
 type Server struct {
 	// Handler is what answers a post to a path, with one call of Answer; nil: net/http
-	// does. It must not panic, and must not keep the exchange. It is what a path has for
-	// good: a connection may not ask again for the next request.
+	// does. It must not keep the exchange. It is what a path has for good: a connection may
+	// not ask again for the next request.
 	Handler  func(path string) func(*Exchange)
 	Timeouts Timeouts
+	// Panicked is told of a mistake of ours, which ends its connection and no more; nil:
+	// nobody is.
+	Panicked func(value any)
 
+	closing atomic.Bool
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
-	closing bool
 	gone    sync.Cond // a connection is gone, under mu
 }
 
@@ -54,9 +58,9 @@ func (s *Server) Listen(l net.Listener) net.Listener {
 // Shutdown ends connections once what they asked is answered; what has been asked when
 // it comes is answered. After ctx is done it cuts those that are left.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.closing.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closing = true
 	for c := range s.conns {
 		c.wake()
 	}
@@ -73,12 +77,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.gone.Wait()
 	}
 	return ctx.Err()
-}
-
-func (s *Server) ending() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closing
 }
 
 func (s *Server) add(c *conn) {
@@ -280,10 +278,10 @@ func (c *conn) first(within time.Duration) bool {
 		return false
 	}
 	err := error(os.ErrDeadlineExceeded)
-	if !c.s.ending() {
+	if !c.s.closing.Load() {
 		err = c.read()
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.s.ending() {
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.s.closing.Load() {
 		// What was sent before the end was told is answered.
 		c.by = time.Time{}
 		if c.within(10*time.Millisecond, 0) == nil {
@@ -296,6 +294,14 @@ func (c *conn) first(within time.Duration) bool {
 // serve answers requests as long as they are plain.
 func (c *conn) serve(o *others) {
 	defer c.s.remove(c)
+	defer func() {
+		if p := recover(); p != nil {
+			_ = c.c.Close() // it has no answer
+			if c.s.Panicked != nil {
+				c.s.Panicked(p)
+			}
+		}
+	}()
 	wait := c.s.Timeouts.Header
 	for {
 		if !c.first(wait) {

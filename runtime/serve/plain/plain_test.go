@@ -389,6 +389,29 @@ func TestHeadersOfAnswers(t *testing.T) {
 	}
 }
 
+// TestPanics: a mistake ends its connection and no other.
+func TestPanics(t *testing.T) {
+	told := make(chan any, 1)
+	s := &Server{Timeouts: quick, Panicked: func(p any) { told <- p }}
+	s.Handler = only(func(x *Exchange) {
+		if x.Header("X-Panic") != "" {
+			panic("boom")
+		}
+		echo(x)
+	})
+	addr := server(t, s, nil)
+	good, r := dial(t, addr)
+	c, bad := dial(t, addr)
+	fmt.Fprint(c, post("{}", "X-Panic: 1"))
+	if _, err := bad.ReadByte(); err == nil || <-told != "boom" {
+		t.Error(err)
+	}
+	fmt.Fprint(good, post("{}"))
+	if _, b := answer(t, r); b != "{}" {
+		t.Error(b)
+	}
+}
+
 // TestShutdown: what is asked is answered, also what was sent and not read yet;
 // connections without a request end.
 func TestShutdown(t *testing.T) {
