@@ -92,7 +92,7 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 	failed := make(chan error, 4)
 	var listeners []net.Listener
 	var deaf diag.List
-	start := func(flag string, address *string, wrap bool, serve func(net.Listener) error) {
+	start := func(flag string, address *string, wrap func(net.Listener) net.Listener, serve func(net.Listener) error) {
 		if *address == "" {
 			return
 		}
@@ -103,8 +103,8 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 		}
 		*address = l.Addr().String()
 		listeners = append(listeners, l)
-		if wrap && secure != nil {
-			l = tls.NewListener(l, secure.config("h2", "http/1.1"))
+		if wrap != nil {
+			l = wrap(l)
 		}
 		wg.Go(func() {
 			if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
@@ -112,15 +112,18 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 			}
 		})
 	}
-	start("http", &opened.HTTP, true, func(l net.Listener) error {
-		if secure == nil && len(s.svc.CORS) == 0 { // what browsers and TLS ask is net/http's
-			l = simple.Listen(l)
+	start("http", &opened.HTTP, func(l net.Listener) net.Listener {
+		switch {
+		case secure != nil:
+			return tls.NewListener(l, secure.config("h2", "http/1.1"))
+		case len(s.svc.CORS) > 0: // browsers are net/http's
+			return l
 		}
-		return main.Serve(l)
-	})
-	start("grpc", &opened.GRPC, false, rpc.Serve)
-	start("metrics", &opened.Metrics, false, metrics.Serve)
-	start("debug", &opened.Debug, false, pprofs.Serve)
+		return simple.Listen(l)
+	}, main.Serve)
+	start("grpc", &opened.GRPC, nil, rpc.Serve)
+	start("metrics", &opened.Metrics, nil, metrics.Serve)
+	start("debug", &opened.Debug, nil, pprofs.Serve)
 	if err = deaf.Err(); err == nil {
 		if ready != nil {
 			ready(opened)

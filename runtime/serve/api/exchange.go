@@ -7,15 +7,15 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
 // Exchange is a request over HTTP and its answer, by net/http or without it.
 type Exchange interface {
-	// Header is the value of one of the request's headers; "" without. Several of a name
-	// are one with commas, as HTTP has it.
+	// Header is the first value of one of the request's headers; "" without. Headers are
+	// all of them.
 	Header(name string) string
+	Headers(name string) []string
 	// RemoteAddr is who asks, as host:port.
 	RemoteAddr() string
 	// Body appends the request's body to b. It has as long as within to come, where that
@@ -25,8 +25,8 @@ type Exchange interface {
 	Body(b []byte, most int64, within time.Duration) ([]byte, error)
 	// SetHeader sets one of the answer's headers, once each and before Answer.
 	SetHeader(name, value string)
-	// Answer sends the answer, of a media type, once. It is not to be kept by anyone on
-	// its way, nor taken for something else. The error says that the caller is gone.
+	// Answer is the answer, of a media type, once. It is not to be kept by anyone on its
+	// way, nor taken for something else. An error may say that the caller is gone.
 	Answer(status int, form string, body []byte) error
 }
 
@@ -42,16 +42,10 @@ type overHTTP struct {
 }
 
 // Header is that of the request.
-func (x overHTTP) Header(name string) string {
-	switch v := x.r.Header.Values(name); len(v) {
-	case 0:
-		return ""
-	case 1:
-		return v[0]
-	default:
-		return strings.Join(v, ", ")
-	}
-}
+func (x overHTTP) Header(name string) string { return x.r.Header.Get(name) }
+
+// Headers are those of the request.
+func (x overHTTP) Headers(name string) []string { return x.r.Header.Values(name) }
 
 // RemoteAddr is as net/http tells it.
 func (x overHTTP) RemoteAddr() string { return x.r.RemoteAddr }
@@ -71,7 +65,7 @@ func (x overHTTP) Body(b []byte, most int64, within time.Duration) ([]byte, erro
 		}
 	}
 	body := http.MaxBytesReader(x.w, x.r.Body, most)
-	const least, believed = 4 << 10, 512 << 10
+	const least, believed = 4 << 10, 32 << 10
 	b = slices.Grow(b, int(min(max(x.r.ContentLength, 0)+least/8, believed)))
 	for {
 		if cap(b)-len(b) < least/8 {
@@ -92,8 +86,14 @@ func (x overHTTP) Body(b []byte, most int64, within time.Duration) ([]byte, erro
 	}
 }
 
-// SetHeader sets a header.
-func (x overHTTP) SetHeader(name, value string) { x.w.Header().Set(name, value) }
+// SetHeader sets a header, but Vary, which several may add to.
+func (x overHTTP) SetHeader(name, value string) {
+	if name == "Vary" {
+		x.w.Header().Add(name, value)
+		return
+	}
+	x.w.Header().Set(name, value)
+}
 
 // Values of headers that every answer has, which nobody may change.
 var typeJSON, noSniff, noStore = []string{JSON}, []string{"nosniff"}, []string{"no-store"}

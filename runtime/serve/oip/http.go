@@ -284,7 +284,7 @@ func (s *HTTP) inferred(ctx context.Context, x api.Exchange, model, version stri
 	}
 	x.SetHeader("Vary", "Accept-Encoding")
 	if len(b) >= leastCompressed {
-		if c := compressors[accepted(x.Header("Accept-Encoding"))]; c != nil {
+		if c := compressors[accepted(strings.Join(x.Headers("Accept-Encoding"), ","))]; c != nil {
 			small := takeBuffer()
 			defer small.giveBack()
 			b = c.compress(small, b)
@@ -302,13 +302,13 @@ func (s *HTTP) request(x api.Exchange, m *codec.Model) (*codec.Request, error) {
 	if err := s.read(x, buf); err != nil {
 		return nil, err
 	}
-	said := x.Header(headerLength)
-	if said == "" {
+	said := x.Headers(headerLength)
+	if len(said) == 0 {
 		return codec.ParseRequest(buf.b, nil, m)
 	}
-	text, err := strconv.ParseUint(said, 10, 63)
+	text, err := strconv.ParseUint(said[0], 10, 63)
 	switch {
-	case err != nil:
+	case err != nil || len(said) > 1:
 		return nil, api.Errorf(api.BadRequest, "%s is one length in bytes", headerLength)
 	case text > uint64(len(buf.b)):
 		return nil, api.Errorf(api.BadRequest, "%s is %d, and the body has %d bytes", headerLength, text, len(buf.b))

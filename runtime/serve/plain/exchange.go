@@ -19,14 +19,15 @@ type Exchange struct {
 	c    *conn
 	head int // the length of the request's head
 	// set are the answer's headers, as they are sent.
-	set      []byte
-	answered bool
-	shut     bool // the connection ends with the answer
-	here     *presence
+	set []byte
+	// out is the answer, which is sent when the handler has returned; nil: none yet.
+	out  *[]byte
+	shut bool // the connection ends with the answer
+	here *presence
 }
 
 func (x *Exchange) begin(c *conn, head int) {
-	x.c, x.head, x.set, x.answered, x.shut, x.here = c, head, x.set[:0], false, false, nil
+	x.c, x.head, x.set, x.out, x.shut, x.here = c, head, x.set[:0], nil, false, nil
 }
 
 // end ends the watch for a caller who leaves.
@@ -39,13 +40,21 @@ func (x *Exchange) end() {
 // Header is the value of one of the request's headers, in any case; "" without.
 func (x *Exchange) Header(name string) string { return x.value(x.c.buf, name) }
 
+// Headers are the values of one of the request's headers: there is one at most.
+func (x *Exchange) Headers(name string) []string {
+	if find(&x.request, x.c.buf, name) == nil {
+		return nil
+	}
+	return []string{x.Header(name)}
+}
+
 // RemoteAddr is who asks, as host:port.
 func (x *Exchange) RemoteAddr() string { return x.c.c.RemoteAddr().String() }
 
 // Context ends when the caller is gone, or the request is over.
 func (x *Exchange) Context() context.Context {
 	if x.here == nil {
-		x.here = &presence{c: x.c}
+		x.here = &presence{c: x.c, whole: x.head + x.length}
 	}
 	return x.here
 }
@@ -106,17 +115,17 @@ func (x *Exchange) SetHeader(name, value string) {
 // always are headers of every answer: it is not to be kept nor taken for something else.
 const always = "\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Length: "
 
-// Answer sends the answer, of a media type. Only the first one is sent.
+// Answer is the answer, of a media type. Only the first one is sent, once the handler
+// has returned: who is slow to read it keeps no place among those who are answered.
 func (x *Exchange) Answer(status int, form string, body []byte) error {
-	if x.answered {
+	if x.out != nil {
 		return errors.New("answered before")
 	}
-	x.answered = true
 	if x.c.s.closing.Load() {
 		x.shut = true
 	}
-	out := outs.Get().(*[]byte)
-	b := append((*out)[:0], "HTTP/1.1 "...)
+	x.out = outs.Get().(*[]byte)
+	b := append((*x.out)[:0], "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(append(append(b, ' '), http.StatusText(status)...), "\r\n"...)
 	b = append(append(b, "Date: "...), date()...)
@@ -126,16 +135,8 @@ func (x *Exchange) Answer(status int, form string, body []byte) error {
 	if x.shut {
 		b = append(b, "Connection: close\r\n"...)
 	}
-	b = append(append(b, "\r\n"...), body...)
-	err := x.c.write(b)
-	if cap(b) <= mostOut {
-		*out = b
-	}
-	outs.Put(out)
-	if err != nil {
-		x.shut = true
-	}
-	return err
+	*x.out = append(append(b, "\r\n"...), body...)
+	return nil
 }
 
 // dated is the date in the form of HTTP, and its second.
@@ -160,7 +161,8 @@ func date() string {
 // presence is a context that watches a connection once somebody asks it to, which
 // costs a goroutine: nobody does for what is over at once.
 type presence struct {
-	c *conn
+	c     *conn
+	whole int // the length of the request
 
 	mu   sync.Mutex
 	done chan struct{}
@@ -184,7 +186,8 @@ func (p *presence) Err() error {
 	return p.err
 }
 
-// Done begins the watch.
+// Done begins the watch, where nothing but the request has come: who has sent the next
+// one already is not watched, nor who has not sent all of it.
 func (p *presence) Done() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -192,7 +195,7 @@ func (p *presence) Done() <-chan struct{} {
 		p.done = make(chan struct{})
 		if p.err != nil {
 			close(p.done)
-		} else {
+		} else if len(p.c.buf) == p.whole {
 			p.left = make(chan struct{})
 			go p.watch()
 		}

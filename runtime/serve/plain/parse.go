@@ -115,7 +115,7 @@ line:
 	at := end + len(version)
 	r.n, r.length = 0, -1
 	host := false
-	for {
+	for at <= mostHead {
 		rest := b[at:min(len(b), mostHead)]
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
@@ -184,6 +184,7 @@ line:
 		r.n++
 		at += end + 1
 	}
+	return 0, more
 }
 
 // started reports whether a line that is not whole may become a header's.

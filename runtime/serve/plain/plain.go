@@ -43,22 +43,30 @@ type Server struct {
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
 	gone    sync.Cond // a connection is gone, under mu
+	others  *others
 }
 
 // Listen accepts from l and returns what net/http has to serve: a listener of the
-// connections that are not plain. Closing it closes l.
+// connections that are not plain. Closing it closes l. It is called once, before
+// Shutdown.
 func (s *Server) Listen(l net.Listener) net.Listener {
 	s.conns = map[*conn]struct{}{}
 	s.gone.L = &s.mu
-	o := &others{Listener: l, conns: make(chan net.Conn), end: make(chan struct{})}
-	go o.accept(s)
-	return o
+	s.others = &others{Listener: l, conns: make(chan net.Conn), end: make(chan struct{}), accepted: make(chan struct{})}
+	go s.others.accept(s)
+	return s.others
 }
 
-// Shutdown ends connections once what they asked is answered; what has been asked when
-// it comes is answered. After ctx is done it cuts those that are left.
+// Shutdown accepts no more, and ends connections once what they asked is answered; plain
+// requests that have come by then are answered. After ctx is done it cuts those that
+// are left.
 func (s *Server) Shutdown(ctx context.Context) error {
+	if s.others == nil {
+		return nil
+	}
 	s.closing.Store(true)
+	err := s.others.Close()
+	<-s.others.accepted // those that come now are among those that it waits for
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
@@ -67,16 +75,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for c := range s.conns {
-			_ = c.c.Close() // its loop ends
-		}
 		s.gone.Broadcast()
 	})
 	defer stop()
 	for len(s.conns) > 0 && ctx.Err() == nil {
 		s.gone.Wait()
 	}
-	return ctx.Err()
+	if len(s.conns) == 0 {
+		return err
+	}
+	for c := range s.conns {
+		_ = c.c.Close() // its loop ends
+	}
+	return errors.Join(err, ctx.Err())
 }
 
 func (s *Server) add(c *conn) {
@@ -99,6 +110,10 @@ type others struct {
 	end   chan struct{}
 	once  sync.Once
 	err   error // why there are no more, once end is closed
+	// accepted is closed when no connection begins any more.
+	accepted chan struct{}
+	closed   sync.Once
+	closing  error
 }
 
 // Accept waits for a connection that is not plain.
@@ -114,7 +129,12 @@ func (o *others) Accept() (net.Conn, error) {
 // Close stops accepting. Connections that are plain go on.
 func (o *others) Close() error {
 	o.stop(net.ErrClosed)
-	return o.Listener.Close()
+	o.closed.Do(func() {
+		if o.closing = o.Listener.Close(); errors.Is(o.closing, net.ErrClosed) {
+			o.closing = nil // somebody has
+		}
+	})
+	return o.closing
 }
 
 func (o *others) stop(err error) {
@@ -127,6 +147,7 @@ func (o *others) stop(err error) {
 // accept begins connections until there are no more. Where the system has no room for
 // one it tries again, as net/http does.
 func (o *others) accept(s *Server) {
+	defer close(o.accepted)
 	const longest = time.Second
 	wait := 5 * time.Millisecond
 	for {
@@ -368,8 +389,14 @@ func (c *conn) answer(n int) bool {
 	x.begin(c, n)
 	c.handler(x)
 	x.end()
+	if x.out == nil || c.write(*x.out) != nil {
+		return false
+	}
+	if cap(*x.out) <= mostOut {
+		outs.Put(x.out)
+	}
 	// What was refused unread comes all the same, before the next request.
-	if !x.answered || x.shut || x.arrive(c.s.Timeouts.Read) != nil {
+	if x.shut || x.arrive(c.s.Timeouts.Read) != nil {
 		return false
 	}
 	c.buf = c.buf[:copy(c.buf, c.buf[n+x.length:])]

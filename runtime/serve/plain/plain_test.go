@@ -126,6 +126,7 @@ var conversations = []string{
 	"\r\n" + post("{}"),
 	post("{}") + "\r\n" + post("{}"),
 	post("{}") + "\r\n\r\n\r\n" + post("{}"),
+	post(strings.Repeat("a", mostBody)) + strings.Replace(post("{}"), path, "/"+strings.Repeat("a", mostHead-len("POST / HTTP/1.1")), 1),
 	"\x16\x03\x01\x00\x05hello",
 	"",
 }
@@ -409,6 +410,37 @@ func TestPanics(t *testing.T) {
 	fmt.Fprint(good, post("{}"))
 	if _, b := answer(t, r); b != "{}" {
 		t.Error(b)
+	}
+}
+
+// TestLongPaths: wherever a head ends, it is judged.
+func TestLongPaths(t *testing.T) {
+	for n := mostHead - 40; n < mostHead+40; n++ {
+		b := []byte(strings.Replace(post("{}"), path, "/"+strings.Repeat("a", n), 1))
+		if _, is := new(request).parse(b); is == plain && len(b) > mostHead+2 {
+			t.Error(n)
+		}
+	}
+}
+
+// TestBuffersAreBounded: who sends requests faster than they are answered is read no
+// faster, also where he is watched.
+func TestBuffersAreBounded(t *testing.T) {
+	most := 0
+	s := &Server{Timeouts: quick}
+	s.Handler = only(func(x *Exchange) {
+		x.Context().Done()
+		most = max(most, cap(x.c.buf))
+		_ = x.Answer(200, api.JSON, []byte("{}"))
+	})
+	c, r := dial(t, server(t, s, nil))
+	const n = 3000
+	go fmt.Fprint(c, strings.Repeat(post(""), n))
+	for range n {
+		answer(t, r)
+	}
+	if most > 2*mostHead {
+		t.Error(most)
 	}
 }
 
