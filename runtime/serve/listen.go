@@ -241,7 +241,7 @@ func (s *Server) simple(g *guard, t *typed.API, o *oip.HTTP) func(path string) f
 					s.panicked(x, path, p)
 				}
 			}()
-			infer(tracedPlain(x), x)
+			infer(tracedBy(x.Context(), x), x)
 		}
 	}
 }
@@ -334,10 +334,10 @@ func debugHandler() http.Handler {
 // refuse answers who is not let in.
 func refuse(x api.Exchange, err *api.Error) {
 	if err.Kind == api.Unauthorized {
-		x.SetHeader("WWW-Authenticate", "Bearer")
+		x.AddHeader("WWW-Authenticate", "Bearer")
 	}
 	if err.RetryAfter > 0 {
-		x.SetHeader("Retry-After", strconv.Itoa(int(math.Ceil(err.RetryAfter.Seconds()))))
+		x.AddHeader("Retry-After", strconv.Itoa(int(math.Ceil(err.RetryAfter.Seconds()))))
 	}
 	text, _ := json.Marshal(map[string]string{"error": err.Text}) // it cannot fail
 	_ = x.Answer(int(err.Kind), api.JSON, append(text, '\n'))     // the caller may be gone

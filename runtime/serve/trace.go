@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"mlc.dev/mlc/runtime/serve/api"
-	"mlc.dev/mlc/runtime/serve/plain"
 )
 
 // w3c reads the trace that a caller is in from its headers, as of W3C Trace Context.
@@ -20,33 +19,32 @@ var w3c = propagation.TraceContext{}
 // traced takes the caller's trace from a request's headers.
 func traced(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Traceparent") != "" {
-			r = r.WithContext(w3c.Extract(r.Context(), propagation.HeaderCarrier(r.Header)))
+		if ctx := tracedBy(r.Context(), api.HTTP(w, r)); ctx != r.Context() {
+			r = r.WithContext(ctx)
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// tracedPlain takes it from those of a plain request.
-func tracedPlain(x *plain.Exchange) context.Context {
-	ctx := x.Context()
+// tracedBy is ctx in the trace of whoever asks.
+func tracedBy(ctx context.Context, x api.Exchange) context.Context {
 	if x.Header("Traceparent") == "" {
 		return ctx
 	}
-	return w3c.Extract(ctx, plainHeaders{x})
+	return w3c.Extract(ctx, headers{x})
 }
 
-// plainHeaders are a plain request's as a propagator reads them.
-type plainHeaders struct{ x *plain.Exchange }
+// headers are a request's as a propagator reads them.
+type headers struct{ x api.Exchange }
 
-// Get is the first value of a header.
-func (h plainHeaders) Get(key string) string { return h.x.Header(key) }
+// Get is a header.
+func (h headers) Get(key string) string { return h.x.Header(key) }
 
 // Set is not for a request.
-func (h plainHeaders) Set(string, string) {}
+func (h headers) Set(string, string) {}
 
 // Keys are not told: what a trace is in is asked for by name.
-func (h plainHeaders) Keys() []string { return nil }
+func (h headers) Keys() []string { return nil }
 
 // tracedRPC takes it from a call's metadata.
 func tracedRPC(ctx context.Context) context.Context {

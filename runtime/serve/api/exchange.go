@@ -23,8 +23,8 @@ type Exchange interface {
 	// os.ErrDeadlineExceeded where it did not come in time, and others where it ended
 	// before it was whole.
 	Body(b []byte, most int64, within time.Duration) ([]byte, error)
-	// SetHeader sets one of the answer's headers, once each and before Answer.
-	SetHeader(name, value string)
+	// AddHeader adds a header to the answer, before Answer.
+	AddHeader(name, value string)
 	// Answer is the answer, of a media type, once. It is not to be kept by anyone on its
 	// way, nor taken for something else. An error may say that the caller is gone.
 	Answer(status int, form string, body []byte) error
@@ -86,14 +86,8 @@ func (x overHTTP) Body(b []byte, most int64, within time.Duration) ([]byte, erro
 	}
 }
 
-// SetHeader sets a header, but Vary, which several may add to.
-func (x overHTTP) SetHeader(name, value string) {
-	if name == "Vary" {
-		x.w.Header().Add(name, value)
-		return
-	}
-	x.w.Header().Set(name, value)
-}
+// AddHeader adds a header.
+func (x overHTTP) AddHeader(name, value string) { x.w.Header().Add(name, value) }
 
 // Values of headers that every answer has, which nobody may change.
 var typeJSON, noSniff, noStore = []string{JSON}, []string{"nosniff"}, []string{"no-store"}

@@ -37,15 +37,16 @@ func NewHTTP(models api.Models, o Options) *HTTP { return &HTTP{server{models, o
 // caller is gone, 500, 501 for what is not supported, and 504 after a deadline.
 func (s *HTTP) Handler() http.Handler {
 	mux := http.NewServeMux()
-	route := func(method, path string, h func(http.ResponseWriter, *http.Request) error) {
+	route := func(method, path string, h func(api.Exchange, *http.Request) error) {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			x := api.HTTP(w, r)
 			if r.Method != method && (r.Method != http.MethodHead || method != http.MethodGet) {
 				w.Header().Set("Allow", method)
-				fail(api.HTTP(w, r), http.StatusMethodNotAllowed, method+" is wanted here")
+				fail(x, http.StatusMethodNotAllowed, method+" is wanted here")
 				return
 			}
-			if err := h(w, r); err != nil {
-				failed(api.HTTP(w, r), err)
+			if err := h(x, r); err != nil {
+				failed(x, err)
 			}
 		})
 	}
@@ -59,8 +60,8 @@ func (s *HTTP) Handler() http.Handler {
 		route("GET", m+"/ready", s.modelReady)
 		route("GET", m+"/config", s.config)
 		route("GET", m+"/stats", s.stats)
-		route("POST", m+"/infer", func(w http.ResponseWriter, r *http.Request) error {
-			s.Infer(r.Context(), api.HTTP(w, r), r.PathValue("model"), r.PathValue("version"))
+		route("POST", m+"/infer", func(x api.Exchange, r *http.Request) error {
+			s.Infer(r.Context(), x, r.PathValue("model"), r.PathValue("version"))
 			return nil
 		})
 	}
@@ -84,7 +85,7 @@ func httpStatus(k api.Kind) int {
 func failed(x api.Exchange, err error) {
 	e := api.From(err)
 	if e.RetryAfter > 0 {
-		x.SetHeader("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+		x.AddHeader("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
 	}
 	fail(x, httpStatus(e.Kind), e.Text)
 }
@@ -103,8 +104,8 @@ func answer(x api.Exchange, status int, v any) {
 	_ = x.Answer(status, api.JSON, b) // a caller that is gone is told nothing
 }
 
-func ok(w http.ResponseWriter, v any) error {
-	answer(api.HTTP(w, nil), http.StatusOK, v)
+func ok(x api.Exchange, v any) error {
+	answer(x, http.StatusOK, v)
 	return nil
 }
 
@@ -112,16 +113,16 @@ func (s *HTTP) model(r *http.Request) (api.Model, error) {
 	return s.models.Model(r.PathValue("model"), r.PathValue("version"))
 }
 
-func (s *HTTP) serverMetadata(w http.ResponseWriter, _ *http.Request) error {
-	return ok(w, struct {
+func (s *HTTP) serverMetadata(x api.Exchange, _ *http.Request) error {
+	return ok(x, struct {
 		Name       string   `json:"name"`
 		Version    string   `json:"version"`
 		Extensions []string `json:"extensions"`
 	}{s.o.Name, s.o.Version, extensions})
 }
 
-func (s *HTTP) live(w http.ResponseWriter, _ *http.Request) error {
-	return ok(w, map[string]bool{"live": true})
+func (s *HTTP) live(x api.Exchange, _ *http.Request) error {
+	return ok(x, map[string]bool{"live": true})
 }
 
 // readiness has an error beside it where it is not true, as all but 200 do.
@@ -131,40 +132,40 @@ type readiness struct {
 	Error string `json:"error,omitempty"`
 }
 
-func (s *HTTP) ready(w http.ResponseWriter, _ *http.Request) error {
+func (s *HTTP) ready(x api.Exchange, _ *http.Request) error {
 	if !s.models.Ready() {
-		answer(api.HTTP(w, nil), http.StatusServiceUnavailable, readiness{Error: "the server is not ready"})
+		answer(x, http.StatusServiceUnavailable, readiness{Error: "the server is not ready"})
 		return nil
 	}
-	return ok(w, readiness{Ready: true})
+	return ok(x, readiness{Ready: true})
 }
 
-func (s *HTTP) modelReady(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) modelReady(x api.Exchange, r *http.Request) error {
 	if _, err := s.model(r); err != nil {
 		e := api.From(err)
-		answer(api.HTTP(w, nil), httpStatus(e.Kind), readiness{Name: r.PathValue("model"), Error: e.Text})
+		answer(x, httpStatus(e.Kind), readiness{Name: r.PathValue("model"), Error: e.Text})
 		return nil
 	}
-	return ok(w, readiness{Name: r.PathValue("model"), Ready: true})
+	return ok(x, readiness{Name: r.PathValue("model"), Ready: true})
 }
 
-func (s *HTTP) modelMetadata(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) modelMetadata(x api.Exchange, r *http.Request) error {
 	m, err := s.model(r)
 	if err != nil {
 		return err
 	}
-	return ok(w, s.metadata(m))
+	return ok(x, s.metadata(m))
 }
 
-func (s *HTTP) config(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) config(x api.Exchange, r *http.Request) error {
 	m, err := s.model(r)
 	if err != nil {
 		return err
 	}
-	return ok(w, config(m))
+	return ok(x, config(m))
 }
 
-func (s *HTTP) stats(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) stats(x api.Exchange, r *http.Request) error {
 	ms, err := s.found(r.PathValue("model"), r.PathValue("version"))
 	if err != nil {
 		return err
@@ -173,48 +174,48 @@ func (s *HTTP) stats(w http.ResponseWriter, r *http.Request) error {
 	for i, m := range ms {
 		all[i] = stats(m)
 	}
-	return ok(w, struct {
+	return ok(x, struct {
 		ModelStats []modelStats `json:"model_stats"`
 	}{all})
 }
 
-func (s *HTTP) repositoryIndex(w http.ResponseWriter, r *http.Request) error {
+func (s *HTTP) repositoryIndex(x api.Exchange, r *http.Request) error {
 	var ready bool
-	err := s.control(w, r, func(body []byte) (err error) {
+	err := s.control(x, func(body []byte) (err error) {
 		ready, err = codec.ParseIndexRequest(body)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return ok(w, s.index(ready))
+	return ok(x, s.index(ready))
 }
 
-func (s *HTTP) load(w http.ResponseWriter, r *http.Request) error {
-	if err := s.control(w, r, codec.ParseLoadRequest); err != nil {
+func (s *HTTP) load(x api.Exchange, r *http.Request) error {
+	if err := s.control(x, codec.ParseLoadRequest); err != nil {
 		return err
 	}
 	if err := s.models.Load(r.Context(), r.PathValue("model")); err != nil {
 		return err
 	}
-	return ok(w, struct{}{})
+	return ok(x, struct{}{})
 }
 
-func (s *HTTP) unload(w http.ResponseWriter, r *http.Request) error {
-	if err := s.control(w, r, codec.ParseUnloadRequest); err != nil {
+func (s *HTTP) unload(x api.Exchange, r *http.Request) error {
+	if err := s.control(x, codec.ParseUnloadRequest); err != nil {
 		return err
 	}
 	if err := s.models.Unload(r.Context(), r.PathValue("model")); err != nil {
 		return err
 	}
-	return ok(w, struct{}{})
+	return ok(x, struct{}{})
 }
 
 // control reads the small body of a request to the repository; none is as good as {}.
-func (s *HTTP) control(w http.ResponseWriter, r *http.Request, parse func([]byte) error) error {
+func (s *HTTP) control(x api.Exchange, parse func([]byte) error) error {
 	buf := takeBuffer()
 	defer buf.giveBack()
-	if err := s.read(api.HTTP(w, r), buf); err != nil {
+	if err := s.read(x, buf); err != nil {
 		return err
 	}
 	if len(buf.b) == 0 {
@@ -280,15 +281,15 @@ func (s *HTTP) inferred(ctx context.Context, x api.Exchange, model, version stri
 	form := api.JSON
 	if binary {
 		form = "application/octet-stream"
-		x.SetHeader(headerLength, strconv.Itoa(text))
+		x.AddHeader(headerLength, strconv.Itoa(text))
 	}
-	x.SetHeader("Vary", "Accept-Encoding")
+	x.AddHeader("Vary", "Accept-Encoding")
 	if len(b) >= leastCompressed {
 		if c := compressors[accepted(strings.Join(x.Headers("Accept-Encoding"), ","))]; c != nil {
 			small := takeBuffer()
 			defer small.giveBack()
 			b = c.compress(small, b)
-			x.SetHeader("Content-Encoding", c.name)
+			x.AddHeader("Content-Encoding", c.name)
 		}
 	}
 	_ = x.Answer(http.StatusOK, form, b) // a caller that is gone is told nothing

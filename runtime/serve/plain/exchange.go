@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -99,8 +98,8 @@ func (x *Exchange) arrive(within time.Duration) error {
 	return nil
 }
 
-// SetHeader adds a header to the answer. A line's end in a value becomes a space.
-func (x *Exchange) SetHeader(name, value string) {
+// AddHeader adds a header to the answer. A line's end in a value becomes a space.
+func (x *Exchange) AddHeader(name, value string) {
 	x.set = append(append(x.set, name...), ": "...)
 	for i := range len(value) {
 		b := value[i]
@@ -167,7 +166,6 @@ type presence struct {
 	mu   sync.Mutex
 	done chan struct{}
 	err  error
-	over bool
 	// rest is what the watch read: the begin of the next request.
 	rest []byte
 	left chan struct{} // the watch has ended
@@ -208,7 +206,7 @@ func (p *presence) Done() <-chan struct{} {
 func (p *presence) watch() {
 	defer close(p.left)
 	p.mu.Lock()
-	if p.over || p.c.c.SetReadDeadline(time.Time{}) != nil {
+	if p.err != nil || p.c.c.SetReadDeadline(time.Time{}) != nil {
 		p.mu.Unlock()
 		return
 	}
@@ -218,7 +216,7 @@ func (p *presence) watch() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rest = b[:n]
-	if n == 0 && err != nil && !p.over {
+	if n == 0 && err != nil {
 		p.cancel()
 	}
 }
@@ -236,7 +234,6 @@ func (p *presence) cancel() {
 // end ends the watch and returns what it read.
 func (p *presence) end() []byte {
 	p.mu.Lock()
-	p.over = true
 	p.cancel()
 	left := p.left
 	if left != nil {
@@ -251,5 +248,3 @@ func (p *presence) end() []byte {
 	_ = p.c.c.SetReadDeadline(time.Time{}) // the next read tells
 	return p.rest
 }
-
-var _ net.Conn = (*begun)(nil)

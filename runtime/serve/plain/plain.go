@@ -20,7 +20,8 @@ import (
 	"time"
 )
 
-// Timeouts are as those of http.Server.
+// Timeouts are as those of http.Server; Header of a new connection, and Idle, may be
+// longer by slack.
 type Timeouts struct {
 	Header time.Duration // of a request's head, from its first byte; of a new connection, from its begin
 	Read   time.Duration // of a request
@@ -112,8 +113,6 @@ type others struct {
 	err   error // why there are no more, once end is closed
 	// accepted is closed when no connection begins any more.
 	accepted chan struct{}
-	closed   sync.Once
-	closing  error
 }
 
 // Accept waits for a connection that is not plain.
@@ -129,12 +128,10 @@ func (o *others) Accept() (net.Conn, error) {
 // Close stops accepting. Connections that are plain go on.
 func (o *others) Close() error {
 	o.stop(net.ErrClosed)
-	o.closed.Do(func() {
-		if o.closing = o.Listener.Close(); errors.Is(o.closing, net.ErrClosed) {
-			o.closing = nil // somebody has
-		}
-	})
-	return o.closing
+	if err := o.Listener.Close(); !errors.Is(err, net.ErrClosed) { // else somebody has
+		return err
+	}
+	return nil
 }
 
 func (o *others) stop(err error) {

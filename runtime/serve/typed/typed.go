@@ -165,7 +165,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	x := api.HTTP(w, r)
 	get := func(f func(api.Exchange)) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			x.SetHeader("Allow", "GET, HEAD")
+			x.AddHeader("Allow", "GET, HEAD")
 			a.fail(x, idOf(x), http.StatusMethodNotAllowed, "this is read with GET")
 			return
 		}
@@ -174,7 +174,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case PredictPath:
 		if r.Method != http.MethodPost {
-			x.SetHeader("Allow", "POST")
+			x.AddHeader("Allow", "POST")
 			a.fail(x, idOf(x), http.StatusMethodNotAllowed, "rows are sent with POST")
 			return
 		}
@@ -254,7 +254,7 @@ func (a *API) Predict(ctx context.Context, x api.Exchange) {
 	case c.any():
 		b := c.appendJSON([]byte{'{'})
 		b = appendText(append(b, `,"id":`...), id)
-		x.SetHeader("X-Request-Id", id)
+		x.AddHeader("X-Request-Id", id)
 		a.write(x, http.StatusUnprocessableEntity, append(b, "}\n"...))
 		return
 	}
@@ -264,8 +264,8 @@ func (a *API) Predict(ctx context.Context, x api.Exchange) {
 		return
 	}
 	c.out = f.appendAnswer(c.out[:0], id, &ans, res, time.Since(start))
-	x.SetHeader("X-Request-Id", id)
-	x.SetHeader("X-Model-Version", ans.Version)
+	x.AddHeader("X-Request-Id", id)
+	x.AddHeader("X-Model-Version", ans.Version)
 	a.write(x, http.StatusOK, c.out)
 }
 
@@ -347,7 +347,7 @@ func (a *API) malformed(x api.Exchange, id string, e *jsonscan.Error) {
 	b := appendText([]byte(`{"error":`), "malformed JSON "+e.Error())
 	b = strconv.AppendInt(append(b, `,"offset":`...), int64(e.Offset), 10)
 	b = appendText(append(b, `,"id":`...), id)
-	x.SetHeader("X-Request-Id", id)
+	x.AddHeader("X-Request-Id", id)
 	a.write(x, http.StatusBadRequest, append(b, "}\n"...))
 }
 
@@ -357,7 +357,7 @@ func (a *API) failed(x api.Exchange, id string, err *api.Error) {
 		a.o.Log.Error("no answer", "id", id, "model", a.model, "error", err.Text, "cause", err.Err)
 	}
 	if err.RetryAfter > 0 {
-		x.SetHeader("Retry-After", strconv.FormatInt(int64((err.RetryAfter+time.Second-1)/time.Second), 10))
+		x.AddHeader("Retry-After", strconv.FormatInt(int64((err.RetryAfter+time.Second-1)/time.Second), 10))
 	}
 	a.fail(x, id, int(err.Kind), err.Text)
 }
@@ -365,7 +365,7 @@ func (a *API) failed(x api.Exchange, id string, err *api.Error) {
 func (a *API) fail(x api.Exchange, id string, status int, text string) {
 	b := appendText([]byte(`{"error":`), text)
 	b = appendText(append(b, `,"id":`...), id)
-	x.SetHeader("X-Request-Id", id)
+	x.AddHeader("X-Request-Id", id)
 	a.write(x, status, append(b, "}\n"...))
 }
 
