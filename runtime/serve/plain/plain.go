@@ -361,7 +361,10 @@ func (c *conn) head() (n int, is kind) {
 		case !begun && c.within(c.s.Timeouts.Header, 0) != nil:
 			return 0, ended
 		}
-		if c.read() != nil {
+		switch err := c.read(); {
+		case errors.Is(err, io.EOF):
+			return 0, other // it has words for a head that is cut off
+		case err != nil:
 			return 0, ended
 		}
 	}

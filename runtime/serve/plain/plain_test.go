@@ -128,6 +128,9 @@ var conversations = []string{
 	post("{}") + "\r\n\r\n\r\n" + post("{}"),
 	post(strings.Repeat("a", mostBody)) + strings.Replace(post("{}"), path, "/"+strings.Repeat("a", mostHead-len("POST / HTTP/1.1")), 1),
 	"\x16\x03\x01\x00\x05hello",
+	post("{}")[:30],
+	post("{}") + post("{}")[:30],
+	post("{}") + "\r",
 	"",
 }
 
