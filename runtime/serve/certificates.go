@@ -44,7 +44,7 @@ func stamp(files *service.TLS) (s string) {
 func (c *certificates) read() error {
 	cert, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
 	if err != nil {
-		return fmt.Errorf("tls: %w", err)
+		return fmt.Errorf("tls: %s with %s: %w", c.files.Cert, c.files.Key, err)
 	}
 	var client *x509.CertPool
 	if path := c.files.ClientCA; path != "" {

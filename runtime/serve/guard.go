@@ -3,6 +3,7 @@ package serve
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -40,22 +41,23 @@ func newGuard(svc *service.Service, secret func(string) (string, error)) (*guard
 	if svc.Auth == nil {
 		return g, nil
 	}
+	var errs []error
 	for _, part := range []struct {
 		refs []string
 		to   *[][sha256.Size]byte
 	}{{svc.Auth.Bearer, &g.bearer}, {svc.Auth.APIKey, &g.keys}} {
 		for _, ref := range part.refs {
 			v, err := secret(ref)
-			if err != nil {
-				return nil, fmt.Errorf("secret %s: %w", ref, err)
-			}
-			if v == "" {
-				return nil, fmt.Errorf("secret %s is empty, so anyone could call", ref)
+			switch {
+			case err != nil:
+				errs = append(errs, fmt.Errorf("secret %s: %w", ref, err))
+			case v == "":
+				errs = append(errs, fmt.Errorf("secret %s is empty, so anyone could call", ref))
 			}
 			*part.to = append(*part.to, sha256.Sum256([]byte(v)))
 		}
 	}
-	return g, nil
+	return g, errors.Join(errs...)
 }
 
 // admit lets a caller in by its credentials, or says why not. client names it
@@ -63,7 +65,7 @@ func newGuard(svc *service.Service, secret func(string) (string, error)) (*guard
 func (g *guard) admit(authorization, apiKey, remote string) (err *api.Error) {
 	client := remote
 	if len(g.bearer)+len(g.keys) > 0 {
-		token, isBearer := strings.CutPrefix(authorization, "Bearer ")
+		token, isBearer := bearerToken(authorization)
 		sum, ok := [sha256.Size]byte{}, false
 		if isBearer {
 			sum = sha256.Sum256([]byte(token))
@@ -85,6 +87,13 @@ func (g *guard) admit(authorization, apiKey, remote string) (err *api.Error) {
 		return nil
 	}
 	return allow(g.limiter(client, g.perClient, max(int(g.perClient), 1)), "requests")
+}
+
+// bearerToken is the token of a header Authorization (RFC 6750, section 2.1), whose
+// scheme is in either case (RFC 9110, section 11.1).
+func bearerToken(authorization string) (token string, ok bool) {
+	scheme, token, ok := strings.Cut(authorization, " ")
+	return strings.TrimLeft(token, " "), ok && strings.EqualFold(scheme, "Bearer")
 }
 
 // allow counts one of something, or refuses it.
@@ -125,10 +134,13 @@ func (g *guard) limiter(client string, every rate.Limit, burst int) *rate.Limite
 	return l
 }
 
-// open are the paths that need no credentials: health, for probes, and what
+// healthRPC is where the methods of gRPC's health are (grpc.health.v1).
+const healthRPC = "/grpc.health.v1.Health/"
+
+// openPath reports whether a path needs no credentials: health, for probes, and what
 // describes the API to people.
 func openPath(path string) bool {
-	return path == "/" || path == "/openapi.json" || strings.HasPrefix(path, "/healthz/") || strings.HasPrefix(path, "/v2/health/")
+	return path == "/" || path == "/openapi.json" || strings.HasPrefix(path, "/healthz/") || strings.HasPrefix(path, "/v2/health/") || strings.HasPrefix(path, healthRPC)
 }
 
 // asks lets who asks over HTTP in by its headers.
@@ -141,20 +153,6 @@ func (g *guard) asks(x api.Exchange) *api.Error {
 		remote = host
 	}
 	return g.admit(x.Header("Authorization"), x.Header("X-Api-Key"), remote)
-}
-
-// http guards a handler.
-func (g *guard) http(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !openPath(r.URL.Path) {
-			x := api.HTTP(w, r)
-			if err := g.asks(x); err != nil {
-				refuse(x, err)
-				return
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // cors answers browsers of the declared origins; without any, none.

@@ -1,9 +1,9 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -63,14 +62,17 @@ const (
 // is told the addresses that were opened, where a port was 0.
 func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) error {
 	g, err := newGuard(s.svc, s.o.Secret)
+	var secure *certificates
+	if s.svc.TLS != nil {
+		var cerr error
+		secure, cerr = newCertificates(s.svc.TLS, s.log)
+		err = errors.Join(err, cerr)
+	}
 	if err != nil {
 		return err
 	}
-	var secure *certificates
-	if s.svc.TLS != nil {
-		if secure, err = newCertificates(s.svc.TLS, s.log); err != nil {
-			return err
-		}
+	if s.o.Control && s.svc.Auth == nil {
+		s.log.Warn("callers may load and unload models, and need no credentials for that")
 	}
 	rpc := s.grpcServer(g, secure)
 	t := typed.New(s.svc, s, s.svc.Name, typed.Options{Log: s.log})
@@ -195,8 +197,8 @@ func (s *Server) handler(g *guard, t *typed.API, o *oip.HTTP, rpc *grpc.Server) 
 	mux.Handle("/v2/", o.Handler())
 	mux.Handle("/v2", o.Handler())
 	s.probes(mux)
-	calls := g.http(s.counted(s.recovered(traced(s.timed(mux)))))
-	rpcs := g.http(s.counted(rpc))
+	calls := s.guarded(g, "", s.counted("", s.recovered(traced(s.timed(mux)))))
+	rpcs := s.guarded(g, "grpc", s.counted("grpc", rpc))
 	return cors(s.svc, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 			c := http.NewResponseController(w) // a stream may last
@@ -212,12 +214,12 @@ func (s *Server) handler(g *guard, t *typed.API, o *oip.HTTP, rpc *grpc.Server) 
 // simple answers plain requests for inferences, as handler does all others.
 func (s *Server) simple(g *guard, t *typed.API, o *oip.HTTP) func(path string) func(*plain.Exchange) {
 	return func(path string) func(*plain.Exchange) {
-		infer := t.Predict
+		infer, protocol := t.Predict, protocolOf(path)
 		if model, version, ok := oip.InferPath(path); ok {
 			infer = func(ctx context.Context, x api.Exchange) {
 				ctx, cancel, err := asked(ctx, x)
 				if err != nil {
-					refuse(x, err)
+					s.refuse(x, protocol, err)
 					return
 				}
 				defer cancel()
@@ -228,11 +230,11 @@ func (s *Server) simple(g *guard, t *typed.API, o *oip.HTTP) func(path string) f
 		}
 		return func(x *plain.Exchange) {
 			if err := g.asks(x); err != nil {
-				refuse(x, err)
+				s.refuse(x, protocol, err)
 				return
 			}
 			if err := s.enter(); err != nil {
-				refuse(x, err)
+				s.refuse(x, protocol, err)
 				return
 			}
 			defer s.leave()
@@ -246,13 +248,35 @@ func (s *Server) simple(g *guard, t *typed.API, o *oip.HTTP) func(path string) f
 	}
 }
 
+// protocolOf names what a path over HTTP speaks, as a Call does.
+func protocolOf(path string) string {
+	if path == "/v2" || strings.HasPrefix(path, "/v2/") {
+		return "http"
+	}
+	return "typed"
+}
+
+// guarded lets in who may call. protocol "" is that of the path.
+func (s *Server) guarded(g *guard, protocol string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !openPath(r.URL.Path) {
+			x := api.HTTP(w, r)
+			if err := g.asks(x); err != nil {
+				s.refuse(x, cmp.Or(protocol, protocolOf(r.URL.Path)), err)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // counted lets in as many requests at once as there is room for, before their
 // bodies are read. Probes are let in always.
-func (s *Server) counted(next http.Handler) http.Handler {
+func (s *Server) counted(protocol string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !openPath(r.URL.Path) {
 			if err := s.enter(); err != nil {
-				refuse(api.HTTP(w, r), err)
+				s.refuse(api.HTTP(w, r), cmp.Or(protocol, protocolOf(r.URL.Path)), err)
 				return
 			}
 			defer s.leave()
@@ -268,7 +292,7 @@ func (s *Server) timed(next http.Handler) http.Handler {
 			x := api.HTTP(w, r)
 			ctx, cancel, err := asked(r.Context(), x)
 			if err != nil {
-				refuse(x, err)
+				s.refuse(x, "http", err)
 				return
 			}
 			defer cancel()
@@ -331,16 +355,13 @@ func debugHandler() http.Handler {
 	return mux
 }
 
-// refuse answers who is not let in.
-func refuse(x api.Exchange, err *api.Error) {
+// refuse answers who is not let in, and counts it.
+func (s *Server) refuse(x api.Exchange, protocol string, err *api.Error) {
+	s.Refused(protocol, err.Kind)
 	if err.Kind == api.Unauthorized {
 		x.AddHeader("WWW-Authenticate", "Bearer")
 	}
-	if err.RetryAfter > 0 {
-		x.AddHeader("Retry-After", strconv.Itoa(int(math.Ceil(err.RetryAfter.Seconds()))))
-	}
-	text, _ := json.Marshal(map[string]string{"error": err.Text}) // it cannot fail
-	_ = x.Answer(int(err.Kind), api.JSON, append(text, '\n'))     // the caller may be gone
+	typed.Refuse(x, err)
 }
 
 // recovered keeps a mistake of ours from ending more than its own request.
@@ -360,7 +381,7 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 // panicked answers a request that a mistake of ours ended.
 func (s *Server) panicked(x api.Exchange, path string, value any) {
 	s.log.Error("panic", "path", path, "value", fmt.Sprint(value), "stack", string(debug.Stack()))
-	refuse(x, api.Errorf(api.Internal, "internal error"))
+	s.refuse(x, protocolOf(path), api.Errorf(api.Internal, "internal error"))
 }
 
 // admitted lets a gRPC caller in by its metadata.
@@ -424,13 +445,15 @@ func (s *Server) grpcServer(g *guard, secure *certificates) *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		// Who may call, and whether there is room, is asked before a message is read.
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
-			if strings.HasPrefix(info.FullMethodName, "/grpc.health.v1.Health/") {
+			if strings.HasPrefix(info.FullMethodName, healthRPC) {
 				return s.reading(ctx), nil
 			}
-			if err := g.admitted(ctx, info.Header); err != nil {
-				return ctx, err.GRPCStatus().Err()
+			err := g.admitted(ctx, info.Header)
+			if err == nil {
+				err = s.enter()
 			}
-			if err := s.enter(); err != nil {
+			if err != nil {
+				s.Refused("grpc", err.Kind)
 				return ctx, err.GRPCStatus().Err()
 			}
 			context.AfterFunc(ctx, s.leave)

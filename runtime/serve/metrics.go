@@ -41,7 +41,7 @@ func newMetrics(s *Server) *metrics {
 		return h
 	}
 	who := []string{"service", "model", "version", "variant", "protocol"}
-	m.requests = counter("mlc_requests_total", "Requests by the status that they were answered with, as of HTTP.", append(who, "code")...)
+	m.requests = counter("mlc_requests_total", "Requests for inferences by the status that they were answered with, as of HTTP; without a model where none was asked.", append(who, "code")...)
 	m.duration = histogram("mlc_request_duration_seconds", "Time from a decoded request to its outputs.", seconds, who...)
 	m.queue = histogram("mlc_queue_duration_seconds", "Time that a request waited for its model.", seconds, "model", "version")
 	m.compute = histogram("mlc_compute_duration_seconds", "Time of a run of a model.", seconds, "model", "version")
@@ -61,11 +61,17 @@ func (m *metrics) observe(service string, a api.Answer, protocol string, err *ap
 	if err != nil {
 		code = int(err.Kind)
 	}
-	m.requests.WithLabelValues(service, a.Model, a.Version, a.Variant, protocol, strconv.Itoa(code)).Inc()
+	m.answered(service, a, protocol, code)
 	m.duration.WithLabelValues(service, a.Model, a.Version, a.Variant, protocol).Observe(took.Seconds())
 	if err == nil && !a.Fallback {
 		m.queue.WithLabelValues(a.Model, a.Version).Observe(a.Queue.Seconds())
 	}
+}
+
+// answered counts a request by its status; the model of one that was refused before a
+// model was asked is "".
+func (m *metrics) answered(service string, a api.Answer, protocol string, code int) {
+	m.requests.WithLabelValues(service, a.Model, a.Version, a.Variant, protocol, strconv.Itoa(code)).Inc()
 }
 
 // modelCollector tells what the loaded models count themselves.

@@ -174,7 +174,7 @@ func (s *Server) follow(ctx context.Context, sl *slotFor, again bool) error {
 		known := sl.err != nil && sl.err.Error() == err.Error()
 		sl.err, sl.failed, sl.retry = err, v, s.now().Add(retryAfter)
 		sl.mu.Unlock()
-		if !known {
+		if !known && !errors.Is(err, context.Canceled) { // which is an end, and no fault
 			s.metrics.reloads.WithLabelValues(sl.ref.Model, "failed").Inc()
 			what := "a model does not load"
 			if now != nil {
@@ -249,7 +249,7 @@ func (h *handle) fits() error {
 // Index lists the service itself and its models.
 func (s *Server) Index() []api.Entry {
 	out := []api.Entry{{Name: s.svc.Name, Version: s.route.Version(), Ready: s.Ready()}}
-	seen := map[string]bool{s.svc.Name: true}
+	seen := map[string]bool{out[0].Name + "@" + out[0].Version: true}
 	for _, sl := range s.slots {
 		sl.mu.RLock()
 		e := api.Entry{Name: sl.ref.Model}
@@ -263,7 +263,7 @@ func (s *Server) Index() []api.Entry {
 			e.Reason = "unloaded"
 		}
 		sl.mu.RUnlock()
-		if key := e.Name + "@" + e.Version; !seen[key] && e.Name != s.svc.Name {
+		if key := e.Name + "@" + e.Version; !seen[key] {
 			seen[key] = true
 			out = append(out, e)
 		}
@@ -277,33 +277,38 @@ func (s *Server) Index() []api.Entry {
 	return out
 }
 
-// Model finds the service by its name, or that of the model that answers it: its
-// traffic rules hold. Any other model, and any with a version, answers itself.
+// Model finds the service by its name, or by that of the model that answers it: its
+// traffic rules hold. Any other model, and any version of a model, answers itself.
 func (s *Server) Model(name, version string) (api.Model, error) {
-	known := false
+	service := name == s.svc.Name
+	main := s.route.Version()
+	ruled := version == "" && (service || name == s.route.main().ref.Model)
+	switch {
+	case ruled && main != "" && service:
+		return s.route, nil
+	case ruled && main != "":
+		return named{s.route, name}, nil
+	}
+	known := service
 	for _, sl := range s.slots {
-		main := sl == s.route.main()
-		if sl.ref.Model != name && (name != s.svc.Name || !main) {
+		if sl.ref.Model != name {
 			continue
 		}
 		known = true
-		h, err := sl.use()
-		if err != nil {
-			continue
+		if ruled {
+			break // another version is not the service
 		}
-		serves := h.Version()
-		h.free()
-		switch {
-		case version != "" && version != serves:
-		case name == s.svc.Name:
-			return s.route, nil
-		case version == "" && main:
-			return named{s.route, name}, nil
-		default:
-			return &direct{s, sl}, nil
+		if h, err := sl.use(); err == nil {
+			serves := h.Version()
+			h.free()
+			if version == "" || version == serves {
+				return &direct{s, sl}, nil
+			}
 		}
 	}
 	switch {
+	case service && version != "" && version == main:
+		return s.route, nil
 	case !known:
 		return nil, api.Errorf(api.NotFound, "there is no model %q here", name)
 	case version == "":
@@ -327,6 +332,7 @@ func (s *Server) Load(ctx context.Context, name string) error {
 		if err := s.follow(ctx, sl, true); err != nil {
 			return &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("model %q does not load", sl.ref.Model), Err: err}
 		}
+		s.log.Info("a caller had a model loaded", "model", sl.ref.String())
 		return nil
 	})
 }
@@ -341,6 +347,7 @@ func (s *Server) Unload(_ context.Context, name string) error {
 		sl.off = true
 		sl.mu.Unlock()
 		s.replace(sl, nil)
+		s.log.Warn("a caller has taken a model out of service", "model", sl.ref.String())
 		return nil
 	})
 }
@@ -546,7 +553,7 @@ func ask(ctx context.Context, h *handle, c api.Call) (api.Answer, error) {
 	out, t, err := h.Infer(ctx, in, c.Rows)
 	a.Outputs, a.Queue, a.Compute = out, t.Queue, t.Compute
 	if err == nil && len(c.Columns) > 0 {
-		a.Outputs, err = h.byColumn(out, c.Columns)
+		a.Outputs, a.Columns = h.byColumn(out, c.Columns)
 	}
 	return a, err
 }
@@ -611,15 +618,15 @@ func (h *handle) missing(info ort.Info, n int) ort.Value {
 }
 
 // byColumn puts the columns of the main output in the order of those by which the
-// caller reads it.
-func (h *handle) byColumn(out []ort.Value, columns []string) ([]ort.Value, error) {
+// caller reads it. own are the version's where they are others: a class more, say.
+func (h *handle) byColumn(out []ort.Value, columns []string) (_ []ort.Value, own []string) {
 	if h.sig == nil || slices.Equal(h.columns, columns) {
 		return out, nil
 	}
 	at := make([]int, len(columns))
 	for i, c := range columns {
 		if at[i] = slices.Index(h.columns, c); at[i] < 0 || len(columns) != len(h.columns) {
-			return nil, changed
+			return out, h.columns
 		}
 	}
 	for k, v := range out {

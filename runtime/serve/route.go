@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -271,6 +272,9 @@ func (r *route) instead(c api.Call, err error, reason string) (api.Answer, kept,
 	}
 	r.s.metrics.fallback.WithLabelValues(r.s.svc.Name, reason).Inc()
 	a.Outputs, a.Fallback = out, true
+	if len(c.Columns) > 0 {
+		a.Outputs, a.Columns = h.byColumn(out, c.Columns)
+	}
 	in, _ := h.inOrder(c) // what does not fit is left out of the log
 	return a, r.kept(h, c, in), nil
 }
@@ -443,7 +447,7 @@ func (r *route) compare(ctx context.Context, m mirrored) {
 	switch {
 	case err != nil:
 		result = "failed"
-	case !same(a.Outputs, m.a.Outputs, r.s.svc.Shadow.Tolerance):
+	case !slices.Equal(a.Columns, m.a.Columns) || !same(a.Outputs, m.a.Outputs, r.s.svc.Shadow.Tolerance):
 		result = "differs"
 	}
 	r.s.metrics.shadow.WithLabelValues(r.s.svc.Name, h.Version(), result).Inc()

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"mlc.dev/mlc/compiler/kind"
@@ -740,9 +743,25 @@ func TestAuth(t *testing.T) {
 		want    int
 		headers []string
 	}{{401, nil}, {401, []string{"Authorization", "Bearer wrong"}}, {401, []string{"Authorization", "Bearer secret of env:B"}}, {401, []string{"X-API-Key", "secret of env:A"}},
-		{200, []string{"Authorization", "Bearer secret of env:A"}}, {200, []string{"X-API-Key", "secret of env:B"}}} {
-		if a := r.predict(row, c.headers...); a.Status != c.want {
+		{401, []string{"Authorization", "Basic secret of env:A"}}, {401, []string{"Authorization", "Bearer"}},
+		{200, []string{"Authorization", "Bearer secret of env:A"}}, {200, []string{"Authorization", "bearer  secret of env:A"}}, {200, []string{"X-API-Key", "secret of env:B"}}} {
+		a := r.predict(row, c.headers...)
+		if a.Status != c.want || a.Header.Get("X-Request-Id") == "" || !strings.Contains(a.body, `"id":"`+a.Header.Get("X-Request-Id")+`"`) {
 			t.Errorf("%q: %+v", c.headers, a)
+		}
+	}
+	// Probes need none, over gRPC on either port.
+	for _, address := range []string{r.at.HTTP, r.at.GRPC} {
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if res, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil || res.Status != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("%s: %v, %v", address, res, err)
+		}
+		if _, err := pb.NewGRPCInferenceServiceClient(conn).ServerLive(t.Context(), &pb.ServerLiveRequest{}); status.Code(err) != codes.Unauthenticated {
+			t.Errorf("%s: %v", address, err)
 		}
 	}
 	for path, want := range map[string]int{"/healthz/live": 200, "/healthz/ready": 200, "/v2/health/live": 200, "/v2/models/m": 401, "/v1/model": 401} {
@@ -964,6 +983,34 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// ending is a registry that is closed under way, as by the end of the program.
+type ending struct {
+	*shelf
+	closed atomic.Bool
+	asked  atomic.Int64
+}
+
+func (e *ending) Resolve(ctx context.Context, ref service.Ref) (serve.Version, error) {
+	e.asked.Add(1)
+	if e.closed.Load() {
+		return serve.Version{}, fmt.Errorf("reading the aliases: %w", context.Canceled)
+	}
+	return e.shelf.Resolve(ctx, ref)
+}
+
+// That the registry is closed at the end is no failed reload.
+func TestEndIsNoFailedReload(t *testing.T) {
+	src := &ending{shelf: &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}}}
+	r := start(t, one(), src)
+	src.closed.Store(true)
+	for was := src.asked.Load(); src.asked.Load() < was+3; {
+		time.Sleep(time.Millisecond)
+	}
+	if got := r.metric(`mlc_reloads_total{model="m",result="failed"}`); got != "" {
+		t.Errorf("%s reloads failed", got)
+	}
+}
+
 // A request's span is a child of the caller's, and tells no values.
 func TestTraces(t *testing.T) {
 	var spans tracetest.InMemoryExporter
@@ -1002,6 +1049,163 @@ func TestDrainOfGRPC(t *testing.T) {
 	}
 	r.stop()
 	wg.Wait()
+}
+
+// labels is a bundle of a multilabel model that gives each class a half.
+func labels(classes ...string) *bundle.Bundle {
+	g := onnx.New("labels")
+	x := g.Input("f.x", onnx.Double, -1, 1)
+	zero := g.Op("Mul", g.Cast(g.Op("IsNaN", x), onnx.Float), g.Scalar(float32(0)))
+	half := make([]float32, len(classes))
+	for i := range half {
+		half[i] = .5
+	}
+	w := int64(len(classes))
+	g.Output("probabilities", g.Op("Add", zero, g.Const(half, 1, w)), onnx.Float, -1, w)
+	sig := signature()
+	sig.Model, sig.Task = "l", kind.Task{Kind: kind.Multilabel, Classes: classes}
+	sig.Inputs, sig.Raw, sig.Outputs = sig.Inputs[:1], sig.Raw[:1], []bundle.Tensor{{Name: "probabilities", DType: "float", Width: int(w)}}
+	return &bundle.Bundle{Model: g.Marshal(), Signature: sig}
+}
+
+// A version with other classes answers with its own, as a branch, and as a shadow it
+// differs; where columns only have another order, callers do not see it.
+func TestVersionsOfOtherClasses(t *testing.T) {
+	svc := one()
+	svc.Split = []service.Branch{{Name: "a", Model: ref("a"), Weight: 50}, {Name: "b", Model: ref("b"), Weight: 50}}
+	svc.Shadow = &service.Shadow{Model: ref("c"), Share: 1}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1, "b": 2, "c": 3}, bundles: map[int]*bundle.Bundle{1: labels("x", "y"), 2: labels("z", "y", "x"), 3: labels("y", "x")}})
+	want := map[string]string{
+		"a": `"predictions":[{"labels":["x","y"],"probabilities":{"x":0.5,"y":0.5}}]`,
+		"b": `"predictions":[{"labels":["z","y","x"],"probabilities":{"z":0.5,"y":0.5,"x":0.5}}]`,
+	}
+	asked := map[string]int{}
+	for i := 0; i < 1000 && (asked["a"] == 0 || asked["b"] == 0); i++ {
+		a := r.predict(fmt.Sprintf(`{"features":{"f.x":1},"key":"%d"}`, i))
+		if asked[a.Variant]++; a.Status != 200 || !strings.Contains(a.body, want[a.Variant]) {
+			t.Fatal(a.body)
+		}
+	}
+	if asked["a"] == 0 || asked["b"] == 0 {
+		t.Errorf("%v", asked)
+	}
+	for branch, result := range map[string]string{"a": "equal", "b": "differs"} {
+		for r.metric(fmt.Sprintf(`mlc_shadow_total{result=%q,service="api",version="3"}`, result)) != strconv.Itoa(asked[branch]) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// A service is found by its name, one of its models by its name and version, also where
+// the names are one.
+func TestModelWithTheNameOfItsService(t *testing.T) {
+	svc := one()
+	svc.Name = "m"
+	svc.Split = []service.Branch{{Name: "a", Model: ref("a"), Weight: 50}, {Name: "b", Model: ref("b"), Weight: 50}}
+	svc.Shadow = &service.Shadow{Model: ref("c"), Share: .5}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1, "b": 2, "c": 3}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: model(.5), 3: model(.75)}})
+	const body = `{"inputs":[{"name":"f.x","datatype":"FP64","shape":[1,1],"data":[1]},{"name":"f.c","datatype":"BYTES","shape":[1,1],"data":["a"]}]}`
+	infer := func(path string) (int, string) {
+		t.Helper()
+		res, err := r.client.Post(r.url+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(b)
+	}
+	for version, p := range map[int]string{1: "0.25", 2: "0.5", 3: "0.75"} {
+		for range 12 {
+			if code, got := infer(fmt.Sprintf("/v2/models/m/versions/%d/infer", version)); code != 200 || !strings.Contains(got, `"data":[`+p+`]`) || !strings.Contains(got, fmt.Sprintf(`"model_version":"%d"`, version)) {
+				t.Fatalf("version %d: %d %s", version, code, got)
+			}
+		}
+	}
+	if code, got := infer("/v2/models/m/versions/4/infer"); code != 404 {
+		t.Errorf("%d %s", code, got)
+	}
+	seen := map[string]bool{}
+	for range 200 {
+		_, got := infer("/v2/models/m/infer")
+		for _, p := range []string{"0.25", "0.5", "0.75"} {
+			seen[p] = seen[p] || strings.Contains(got, `"data":[`+p+`]`)
+		}
+	}
+	if !seen["0.25"] || !seen["0.5"] || seen["0.75"] {
+		t.Errorf("the service answered %v", seen)
+	}
+	if _, got := r.get(r.url + "/v2/models/m"); !strings.Contains(got, `"versions":["1","2","3"]`) {
+		t.Error(got)
+	}
+}
+
+// Who is refused before a model is asked is counted, by protocol and status.
+func TestRefusalsAreCounted(t *testing.T) {
+	svc := one()
+	svc.Auth = &service.Auth{APIKey: []string{"env:B"}}
+	svc.Limits.PerClient = 100
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
+	const key, secret = "X-API-Key", "secret of env:B"
+	for _, c := range []struct {
+		path, body, key, header string
+		code                    int
+		line                    string
+	}{
+		{"/v1/predict", "{", secret, "", 400, `code="400",model="",protocol="typed"`},
+		{"/v1/predict", `{"features":{"f.z":1}}`, secret, "", 422, `code="422",model="",protocol="typed"`},
+		{"/v1/predict", row, secret, "Content-Encoding", 415, `code="415",model="",protocol="typed"`},
+		{"/v1/predict", row, secret, "X-Request-Timeout", 400, `code="400",model="",protocol="typed"`},
+		{"/v1/predict", strings.Repeat(" ", 2<<20), secret, "", 413, `code="413",model="",protocol="typed"`},
+		{"/v1/predict", row, "", "", 401, `code="401",model="",protocol="typed"`},
+		{"/v2/models/n/infer", "{}", secret, "", 404, `code="404",model="",protocol="http"`},
+		{"/v2/models/m/infer", "{}", secret, "", 400, `code="400",model="",protocol="http"`},
+		{"/v2/models/m/infer", "{}", "", "", 401, `code="401",model="",protocol="http"`},
+	} {
+		line := `mlc_requests_total{` + c.line + `,service="api",variant="",version=""}`
+		was, _ := strconv.Atoi(r.metric(line))
+		req, err := http.NewRequest("POST", r.url+c.path, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set(key, c.key)
+		if c.header != "" {
+			req.Header.Set(c.header, "x")
+		}
+		res, err := r.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := res.Body.Close(); err != nil || res.StatusCode != c.code {
+			t.Errorf("%s: %d, not %d, %v", c.path, res.StatusCode, c.code, err)
+		}
+		if got := r.metric(line); got != strconv.Itoa(was+1) {
+			t.Errorf("%s is %s after %d", line, got, was)
+		}
+	}
+	limited := one()
+	limited.Limits.PerClient = .001
+	r = start(t, limited, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
+	r.predict(row)
+	r.predict(row)
+	for line, want := range map[string]string{`mlc_requests_total{code="429",model="",protocol="typed",service="api",variant="",version=""}`: "1", `mlc_shed_total{reason="client"}`: "1"} {
+		if got := r.metric(line); got != want {
+			t.Errorf("%s is %q", line, got)
+		}
+	}
+}
+
+// A following step may be of another task than the one before.
+func TestStepsOfOtherTasks(t *testing.T) {
+	svc := one()
+	svc.Split, svc.Steps = nil, []service.Step{{Name: "first", Model: ref("a")}, {Name: "second", Model: service.Ref{Model: "l", Alias: "b"}, Inputs: map[string]string{"f.x": "first.probability"}}}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1, "b": 2}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: labels("x", "y", "z")}})
+	if a := r.predict(row); a.Status != 200 || !strings.Contains(a.body, `"probabilities":{"x":0.5,"y":0.5,"z":0.5}`) {
+		t.Errorf("%+v", a)
+	}
 }
 
 // Two models in a row: the probability of the first is a feature of the second.

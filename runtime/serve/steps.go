@@ -124,13 +124,17 @@ func (r *route) runSteps(ctx context.Context, c api.Call) (all api.Answer, h *ha
 		}
 	}
 	made := map[string]ort.Value{}
-	for _, st := range r.steps {
+	for i, st := range r.steps {
 		if h, err = st.slot.use(); err != nil {
 			return api.Answer{Model: st.Model.Model}, nil, nil, err
 		}
 		var a api.Answer
 		if last, err = st.inputs(h, given, made); err == nil {
-			a, err = ask(ctx, h, api.Call{ID: c.ID, Inputs: last, Columns: c.Columns, Rows: c.Rows, Protocol: c.Protocol})
+			call := api.Call{ID: c.ID, Inputs: last, Rows: c.Rows, Protocol: c.Protocol}
+			if i == len(r.steps)-1 {
+				call.Columns = c.Columns
+			}
+			a, err = ask(ctx, h, call)
 		}
 		if err == nil {
 			for k, o := range h.Outputs() {
@@ -140,7 +144,7 @@ func (r *route) runSteps(ctx context.Context, c api.Call) (all api.Answer, h *ha
 		h.free()
 		all.Queue += a.Queue
 		all.Compute += a.Compute
-		all.Model, all.Version, all.Outputs, all.Threshold = h.Name(), h.Version(), a.Outputs, a.Threshold
+		all.Model, all.Version, all.Outputs, all.Columns, all.Threshold = h.Name(), h.Version(), a.Outputs, a.Columns, a.Threshold
 		if err != nil {
 			return all, h, last, err
 		}

@@ -15,7 +15,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/pflag"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -60,11 +62,41 @@ func (f *Flags) Logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
+// check tells every flag that cannot be meant.
+func (f *Flags) check() error {
+	var errs []error
+	if f.DrainDelay < 0 {
+		errs = append(errs, fmt.Errorf("--drain-delay is %v; give 0 or more", f.DrainDelay))
+	}
+	if f.HTTP == "" && f.GRPC == "" {
+		errs = append(errs, errors.New("neither --http nor --grpc has an address, so nobody could ask; give one"))
+	}
+	at := map[string]string{}
+	for _, e := range []struct{ flag, address string }{{"http", f.HTTP}, {"grpc", f.GRPC}, {"metrics", f.Metrics}, {"debug", f.Debug}} {
+		if _, port, err := net.SplitHostPort(e.address); err != nil || port == "0" {
+			continue
+		}
+		if other, taken := at[e.address]; taken {
+			errs = append(errs, fmt.Errorf("--%s and --%s are both %s; give each an address of its own", other, e.flag, e.address))
+		}
+		at[e.address] = e.flag
+	}
+	return errors.Join(errs...)
+}
+
 // Run serves until ctx is done. ready is told where.
 func (f *Flags) Run(ctx context.Context, o serve.Options, ready func(serve.Endpoints)) error {
+	if err := f.check(); err != nil {
+		return err
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400) // a few MiB live, so this is some MiB more for a fifth of the collections
 	}
+	// What is left of a container's memory is the models' and ONNX Runtime's.
+	if _, err := memlimit.Set(memlimit.WithRatio(0.75), memlimit.WithLogger(slog.New(slog.DiscardHandler))); err != nil {
+		o.Log.Debug("the memory of the process has no known limit", "cause", err)
+	}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { o.Log.Warn("traces are not sent", "error", err) }))
 	o.Secret, o.Control = secret.Value, f.Control
 	tracer, flush, err := tracing(ctx, o.Service.Name)
 	if err != nil {

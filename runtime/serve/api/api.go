@@ -31,6 +31,9 @@ type Models interface {
 	// Ready reports whether every model that should serve does, and the server is
 	// not draining.
 	Ready() bool
+	// Refused is told of a request for an inference that no model was asked for, with
+	// the kind of what it was answered; protocol is as in Call.
+	Refused(protocol string, kind Kind)
 }
 
 // Entry is a line of the index.
@@ -93,6 +96,9 @@ type Call struct {
 // Answer is what came out.
 type Answer struct {
 	Outputs []ort.Value
+	// Columns are those of the main output where the version that answered has others than
+	// the caller reads it by; else nil.
+	Columns []string
 	// Model and Version answered; Variant is the branch of a split, or "".
 	Model, Version, Variant string
 	// Fallback says that the outputs are the declared fallback's.

@@ -41,6 +41,7 @@ func (m *models) Index() []api.Entry                      { return nil }
 func (m *models) Model(string, string) (api.Model, error) { return m, nil }
 func (m *models) Load(context.Context, string) error      { return nil }
 func (m *models) Unload(context.Context, string) error    { return nil }
+func (m *models) Refused(string, api.Kind)                {}
 func (m *models) Ready() bool                             { return true }
 func (m *models) Name() string                            { return m.sig.Model }
 func (m *models) Version() string                         { return "3" }

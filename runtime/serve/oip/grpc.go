@@ -87,16 +87,16 @@ func (s *grpcServer) answer(ctx context.Context, in *emptypb.Empty) (*pb.ModelIn
 	wire := in.ProtoReflect().GetUnknown()
 	name, version, err := codec.Target(wire)
 	if err != nil {
-		return nil, "", err
+		return nil, "", s.refused(err)
 	}
 	m, err := s.models.Model(name, version)
 	if err != nil {
-		return nil, "", err
+		return nil, "", s.refused(err)
 	}
 	shape := s.shape(m)
 	req, err := codec.ParseWire(wire, shape)
 	if err != nil {
-		return nil, "", err
+		return nil, "", s.refused(err)
 	}
 	key, id := "", ""
 	if s.o.Key != "" {
@@ -113,6 +113,12 @@ func (s *grpcServer) answer(ctx context.Context, in *emptypb.Empty) (*pb.ModelIn
 	}
 	r, err := codec.NewResponse(head, outs, req.Raw)
 	return r, req.ID, err
+}
+
+// refused tells of a request that no model was asked for, and is err.
+func (s *grpcServer) refused(err error) error {
+	s.models.Refused("grpc", api.From(err).Kind)
+	return err
 }
 
 func (s *grpcServer) stream(stream grpc.ServerStream) error {

@@ -249,7 +249,7 @@ func (s *HTTP) Infer(ctx context.Context, x api.Exchange, model, version string)
 func (s *HTTP) inferred(ctx context.Context, x api.Exchange, model, version string) error {
 	m, err := s.models.Model(model, version)
 	if err != nil {
-		return err
+		return s.refused(err)
 	}
 	if err := m.Busy("http"); err != nil {
 		return err
@@ -257,7 +257,7 @@ func (s *HTTP) inferred(ctx context.Context, x api.Exchange, model, version stri
 	shape := s.shape(m)
 	req, err := s.request(x, shape)
 	if err != nil {
-		return err
+		return s.refused(err)
 	}
 	key := ""
 	if s.o.Key != "" {
@@ -294,6 +294,12 @@ func (s *HTTP) inferred(ctx context.Context, x api.Exchange, model, version stri
 	}
 	_ = x.Answer(http.StatusOK, form, b) // a caller that is gone is told nothing
 	return nil
+}
+
+// refused tells of a request that no model was asked for, and is err.
+func (s *HTTP) refused(err error) error {
+	s.models.Refused("http", api.Kind(httpStatus(api.From(err).Kind)))
+	return err
 }
 
 // request reads the body of an inference.

@@ -144,6 +144,8 @@ func (f *fakeModels) set(name string, out bool) error {
 func (f *fakeModels) Load(_ context.Context, name string) error   { return f.set(name, false) }
 func (f *fakeModels) Unload(_ context.Context, name string) error { return f.set(name, true) }
 
+func (f *fakeModels) Refused(string, api.Kind) {}
+
 func (f *fakeModels) Ready() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -183,7 +183,7 @@ func (k *kafka) close(ctx context.Context) {
 
 // message appends a record as JSON, in Format:
 //
-//	{"format": "mlc.prediction.v1", "time": "2026-01-31T12:00:00.000001Z",
+//	{"format": "mlc.prediction.v2", "time": "2026-01-31T12:00:00.000001Z",
 //	 "id": "…", "service": "…", "model": "…", "version": "…", "variant": "…",
 //	 "fallback": false, "shadow": false,
 //	 "error": null or {"kind": 504, "text": "…"},

@@ -157,11 +157,11 @@ func TestSegments(t *testing.T) {
 	shut(t, l)
 	counts(t, m, 4, 0, 0, 1)
 	equal(t, query(t, c.Dir, `_id, _row, "p.age", "p.name", "p.initial", "p.twice", "probability.yes", "probability.no", class, _fallback, _shadow, _error`), []string{
-		"(a, 0, 41.0, NULL, NULL, NULL, 0.25, 0.75, no, false, false, NULL)",
+		"(a, 0, 41, NULL, NULL, NULL, 0.25, 0.75, no, false, false, NULL)",
 		"(b, 0, NULL, NULL, NULL, NULL, 1.0, 0.0, yes, true, true, NULL)",
-		"(b, 1, 2.0, NULL, NULL, NULL, 0.5, 0.5, no, true, true, NULL)",
-		"(c, 0, 7.0, NULL, NULL, NULL, NULL, NULL, NULL, false, false, 422)",
-		"(d, 0, 8.0, NULL, NULL, NULL, NULL, NULL, NULL, false, false, 504 no answer)",
+		"(b, 1, 2, NULL, NULL, NULL, 0.5, 0.5, no, true, true, NULL)",
+		"(c, 0, 7, NULL, NULL, NULL, NULL, NULL, NULL, false, false, 422)",
+		"(d, 0, 8, NULL, NULL, NULL, NULL, NULL, NULL, false, false, 504 no answer)",
 	})
 	equal(t, query(t, c.Dir, `_service, _model, _version, _variant, _time AT TIME ZONE 'UTC', _queue_us, _compute_us, _total_us`)[0],
 		"(svc, m, 3, champion, '2026-01-31 12:00:00.000001', 5, 7, 20)")
@@ -181,6 +181,29 @@ func TestSegments(t *testing.T) {
 	if b, err := os.ReadFile(path); err != nil || strings.Contains(string(b), "Ann") || strings.Contains(string(b), "Bob") {
 		t.Errorf("a masked value is in the file (%v)", err)
 	}
+}
+
+// TestDeclaredTypes: features come out as what they are declared as; a value that is
+// none of the type is NULL.
+func TestDeclaredTypes(t *testing.T) {
+	c := folder(t.TempDir())
+	l, m := open(t, c)
+	var sig bundle.Signature
+	sig.Task.Kind = kind.Regression
+	for _, x := range []types.Type{types.Int, types.Bool, types.Timestamp, types.Float} {
+		sig.Inputs = append(sig.Inputs, bundle.Tensor{Name: "f." + string(x), DType: "double", Width: 1, Type: x})
+	}
+	s := l.Schema(&sig, nil, nil)
+	numbers := []float64{1, 0, -3, 1.5, math.NaN(), 1 << 53, 1e300, math.Inf(-1)}
+	col := func() ort.Value { return ort.Column(slices.Clone(numbers)) }
+	l.Add(Record{ID: "a", Rows: len(numbers), Schema: s, Inputs: []ort.Value{col(), col(), col(), col()}})
+	shut(t, l)
+	counts(t, m, 1, 0, 0, 1)
+	equal(t, query(t, c.Dir, `"f.int", "f.bool", epoch_us("f.timestamp"), "f.float"`), []string{
+		"(1, true, 1, 1.0)", "(0, false, 0, 0.0)", "(-3, NULL, -3, -3.0)", "(NULL, NULL, NULL, 1.5)", "(NULL, NULL, NULL, NULL)",
+		"(9007199254740992, NULL, 9007199254740992, 9007199254740992.0)", "(NULL, NULL, NULL, 1e+300)", "(NULL, NULL, NULL, -inf)",
+	})
+	equal(t, query(t, c.Dir, `typeof("f.int"), typeof("f.bool"), typeof("f.timestamp"), typeof("f.float")`)[0], "(BIGINT, BOOLEAN, TIMESTAMP WITH TIME ZONE, DOUBLE)")
 }
 
 // TestColumnsOfTasks: what a model gives of several numbers has a column for each.

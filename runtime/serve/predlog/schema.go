@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"mlc.dev/mlc/compiler/expr"
+	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/ort"
 )
@@ -20,7 +21,8 @@ type Schema struct {
 // field is an input or output of the model.
 type field struct {
 	name   string
-	typ    string // as ort.Info has it
+	typ    string     // as ort.Info has it
+	as     types.Type // of a number that a feature is declared as; "": it is as typ has it
 	masked bool
 	// cell says that a row has one value, names that it has one for each; without
 	// either, the values of a row are JSON.
@@ -55,8 +57,12 @@ func (l *Log) Schema(sig *bundle.Signature, inputs, outputs []ort.Info) *Schema 
 		}
 	}
 	s := &Schema{}
-	for _, in := range inputs {
-		s.inputs = append(s.inputs, fieldOf(in, 1, masked))
+	for i, in := range inputs {
+		f := fieldOf(in, 1, masked)
+		if sig != nil && f.cell && f.typ == "double" && sig.Inputs[i].Type != types.Float {
+			f.as = sig.Inputs[i].Type
+		}
+		s.inputs = append(s.inputs, f)
 	}
 	names := make([][]string, len(outputs))
 	for i, out := range outputs {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,12 +29,17 @@ import (
 // name, where probabilities and quantiles are a column each, "probability.<class>",
 // "probability.<label>" and "quantile.<q>".
 //
-// Values are as the model takes them: numbers as DOUBLE, FLOAT, BIGINT or UBIGINT,
-// times as a DOUBLE of microseconds. What is missing or masked is NULL; so is a
-// value that has not the rows as its first dimension. Inputs and outputs of other
-// than one value a row are JSON in a text. A name that is taken, in whatever case,
-// gets "input." or "output." before it.
-const Format = "mlc.prediction.v1"
+// Features are of the types that they are declared as, as a source's are: BOOLEAN,
+// BIGINT, DOUBLE, VARCHAR or TIMESTAMP in microseconds UTC. A number went through a
+// DOUBLE, as the model takes it, so whole ones beyond 2^53 are not exact. Other values
+// are as the model has them: DOUBLE, FLOAT, BIGINT or UBIGINT. What is missing or masked
+// is NULL; so is a value that is none of its feature's type, which only the Open
+// Inference Protocol lets through, or has not the rows as its first dimension. Inputs
+// and outputs of other than one value a row are JSON in a text. A name that is taken,
+// in whatever case, gets "input." or "output." before it.
+//
+// A message has its values as the model has them, times as microseconds.
+const Format = "mlc.prediction.v2"
 
 var fixed = []string{"_time", "_id", "_row", "_service", "_model", "_version", "_variant", "_fallback", "_shadow", "_error", "_queue_us", "_compute_us", "_total_us"}
 
@@ -297,7 +303,7 @@ func (g *segment) field(c column, f field) any {
 	}
 	switch f.typ {
 	case "double":
-		return gather(g, c, f, cells[float64](c, f))
+		return declared(gather(g, c, f, cells[float64](c, f)), f.as)
 	case "float", "float16", "bfloat16":
 		return gather(g, c, f, cells[float32](c, f))
 	case "uint64":
@@ -312,7 +318,7 @@ func (g *segment) field(c column, f field) any {
 
 // gather puts the values of all records into one column; of gives one record's n,
 // or nil for NULL.
-func gather[T any](g *segment, c column, f field, of func(v ort.Value, n int) []T) any {
+func gather[T any](g *segment, c column, f field, of func(v ort.Value, n int) []T) table.Optional {
 	out, known := make([]T, 0, g.rows), make([]bool, 0, g.rows)
 	for _, r := range g.records {
 		values := r.Inputs
@@ -334,6 +340,33 @@ func gather[T any](g *segment, c column, f field, of func(v ort.Value, n int) []
 		}
 	}
 	return table.Optional{Data: out, Valid: known}
+}
+
+// declared gives numbers as what a feature is declared as.
+func declared(o table.Optional, as types.Type) table.Optional {
+	numbers := o.Data.([]float64)
+	whole := func() []int64 {
+		out := make([]int64, len(numbers))
+		for i, x := range numbers {
+			const end = 1 << 63
+			if o.Valid[i] = o.Valid[i] && x == math.Trunc(x) && -end <= x && x < end; o.Valid[i] {
+				out[i] = int64(x)
+			}
+		}
+		return out
+	}
+	switch as {
+	case types.Int:
+		o.Data = whole()
+	case types.Timestamp:
+		o.Data = table.Micros(whole())
+	case types.Bool:
+		for i, x := range numbers {
+			o.Valid[i] = o.Valid[i] && (x == 0 || x == 1)
+		}
+		o.Data = table.Bools(numbers)
+	}
+	return o
 }
 
 // cells takes the values of a column out of a tensor.

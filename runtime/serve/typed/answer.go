@@ -16,6 +16,8 @@ type results struct {
 	rows, width int
 	main        []float32
 	class       []string
+	columns     []string // of main
+	keys        []string // columns as keys of JSON
 	threshold   float32
 }
 
@@ -24,7 +26,10 @@ const labelCut = 0.5
 
 // results finds the outputs of an answer and holds them against the signature.
 func (f *form) results(a *api.Answer, rows int, threshold float64) (results, *api.Error) {
-	r := results{rows: rows, width: f.sig.Task.Width(), threshold: float32(threshold)}
+	r := results{rows: rows, width: f.sig.Task.Width(), columns: f.columns, keys: f.keys, threshold: float32(threshold)}
+	if len(a.Columns) > 0 {
+		r.width, r.columns, r.keys = len(a.Columns), a.Columns, keysOf(a.Columns)
+	}
 	bad := func() (results, *api.Error) {
 		return r, &api.Error{Kind: api.Internal, Text: "the model's answer is not what its signature says"}
 	}
@@ -80,7 +85,7 @@ func (f *form) appendAnswer(b []byte, id string, a *api.Answer, r results, total
 			b = r.appendDecided(append(b, `{"score":`...), i)
 		case kind.Multiclass:
 			b = appendText(append(b, `{"class":`...), r.class[i])
-			b = f.appendColumns(append(b, `,"probabilities":`...), r, i)
+			b = r.appendColumns(append(b, `,"probabilities":`...), i)
 		case kind.Multilabel:
 			b = append(b, `{"labels":[`...)
 			told := false
@@ -89,13 +94,13 @@ func (f *form) appendAnswer(b []byte, id string, a *api.Answer, r results, total
 					if told {
 						b = append(b, ',')
 					}
-					key := f.keys[c]
+					key := r.keys[c]
 					b, told = append(b, key[:len(key)-1]...), true
 				}
 			}
-			b = f.appendColumns(append(b, `],"probabilities":`...), r, i)
+			b = r.appendColumns(append(b, `],"probabilities":`...), i)
 		case kind.Quantile:
-			b = f.appendColumns(append(b, `{"quantiles":`...), r, i)
+			b = r.appendColumns(append(b, `{"quantiles":`...), i)
 		default:
 			b = appendNumber(append(b, `{"prediction":`...), r.main[i])
 		}
@@ -121,15 +126,24 @@ func (r results) appendDecided(b []byte, i int) []byte {
 }
 
 // appendColumns writes a row's columns by name.
-func (f *form) appendColumns(b []byte, r results, i int) []byte {
+func (r results) appendColumns(b []byte, i int) []byte {
 	b = append(b, '{')
 	for c, v := range r.row(i) {
 		if c > 0 {
 			b = append(b, ',')
 		}
-		b = appendNumber(append(b, f.keys[c]...), v)
+		b = appendNumber(append(b, r.keys[c]...), v)
 	}
 	return append(b, '}')
+}
+
+// keysOf are names as keys of JSON.
+func keysOf(names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = string(append(appendText(nil, n), ':'))
+	}
+	return out
 }
 
 func finite(v float32) bool { return v-v == 0 }

@@ -146,9 +146,7 @@ func newForm(svc *service.Service, sig *bundle.Signature) *form {
 		return fail("the model's outputs are not those of a %s task", sig.Task.Kind)
 	}
 	f.columns = api.Columns(sig.Task)
-	for _, c := range f.columns {
-		f.keys = append(f.keys, string(append(appendText(nil, c), ':')))
-	}
+	f.keys = keysOf(f.columns)
 	var err error
 	if f.openapi, err = openAPI(svc, f); err == nil {
 		f.model, err = describe(svc, f)

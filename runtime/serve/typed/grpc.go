@@ -76,8 +76,12 @@ func (a *API) predictProto(ctx context.Context, in *emptypb.Empty) (any, error) 
 func (a *API) answerProto(ctx context.Context, msg []byte, id *string, header func(string) string, start time.Time) (out []byte, version string, err error) {
 	c := a.pool.Get().(*call)
 	defer a.release(c)
+	refuse := func(err *api.Error) ([]byte, string, error) {
+		a.models.Refused("grpc", err.Kind)
+		return nil, "", a.status(*id, err)
+	}
 	if int64(len(msg)) > a.maxBody() {
-		return nil, "", a.status(*id, api.Errorf(api.TooLarge, "the message is larger than %d bytes", a.maxBody()))
+		return refuse(api.Errorf(api.TooLarge, "the message is larger than %d bytes", a.maxBody()))
 	}
 	if d := a.svc.Deadline.Std(); d > 0 {
 		var cancel context.CancelFunc
@@ -86,7 +90,7 @@ func (a *API) answerProto(ctx context.Context, msg []byte, id *string, header fu
 	}
 	m, f, fail := a.serving()
 	if fail != nil {
-		return nil, "", a.status(*id, fail)
+		return refuse(fail)
 	}
 	c.reset(f, pathProto, maxRows(a.svc))
 	fail = c.readProto(msg)
@@ -94,9 +98,10 @@ func (a *API) answerProto(ctx context.Context, msg []byte, id *string, header fu
 		*id = c.id
 	}
 	if fail != nil {
-		return nil, "", a.status(*id, fail)
+		return refuse(fail)
 	}
 	if c.any() {
+		a.models.Refused("grpc", api.Invalid)
 		return nil, "", c.status()
 	}
 	ans, res, fail := a.infer(ctx, m, c, *id, "grpc", header)

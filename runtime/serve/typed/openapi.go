@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"mlc.dev/mlc/compiler/kind"
@@ -259,21 +260,25 @@ func openAPI(svc *service.Service, f *form) ([]byte, error) {
 		}
 		return object{{"application/json", media}}
 	}
-	responses := object{{"200", object{{"description", "The predictions."}, {"headers", object{id, {"X-Model-Version", header("The version that answered.", "string")}}}, {"content", body("PredictResponse", answer)}}}}
-	for _, e := range failures {
-		if e.status == http.StatusUnauthorized && svc.Auth == nil {
-			continue
+	// failed are the errors of those statuses; of all, where none is named.
+	failed := func(only ...int) (out object) {
+		for _, e := range failures {
+			if e.status == http.StatusUnauthorized && svc.Auth == nil || len(only) > 0 && !slices.Contains(only, e.status) {
+				continue
+			}
+			headers := object{id}
+			if e.retry {
+				headers = append(headers, member{"Retry-After", header("Seconds until it is worth another try.", "integer")})
+			}
+			schema := "Error"
+			if e.status == http.StatusUnprocessableEntity {
+				schema = "Faults"
+			}
+			out = append(out, member{strconv.Itoa(e.status), object{{"description", e.text}, {"headers", headers}, {"content", body(schema, nil)}}})
 		}
-		headers := object{id}
-		if e.retry {
-			headers = append(headers, member{"Retry-After", header("Seconds until it is worth another try.", "integer")})
-		}
-		schema := "Error"
-		if e.status == http.StatusUnprocessableEntity {
-			schema = "Faults"
-		}
-		responses = append(responses, member{strconv.Itoa(e.status), object{{"description", e.text}, {"headers", headers}, {"content", body(schema, nil)}}})
+		return out
 	}
+	responses := append(object{{"200", object{{"description", "The predictions."}, {"headers", object{id, {"X-Model-Version", header("The version that answered.", "string")}}}, {"content", body("PredictResponse", answer)}}}}, failed()...)
 	parameter := func(name, description string) object {
 		return object{{"name", name}, {"in", "header"}, {"description", description}, {"schema", object{{"type", "string"}}}}
 	}
@@ -301,10 +306,8 @@ func openAPI(svc *service.Service, f *form) ([]byte, error) {
 		{"paths", object{{"/v1/predict", object{{"post", predict}}}, {"/v1/model", object{{"get", object{
 			{"operationId", "model"},
 			{"summary", "What serves"},
-			{"responses", object{
-				{"200", object{{"description", "The model that serves, and what it takes and gives."}, {"content", object{{"application/json", object{{"schema", object{{"type", "object"}}}}}}}}},
-				{"503", object{{"description", "No model serves."}, {"content", body("Error", nil)}}},
-			}},
+			{"responses", append(object{{"200", object{{"description", "The model that serves, and what it takes and gives."}, {"content", object{{"application/json", object{{"schema", object{{"type", "object"}}}}}}}}}},
+				failed(http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable)...)},
 		}}}}}},
 	}
 	if schemes, security := security(svc); len(schemes) > 0 {

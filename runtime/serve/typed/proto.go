@@ -358,16 +358,16 @@ func (f *form) appendProto(b, scratch []byte, id string, a *api.Answer, r result
 			m = decided(m, anomalyScore, anomalyDecision, r.main[i], r.threshold)
 		case kind.Multiclass:
 			m = protowire.AppendString(protowire.AppendTag(m, multiclassClass, protowire.BytesType), r.class[i])
-			m = f.appendProtoColumns(m, multiclassProbabilities, r.row(i))
+			m = r.appendProtoColumns(m, multiclassProbabilities, i)
 		case kind.Multilabel:
 			for c, p := range r.row(i) {
 				if p >= labelCut {
-					m = protowire.AppendString(protowire.AppendTag(m, multilabelLabels, protowire.BytesType), f.columns[c])
+					m = protowire.AppendString(protowire.AppendTag(m, multilabelLabels, protowire.BytesType), r.columns[c])
 				}
 			}
-			m = f.appendProtoColumns(m, multilabelProbabilities, r.row(i))
+			m = r.appendProtoColumns(m, multilabelProbabilities, i)
 		case kind.Quantile:
-			m = f.appendProtoColumns(m, quantileQuantiles, r.row(i))
+			m = r.appendProtoColumns(m, quantileQuantiles, i)
 		default:
 			if p := r.main[i]; finite(p) {
 				m = appendProtoNumber(m, regressionPrediction, p)
@@ -397,12 +397,12 @@ func decided(m []byte, value, decision protowire.Number, v, threshold float32) [
 }
 
 // appendProtoColumns writes a row's columns as a map by name.
-func (f *form) appendProtoColumns(m []byte, n protowire.Number, row []float32) []byte {
-	for c, v := range row {
+func (r results) appendProtoColumns(m []byte, n protowire.Number, i int) []byte {
+	for c, v := range r.row(i) {
 		if !finite(v) {
 			continue
 		}
-		name := f.columns[c]
+		name := r.columns[c]
 		m = protowire.AppendTag(m, n, protowire.BytesType)
 		m = protowire.AppendVarint(m, uint64(protowire.SizeTag(1)+protowire.SizeBytes(len(name))+protowire.SizeTag(2)+protowire.SizeFixed32()))
 		m = protowire.AppendString(protowire.AppendTag(m, 1, protowire.BytesType), name)

@@ -216,15 +216,18 @@ func (a *API) Predict(ctx context.Context, x api.Exchange) {
 	c := a.pool.Get().(*call)
 	defer a.release(c)
 	id := idOf(x)
-	ctx, cancel, err := a.deadline(ctx, x)
-	if err != nil {
+	refuse := func(err *api.Error) {
+		a.models.Refused("typed", err.Kind)
 		a.failed(x, id, err)
+	}
+	most, err := patience(x)
+	if err != nil {
+		refuse(err)
 		return
 	}
-	defer cancel()
 	m, f, err := a.serving()
 	if err != nil {
-		a.failed(x, id, err)
+		refuse(err)
 		return
 	}
 	if err := m.Busy("typed"); err != nil {
@@ -232,11 +235,11 @@ func (a *API) Predict(ctx context.Context, x api.Exchange) {
 		return
 	}
 	if e := x.Header("Content-Encoding"); e != "" && e != "identity" {
-		a.fail(x, id, http.StatusUnsupportedMediaType, "the body is compressed; send it as it is")
+		refuse(api.Errorf(http.StatusUnsupportedMediaType, "the body is compressed; send it as it is"))
 		return
 	}
-	if status, text := a.read(x, c); text != "" {
-		a.fail(x, id, status, text)
+	if err := a.read(x, c); err != nil {
+		refuse(err)
 		return
 	}
 	c.reset(f, pathRows, maxRows(a.svc))
@@ -246,18 +249,22 @@ func (a *API) Predict(ctx context.Context, x api.Exchange) {
 	}
 	switch {
 	case err != nil:
-		a.failed(x, id, err)
+		refuse(err)
 		return
 	case wrong != nil:
+		a.models.Refused("typed", api.BadRequest)
 		a.malformed(x, id, wrong)
 		return
 	case c.any():
+		a.models.Refused("typed", api.Invalid)
 		b := c.appendJSON([]byte{'{'})
 		b = appendText(append(b, `,"id":`...), id)
 		x.AddHeader("X-Request-Id", id)
 		a.write(x, http.StatusUnprocessableEntity, append(b, "}\n"...))
 		return
 	}
+	ctx, cancel := a.within(ctx, start, most)
+	defer cancel()
 	ans, res, err := a.infer(ctx, m, c, id, "typed", x.Header)
 	if err != nil {
 		a.failed(x, id, err)
@@ -306,40 +313,45 @@ func Timeout(text string) (time.Duration, *api.Error) {
 	return d, nil
 }
 
-// deadline bounds the request's context by what the caller asks and the service allows.
-func (a *API) deadline(ctx context.Context, x api.Exchange) (context.Context, context.CancelFunc, *api.Error) {
+// patience is how long the caller waits for the answer, by the header X-Request-Timeout;
+// 0: it does not say.
+func patience(x api.Exchange) (time.Duration, *api.Error) {
+	t := x.Header("X-Request-Timeout")
+	if t == "" {
+		return 0, nil
+	}
+	return Timeout(t)
+}
+
+// within bounds ctx by the service's deadline, from now, and by the caller's patience,
+// since start.
+func (a *API) within(ctx context.Context, start time.Time, patience time.Duration) (context.Context, context.CancelFunc) {
 	d := a.svc.Deadline.Std()
-	if t := x.Header("X-Request-Timeout"); t != "" {
-		asked, err := Timeout(t)
-		if err != nil {
-			return nil, nil, err
-		}
-		if d <= 0 || asked < d {
-			d = asked
+	if patience > 0 {
+		if left := max(patience-time.Since(start), 1); d <= 0 || left < d {
+			d = left
 		}
 	}
 	if d <= 0 {
-		return ctx, func() {}, nil
+		return ctx, func() {}
 	}
-	ctx, cancel := api.Within(ctx, d)
-	return ctx, cancel, nil
+	return api.Within(ctx, d)
 }
 
-// read takes the body into c, within the limits of size and time. A text says why it
-// was not read.
-func (a *API) read(x api.Exchange, c *call) (status int, text string) {
+// read takes the body into c, within the limits of size and time.
+func (a *API) read(x api.Exchange, c *call) *api.Error {
 	var err error
 	c.body, err = x.Body(c.body[:0], a.maxBody(), a.svc.Limits.Read.Std())
 	var tooLarge *http.MaxBytesError
 	switch {
 	case err == nil:
-		return 0, ""
+		return nil
 	case errors.As(err, &tooLarge):
-		return http.StatusRequestEntityTooLarge, "the body is larger than " + strconv.FormatInt(tooLarge.Limit, 10) + " bytes"
+		return api.Errorf(api.TooLarge, "the body is larger than %d bytes", tooLarge.Limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return http.StatusRequestTimeout, "the body did not come in time"
+		return api.Errorf(http.StatusRequestTimeout, "the body did not come in time")
 	}
-	return http.StatusBadRequest, "the body ended before it was whole"
+	return api.Errorf(api.BadRequest, "the body ended before it was whole")
 }
 
 // malformed answers a body that is no JSON.
@@ -356,21 +368,35 @@ func (a *API) failed(x api.Exchange, id string, err *api.Error) {
 	if err.Kind == api.Internal {
 		a.o.Log.Error("no answer", "id", id, "model", a.model, "error", err.Text, "cause", err.Err)
 	}
-	if err.RetryAfter > 0 {
-		x.AddHeader("Retry-After", strconv.FormatInt(int64((err.RetryAfter+time.Second-1)/time.Second), 10))
-	}
-	a.fail(x, id, int(err.Kind), err.Text)
+	a.left(tell(x, id, err))
 }
 
 func (a *API) fail(x api.Exchange, id string, status int, text string) {
-	b := appendText([]byte(`{"error":`), text)
+	a.left(tell(x, id, api.Errorf(api.Kind(status), "%s", text)))
+}
+
+// Refuse answers with an error as the API does, whatever was asked.
+func Refuse(x api.Exchange, err *api.Error) {
+	_ = tell(x, idOf(x), err) // the caller may be gone
+}
+
+func tell(x api.Exchange, id string, err *api.Error) error {
+	if err.RetryAfter > 0 {
+		x.AddHeader("Retry-After", strconv.FormatInt(int64((err.RetryAfter+time.Second-1)/time.Second), 10))
+	}
+	b := appendText([]byte(`{"error":`), err.Text)
 	b = appendText(append(b, `,"id":`...), id)
 	x.AddHeader("X-Request-Id", id)
-	a.write(x, status, append(b, "}\n"...))
+	return x.Answer(int(err.Kind), api.JSON, append(b, "}\n"...))
 }
 
 func (a *API) write(x api.Exchange, status int, b []byte) {
-	if err := x.Answer(status, api.JSON, b); err != nil {
+	a.left(x.Answer(status, api.JSON, b))
+}
+
+// left tells of a caller who was not there any more.
+func (a *API) left(err error) {
+	if err != nil {
 		a.o.Log.Debug("the caller left before the answer", "cause", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mlc.dev/mlc/compiler/kind"
@@ -35,6 +36,7 @@ type models struct {
 func (m *models) Index() []api.Entry                   { return nil }
 func (m *models) Load(context.Context, string) error   { return nil }
 func (m *models) Unload(context.Context, string) error { return nil }
+func (m *models) Refused(string, api.Kind)             {}
 func (m *models) Ready() bool                          { return true }
 func (m *models) Model(name, version string) (api.Model, error) {
 	if m.err != nil {
@@ -631,3 +633,40 @@ func TestModelTellsWhatServes(t *testing.T) {
 }
 
 func column(v ...float32) ort.Value { return ort.Column(v) }
+
+// slowly is a body that comes after a while.
+type slowly struct {
+	io.Reader
+	after time.Duration
+}
+
+func (s *slowly) Read(p []byte) (int, error) {
+	time.Sleep(s.after)
+	s.after = 0
+	return s.Reader.Read(p)
+}
+
+// The deadline is the answer's, and the body has a time of its own; what the caller
+// asks for begins with the request.
+func TestDeadlineBeginsWithTheBody(t *testing.T) {
+	for timeout, want := range map[string]time.Duration{"": time.Second, "10s": time.Second, "2500ms": 500 * time.Millisecond, "1s": 1} {
+		synctest.Test(t, func(t *testing.T) {
+			svc := &service.Service{System: "nests", Name: "churn", Deadline: service.Duration(time.Second), Limits: service.Limits{Body: 1 << 20, Rows: 10, Read: service.Duration(5 * time.Second)}}
+			left := time.Duration(0)
+			ms := &models{sig: birds(kind.Regression)}
+			ms.infer = func(ctx context.Context, c api.Call) (api.Answer, error) {
+				by, _ := ctx.Deadline()
+				left = time.Until(by)
+				return answer(ms.sig, c.Rows), nil
+			}
+			a := New(svc, ms, "churn", Options{})
+			r := httptest.NewRequest("POST", PredictPath, &slowly{strings.NewReader(`{"features":{"bird.species":"owl","bird.weight":1}}`), 2 * time.Second})
+			r.Header.Set("X-Request-Timeout", timeout)
+			w := httptest.NewRecorder()
+			a.Handler().ServeHTTP(w, r)
+			if w.Code != 200 || left != want {
+				t.Errorf("timeout %q: %d, %v left, not %v: %s", timeout, w.Code, left, want, w.Body)
+			}
+		})
+	}
+}
