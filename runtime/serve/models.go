@@ -39,6 +39,7 @@ type handle struct {
 	columns []string        // of the main output
 	schema  *predlog.Schema // nil: nothing is logged
 	users   sync.WaitGroup
+	failing sync.Once // that it fails as a shadow is told
 }
 
 // end waits for the calls of a version that no slot holds, and frees it.

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -447,6 +448,11 @@ func (r *route) compare(ctx context.Context, m mirrored) {
 	switch {
 	case err != nil:
 		result = "failed"
+		if api.From(err).Kind != api.Cancelled { // which is the end of the service
+			h.failing.Do(func() {
+				r.s.log.Warn("the shadow fails; further failures are only counted", "model", h.Name(), "version", h.Version(), "error", err, "cause", errors.Unwrap(err))
+			})
+		}
 	case !slices.Equal(a.Columns, m.a.Columns) || !same(a.Outputs, m.a.Outputs, r.s.svc.Shadow.Tolerance):
 		result = "differs"
 	}
