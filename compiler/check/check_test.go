@@ -170,6 +170,21 @@ func TestProofs(t *testing.T) {
 		{"gate in per cent", `roc_auc: min: 0.5`, `roc_auc: min: 50`, "MLC2109", "50"},
 		{"gate that nothing can pass", `roc_auc: min: 0.5`, `roc_auc: {min: 0.5, over_baseline: 1.5}`, "MLC2109", "1.5"},
 		{"gate at the end of the range", `roc_auc: min: 0.5`, `roc_auc: {min: 1, max: 1, over_baseline: -1}`, "", ""},
+		{"calibration without validation rows", `trainer: kind: "gbdt"`, `trainer: kind: "gbdt", calibrate: kind: "isotonic"`, "MLC2109", "calibrate"},
+		{"calibration with validation rows", `test: "7d"}
+		trainer: kind: "gbdt"`, `test: "7d", validation: "7d"}
+		trainer: kind: "gbdt", calibrate: kind: "isotonic"`, "", ""},
+		{"decision without validation rows", `metrics: {primary`, `decision: {kind: "cost", false_positive: 1, false_negative: 5}, metrics: {primary`, "MLC2109", "decision"},
+		{"decision that needs none", `metrics: {primary`, `decision: {kind: "threshold", value: 0.3}, metrics: {primary`, "", ""},
+		{"stack without validation rows", `		trainer: kind: "gbdt"
+	}
+`, ensemble("stack"), "MLC2109", `"stack"`},
+		{"mean without validation rows", `		trainer: kind: "gbdt"
+	}
+`, ensemble("mean"), "", ""},
+		{"weights of classes that a condition has not", `trainer: kind: "gbdt"`, `trainer: {kind: "gbdt", class_weight: {Yes: 5, false: 1}}`, "MLC2109", "{Yes: 5, false: 1}"},
+		{"split by the outcome", `split: {kind: "time", test: "7d"}`, `split: {kind: "column", column: "minutes", test: ["31"]}`, "MLC2109", `"minutes"`},
+		{"split by another column", `split: {kind: "time", test: "7d"}`, `split: {kind: "column", column: "size", test: ["s"]}`, "", ""},
 		{"no system", "system: schema.#System &", "sistem: schema.#System &", "MLC1002", ""},
 		{"not checked", "system: schema.#System &", "_x: schema.#System\nsystem: {} &", "MLC1002", "system"},
 	}
@@ -208,6 +223,15 @@ func TestProofs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ensemble ends the base's model and adds two: another like it, and one of both.
+func ensemble(combine string) string {
+	return `		trainer: kind: "gbdt"
+	}
+	models: more: {problem: "late", inputs: "shop.*": {}, split: {kind: "time", test: "7d"}, trainer: kind: "gbdt"}
+	models: both: {problem: "late", split: {kind: "time", test: "7d"}, trainer: {kind: "ensemble", of: ["late", "more"], combine: "` + combine + `"}}
+`
 }
 
 func text(list diag.List, spec string) string {

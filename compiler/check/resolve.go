@@ -32,6 +32,7 @@ func System(s *spec.Spec, kinds kind.Kinds, e *env.Environment) (*ir.System, dia
 		groups: map[string]*ir.Group{}, features: map[string]*ir.Feature{}, problems: map[string]*ir.Problem{}, folded: map[string]string{}, files: map[*ir.Source]pathFaults{}}
 	r.resolve()
 	r.missing()
+	r.validated()
 	r.leakage()
 	r.sensitive()
 	if e != nil {
@@ -969,6 +970,7 @@ func (r *resolver) model(name string, v *spec.Value) {
 				if m.Split.Column = p.Label.Source.Column(name); m.Split.Column == nil && !r.unsure(p.Label.Source, name) {
 					r.noColumn(r.spec.At(sp.Path+".column"), p.Label.Source, name)
 				}
+				r.byOutcome(p, name, sp.Path+".column")
 			}
 			if ok && !r.spec.Broken(sp.Path) {
 				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: r.timed(p), HasEntity: p.Entity != nil}))

@@ -124,6 +124,7 @@ func (r *resolver) realtime(name string, v *spec.Value) {
 	}
 	if t := v.Get("tls"); t != nil {
 		s.TLS = &service.TLS{Cert: text(t.Get("cert")), Key: text(t.Get("key")), ClientCA: text(t.Get("client_ca"))}
+		r.beside(t, "the service speaks TLS with it", "cert", "key", "client_ca")
 	}
 }
 
@@ -796,8 +797,17 @@ func (r *resolver) predictionLog(s *ir.Service, v *spec.Value, takes []*ir.Featu
 	}
 }
 
-// clientTLS proves that a certificate has its key, and that files beside the spec are
-// there: those at absolute paths are where the service runs.
+// beside proves that the files that fields name are there, as far as they are beside the
+// spec: those at absolute paths are where the service runs.
+func (r *resolver) beside(v *spec.Value, why string, fields ...string) {
+	for _, name := range fields {
+		if path := text(v.Get(name)); path != "" && !filepath.IsAbs(path) && !r.spec.Broken(v.Path+"."+name) {
+			r.file(v.Path+"."+name, path, why+"; a file that is only where the service runs has an absolute path")
+		}
+	}
+}
+
+// clientTLS proves that a certificate has its key, and that both are there.
 func (r *resolver) clientTLS(s *ir.Service, v *spec.Value) {
 	if v == nil {
 		return
@@ -811,11 +821,7 @@ func (r *resolver) clientTLS(s *ir.Service, v *spec.Value) {
 	case cert == nil && key != nil:
 		r.addLabel(key.Path, diag.BadArgs, "a key without its certificate").Because("the certificate is what is shown", `add cert: "…"`)
 	}
-	for _, name := range []string{"ca", "cert", "key"} {
-		if path := text(v.Get(name)); path != "" && !filepath.IsAbs(path) && !r.spec.Broken(v.Path+"."+name) {
-			r.file(v.Path+"."+name, path, "Kafka's brokers are called with it; a file that is only where the service runs has an absolute path")
-		}
-	}
+	r.beside(v, "Kafka's brokers are called with it", "ca", "cert", "key")
 }
 
 func (r *resolver) batch(name string, v *spec.Value) {

@@ -107,7 +107,7 @@ system: schema.#System & {
 			log: {sample: 0.1, mask: ["order.*"]}
 			limits: {body: "64Ki", per_client: "50/s"}
 			auth: {bearer: ["env:TOKEN"]}
-			tls: {cert: "tls.crt", key: "tls.key"}
+			tls: {cert: "/etc/tls/tls.crt", key: "/etc/tls/tls.key"}
 			cors: ["https://app.example.com"]
 			replicas: {min: 2, max: 4}
 			providers: ["cuda"]
@@ -179,7 +179,15 @@ func TestServingProofs(t *testing.T) {
 		{"schema: origin", `"https://app.example.com"`, `"app.example.com"`, "MLC1102", `"app.example.com"`},
 		{"schema: sticky", `"header:X-User"`, `"X-User"`, "MLC1102", `"X-User"`},
 		{"schema: secret in the spec", `"env:TOKEN"`, `"s3cret"`, "MLC1102", `"s3cret"`},
-		{"schema: certificate without its key", `, key: "tls.key"`, ``, "MLC1103", "tls"},
+		{"schema: certificate without its key", `, key: "/etc/tls/tls.key"`, ``, "MLC1103", "tls"},
+		{"schema: origins by a pattern", `"https://app.example.com"`, `"https://*.example.com"`, "MLC1102", `"https://*.example.com"`},
+		{"schema: any origin", `"https://app.example.com"`, `"*"`, "", ""},
+		{"schema: variable that no container can have", `"env:TOKEN"`, `"env:API-TOKEN"`, "MLC1102", `"env:API-TOKEN"`},
+		{"schema: variable that begins with a digit", `"env:TOKEN"`, `"env:1TOKEN"`, "MLC1102", `"env:1TOKEN"`},
+		{"schema: variable that begins with an underscore", `"env:TOKEN"`, `"env:_TOKEN"`, "", ""},
+		{"tls: files beside the spec", `cert: "/etc/tls/tls.crt", key: "/etc/tls/tls.key"`, `cert: "open.csv", key: "shops.csv"`, "", ""},
+		{"tls: no certificate", `cert: "/etc/tls/tls.crt"`, `cert: "opne.csv"`, "MLC3101", `"opne.csv"`},
+		{"tls: no authorities", `key: "/etc/tls/tls.key"`, `key: "/etc/tls/tls.key", client_ca: "ca.crt"`, "MLC3101", `"ca.crt"`},
 		{"schema: output of a batch", `"out/late.parquet"`, `"out/late.csv"`, "MLC1102", `"out/late.csv"`},
 		{"schema: several at once", `threshold: 0.4
 			latency: {p99: "20ms"}`, `threshold: "high"
@@ -466,7 +474,7 @@ func TestServices(t *testing.T) {
 			Fallback: &service.Fallback{After: ms(50), Answer: map[string]any{"probability": 0.25}, Breaker: &service.Breaker{Errors: 0.5, Over: ms(5000), Least: 20}},
 			Log:      &service.Log{Sample: 0.1, Dir: ".mlc/predictions/api", Mask: []string{"order.distance", "order.ordered_at"}, Rows: 100000, Every: ms(60000), Buffer: 8192},
 			Limits:   service.Limits{Body: 64 << 10, Rows: 1000, Concurrent: 256, PerClient: 50, Read: ms(10000)},
-			Auth:     &service.Auth{Bearer: []string{"env:TOKEN"}}, TLS: &service.TLS{Cert: "tls.crt", Key: "tls.key"}, CORS: []string{"https://app.example.com"},
+			Auth:     &service.Auth{Bearer: []string{"env:TOKEN"}}, TLS: &service.TLS{Cert: "/etc/tls/tls.crt", Key: "/etc/tls/tls.key"}, CORS: []string{"https://app.example.com"},
 			Replicas: service.Replicas{Min: 2, Max: 4}, CPU: 1, Memory: 512 << 20, Providers: []string{"cuda"},
 		},
 		plain(service.Service{

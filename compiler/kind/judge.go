@@ -26,6 +26,9 @@ const (
 	DecideThreshold = "threshold"
 )
 
+// Chosen reports whether the threshold is chosen on the validation rows.
+func (d Decision) Chosen() bool { return d.Kind != DecideThreshold }
+
 // Fairness is a demand on how a model's decisions differ between groups.
 type Fairness struct {
 	By     string   `json:"by"` // a column

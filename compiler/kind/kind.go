@@ -162,6 +162,9 @@ type SnapshotJob struct {
 	// (BIGINT: from 1 over all files), where that is cheaper than Write's own way.
 	Write        func(ctx context.Context, query string) error
 	Out, Rejects string
+	// Keep are columns that the query is to have as _keep0, _keep1, … besides: texts of
+	// formats of text, JSON of JSON lines, of Parquet what it has.
+	Keep []string
 	// Reads are the validated rows of the sources that this one reads, Parquet
 	// files by the source's name.
 	Reads map[string]string
@@ -331,6 +334,12 @@ type Ensemble interface {
 	Members(args json.RawMessage) []string
 }
 
+// Validated is a trainer whose arguments can ask for validation rows.
+type Validated interface {
+	// Unvalidated is what is wrong with the arguments where there are none.
+	Unvalidated(args json.RawMessage) []Fault
+}
+
 // TrainResult is a trained model.
 type TrainResult struct {
 	// Model is ONNX: input X, float [N, cols]; output Y, float [N, Task.Width()]:
@@ -440,6 +449,9 @@ type SplitJob struct {
 type Split interface {
 	Kind
 	Check(args json.RawMessage, info SplitInfo) []Fault
+	// Validates reports whether the arguments leave validation rows; true where only
+	// the rows can tell.
+	Validates(args json.RawMessage) bool
 	// Assign returns the part of every row, in their order.
 	Assign(ctx context.Context, job SplitJob) ([]Part, error)
 }

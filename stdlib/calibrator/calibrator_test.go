@@ -3,6 +3,7 @@ package calibrator
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -41,6 +42,58 @@ func TestPlatt(t *testing.T) {
 	a, b := c.Report["slope"].(float64), c.Report["intercept"].(float64)
 	if math.Abs(a-0.42304045) > 1e-4 || math.Abs(b-0.13158279) > 1e-4 {
 		t.Errorf("slope %v, intercept %v", a, b)
+	}
+}
+
+// TestIsotonicSlope: on rows as near to each other as floats can be, the curve never
+// falls and is nowhere steeper than 10: what two orders of a float32 sum differ by stays
+// below what packaging refuses.
+func TestIsotonicSlope(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(2, 80).Draw(t, "n")
+		p, y := make([]float32, n), make([]float64, n)
+		at := rapid.Float32Range(0, 1).Draw(t, "at")
+		for i := range p {
+			p[i] = at
+			if !rapid.Bool().Draw(t, "tied") {
+				at = min(at+rapid.SampledFrom([]float32{1e-7, 1e-6, 1e-4, 1e-2}).Draw(t, "gap"), 1)
+			}
+			y[i] = float64(rapid.IntRange(0, 1).Draw(t, "y"))
+		}
+		y[0], y[n-1] = 0, 1
+		c, err := isotonic.Calibrator{}.Fit(nil, y, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The curve bends only near rows, so it is looked at around them, and far off.
+		in := []float32{0, 1}
+		for _, v := range p {
+			for _, d := range []float32{0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2} {
+				in = append(in, min(v+d, 1), max(v-d, 0))
+			}
+		}
+		slices.Sort(in)
+		for i := 1; i < len(in); i++ {
+			rise, run := float64(c.Apply(in[i]))-float64(c.Apply(in[i-1])), float64(in[i])-float64(in[i-1])
+			if rise < 0 || rise > 10*run+1e-7 {
+				t.Fatalf("from %v to %v the curve goes from %v to %v", in[i-1], in[i], c.Apply(in[i-1]), c.Apply(in[i]))
+			}
+		}
+	})
+	// Two blocks that touch keep their levels but for the line between them.
+	var p []float32
+	var y []float64
+	for i := range 1000 {
+		p, y = append(p, .2+float32(i)*1e-4, .3+float32(i+1)*1e-4), append(y, float64(i%10/9), float64(i%2))
+	}
+	c, err := isotonic.Calibrator{}.Fit(nil, y, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[float32]float64{.22: .1, .28: .1, .32: .5, .38: .5, .3: .3} {
+		if got := c.Apply(at); math.Abs(float64(got)-want) > .03 {
+			t.Errorf("%v is corrected to %v, not about %v", at, got, want)
+		}
 	}
 }
 

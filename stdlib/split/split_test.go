@@ -285,3 +285,29 @@ func TestGroupMissesAPart(t *testing.T) {
 		}
 	}
 }
+
+// TestValidates: which arguments leave validation rows.
+func TestValidates(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want bool
+	}{
+		{`{"kind":"random","test":0.2,"validation":0}`, false}, {`{"kind":"random","test":0.2,"validation":0.1}`, true},
+		{`{"kind":"stratified","test":0.2,"validation":0}`, false}, {`{"kind":"stratified","test":0.2,"validation":0.1}`, true},
+		{`{"kind":"group","column":"c","test":0.2,"validation":0}`, false}, {`{"kind":"group","column":"c","test":0.2,"validation":0.1}`, true},
+		{`{"kind":"kfold","folds":5,"validation":0}`, false}, {`{"kind":"kfold","folds":5,"validation":0.1}`, true},
+		{`{"kind":"files","test":"*.csv","validation":0}`, false}, {`{"kind":"files","test":"*.csv","validation":0.1}`, true},
+		{`{"kind":"time","test":"7d","validation":"0s"}`, false}, {`{"kind":"time","test":"7d","validation":"7d"}`, true},
+		{`{"kind":"rolling","folds":4,"test":"7d","validation":"0s"}`, false}, {`{"kind":"rolling","folds":4,"test":"7d","validation":"7d"}`, true},
+		{`{"kind":"column","column":"c","test":["a"]}`, false}, {`{"kind":"column","column":"c","test":["a"],"validation":["b"]}`, true},
+		{`{"kind":"container","command":["x"]}`, true},
+	} {
+		k, ok := stdlib.Kinds().Splits.Get(kind.DecodeArgs[struct{ Kind string }](json.RawMessage(c.args)).Kind)
+		if !ok {
+			t.Fatalf("%s: no such split", c.args)
+		}
+		if got := k.Validates(json.RawMessage(c.args)); got != c.want {
+			t.Errorf("%s: %v", c.args, got)
+		}
+	}
+}

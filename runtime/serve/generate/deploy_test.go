@@ -423,7 +423,7 @@ func TestKServeSpeaksV2(t *testing.T) {
 	if c.Name != "kserve-container" || c.Env[0].Name != "PROTOCOL" || c.Env[0].Value != "v2" || len(c.Ports) != 1 || c.Ports[0].ContainerPort != PortHTTP {
 		t.Errorf("container %+v", c)
 	}
-	if *p.MinReplicas != 2 || p.MaxReplicas != 8 || *p.ContainerConcurrency != 64 || *p.Timeout != 2 {
+	if *p.MinReplicas != 2 || p.MaxReplicas != 8 || *p.ContainerConcurrency != 64 || *p.Timeout != 7 {
 		t.Errorf("predictor %+v", p)
 	}
 }

@@ -57,15 +57,47 @@ var targets = []Target{
 	{"clients/python", "client in Python, on the standard library", hasAPI, folder("clients/python")},
 	{"clients/typescript", "client in TypeScript, on fetch", hasAPI, folder("clients/typescript")},
 	{"docker", "Dockerfile for what a team adds to the image, and a Compose file", imaged, folder("docker")},
-	{"kubernetes", "Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget, NetworkPolicy", all(imaged, rooted), kubernetes},
-	{"kserve", "KServe InferenceService, protocol v2", all(imaged, plain, rooted), folder("kserve")},
+	{"kubernetes", "Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget, NetworkPolicy", all(rooted, imaged), kubernetes},
+	{"kserve", "KServe InferenceService, protocol v2", all(plain, rooted, imaged), folder("kserve")},
 	{"triton", "model repository for Triton Inference Server", signed, triton},
-	{"knative", "Knative Services, one for HTTP and one for gRPC", all(imaged, plain, rooted), folder("knative")},
-	{"lambda", "AWS Lambda by the Lambda Web Adapter", all(imaged, plain), folder("lambda")},
+	{"knative", "Knative Services, one for HTTP and one for gRPC", all(plain, rooted, imaged), folder("knative")},
+	{"lambda", "AWS Lambda by the Lambda Web Adapter", all(plain, imaged), folder("lambda")},
 }
 
 // Targets lists what can be generated.
 func Targets() []Target { return slices.Clone(targets) }
+
+// Owns reports whether a file that Files made, by its path, is the target's.
+func (t Target) Owns(path string) bool {
+	return strings.HasPrefix(path, t.Name+"/") || strings.HasPrefix(path, t.Name+".")
+}
+
+// Left is a target that Files leaves out, and why.
+type Left struct {
+	Target Target
+	Why    error
+}
+
+// ErrNoImage is why a target is left out that a service could have.
+var ErrNoImage = errors.New("it takes the reference of the service's image")
+
+// LeftOut lists the targets that Files leaves out because they do not fit the service.
+func LeftOut(in Input) ([]Left, error) {
+	v, err := newView(in)
+	if err != nil || len(in.Targets) > 0 {
+		return nil, err
+	}
+	var out []Left
+	for _, t := range targets {
+		if t.fits == nil {
+			continue
+		}
+		if err := t.fits(v); err != nil {
+			out = append(out, Left{t, err})
+		}
+	}
+	return out, nil
+}
 
 // Files makes the files of the targets, by slash-separated path. The same input
 // gives the same bytes. A target that is asked for by name and does not fit the
@@ -142,7 +174,7 @@ func signed(v *view) error {
 // imaged asks for an image's reference.
 func imaged(v *view) error {
 	if v.Image == "" {
-		return errors.New("it takes the reference of the service's image")
+		return ErrNoImage
 	}
 	return nil
 }

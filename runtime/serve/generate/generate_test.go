@@ -179,7 +179,30 @@ func TestWhatDoesNotFit(t *testing.T) {
 					t.Errorf("%s was made all the same", path)
 				}
 			}
+			left, err := LeftOut(in)
+			if err != nil || !slices.ContainsFunc(left, func(l Left) bool { return l.Target.Name == c.target && strings.Contains(l.Why.Error(), c.want) }) {
+				t.Errorf("it is not among what is left out: %v %v", left, err)
+			}
 		})
+	}
+}
+
+// TestEveryFileHasOneTarget: what is made for one target is owned by it and by no other.
+func TestEveryFileHasOneTarget(t *testing.T) {
+	in := load(t, "binary")
+	for _, target := range Targets() {
+		in.Targets = []string{target.Name}
+		files, err := Files(in)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", target.Name, len(files), err)
+		}
+		for path := range files {
+			for _, other := range Targets() {
+				if other.Owns(path) != (other.Name == target.Name) {
+					t.Errorf("%s, made for %s: %s owns it is %v", path, target.Name, other.Name, other.Owns(path))
+				}
+			}
+		}
 	}
 }
 

@@ -277,8 +277,8 @@ func (v *view) mounts() error {
 	}
 	for _, ref := range refs {
 		if name, ok := strings.CutPrefix(ref, "env:"); ok {
-			if !ident(strings.TrimLeft(name, "_")) {
-				return errors.New("the variable of a secret is letters, digits and underscores")
+			if !ident(strings.ReplaceAll(name, "_", "x")) {
+				return errors.New("the variable of a secret is letters, digits and underscores, and begins with no digit")
 			}
 			if !slices.Contains(v.Secrets, name) {
 				v.Secrets = append(v.Secrets, name)
@@ -379,14 +379,17 @@ func (v *view) TensorRT() bool { return slices.Contains(v.in.Service.Providers, 
 // Concurrent is the most requests that a replica works on; 0: any number.
 func (v *view) Concurrent() int { return max(0, v.in.Service.Limits.Concurrent) }
 
-// DeadlineSeconds is the most that a request takes, rounded up.
+// DeadlineSeconds is the most that an answer takes once the request is read, rounded up.
 func (v *view) DeadlineSeconds() int {
 	return max(1, int(math.Ceil(v.in.Service.Deadline.Std().Seconds())))
 }
 
-// RouteSeconds is how long what stands in front waits for an answer: Knative takes
-// no more than 600.
-func (v *view) RouteSeconds() int { return min(600, v.DeadlineSeconds()+1) }
+// RouteSeconds is how long what stands in front waits for an answer, from the request's
+// begin: Knative takes no more than 600.
+func (v *view) RouteSeconds() int {
+	read := int(math.Ceil(v.in.Service.Limits.Read.Std().Seconds()))
+	return min(600, read+v.DeadlineSeconds()+1)
+}
 
 // TimeoutMillis is the same in milliseconds, with a second for the way there and back.
 func (v *view) TimeoutMillis() int64 {

@@ -68,6 +68,11 @@ func (Split) Check(raw json.RawMessage, _ kind.SplitInfo) []kind.Fault {
 	return nil
 }
 
+// Validates asks for a value of theirs.
+func (Split) Validates(raw json.RawMessage) bool {
+	return len(kind.DecodeArgs[args](raw).Validation) > 0
+}
+
 // Assign looks each row's value up, and proves that the parts do not leak. A value
 // of the arguments that no row has is a fault: it is likely misspelt.
 func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {

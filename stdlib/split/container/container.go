@@ -42,6 +42,9 @@ func (Split) Schema() schema.Kind {
 // split is like shows when it has run.
 func (Split) Check(json.RawMessage, kind.SplitInfo) []kind.Fault { return nil }
 
+// Validates is for the command to say.
+func (Split) Validates(json.RawMessage) bool { return true }
+
 // rows is schema.json: what the command finds in MLC_IN.
 type rows struct {
 	Format  string          `json:"format"`

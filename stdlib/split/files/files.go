@@ -46,6 +46,9 @@ func (Split) Check(raw json.RawMessage, _ kind.SplitInfo) []kind.Fault {
 	return nil
 }
 
+// Validates asks for a share of them.
+func (Split) Validates(raw json.RawMessage) bool { return shares.Validates(raw) }
+
 // Assign tests on the files whose base name matches; the hash of the group
 // decides of the others. A pattern that matches no file, or all, fails.
 func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {

@@ -46,6 +46,9 @@ func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
 	return shares.Check(raw, info, "group")
 }
 
+// Validates asks for a share of them.
+func (Split) Validates(raw json.RawMessage) bool { return shares.Validates(raw) }
+
 // Assign cuts the hashes of the values by the shares, and proves that no entity is in
 // two parts. A part that is asked for and gets no group is a fault.
 func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {

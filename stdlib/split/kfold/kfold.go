@@ -50,6 +50,9 @@ func (Split) Check(_ json.RawMessage, info kind.SplitInfo) []kind.Fault {
 	return faults
 }
 
+// Validates asks for a share of them.
+func (Split) Validates(raw json.RawMessage) bool { return shares.Validates(raw) }
+
 // Assign keeps a share of the rows for validation.
 func (s Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	return parts(job, make([]int, len(job.Group)), -1), nil

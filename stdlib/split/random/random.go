@@ -33,6 +33,9 @@ func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
 	return shares.Check(raw, info, "random")
 }
 
+// Validates asks for a share of them.
+func (Split) Validates(raw json.RawMessage) bool { return shares.Validates(raw) }
+
 // Assign compares the hash of each row's group, spread over [0,1), with the shares.
 func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	s := kind.DecodeArgs[shares.Args](job.Args)

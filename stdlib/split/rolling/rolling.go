@@ -69,6 +69,11 @@ func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
 	return faults
 }
 
+// Validates asks for a span.
+func (Split) Validates(raw json.RawMessage) bool {
+	return time.Spans(kind.DecodeArgs[args](raw).Validation)
+}
+
 // Assign keeps the newest span for validation.
 func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	a := kind.DecodeArgs[args](job.Args)

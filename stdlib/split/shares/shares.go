@@ -31,6 +31,15 @@ func Check(raw json.RawMessage, info kind.SplitInfo, name string) []kind.Fault {
 	return faults
 }
 
+// Validates reports whether the argument validation, of any split that has it, is a
+// share of the rows.
+func Validates(raw json.RawMessage) bool {
+	a := kind.DecodeArgs[struct {
+		Validation float64 `json:"validation"`
+	}](raw)
+	return a.Validation > 0
+}
+
 // Unit spreads an identity evenly over [0,1): the first 53 bits of
 // SHA-256(seed, identity). It never changes, so rows keep their part.
 func Unit(seed uint64, id string) float64 {

@@ -43,6 +43,9 @@ func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
 	return faults
 }
 
+// Validates asks for a share of them.
+func (Split) Validates(raw json.RawMessage) bool { return shares.Validates(raw) }
+
 // Assign orders each stratum's rows by hash and cuts it by the shares.
 func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	s := kind.DecodeArgs[shares.Args](job.Args)

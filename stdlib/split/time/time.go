@@ -54,6 +54,17 @@ func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
 	return faults
 }
 
+// Validates asks for a span.
+func (Split) Validates(raw json.RawMessage) bool {
+	return Spans(kind.DecodeArgs[args](raw).Validation)
+}
+
+// Spans reports whether a duration is of some length; what is none is for Check to tell.
+func Spans(s string) bool {
+	d, err := types.ParseDuration(s)
+	return err != nil || d > 0
+}
+
 // Assign counts back from the newest prediction time.
 func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	a := kind.DecodeArgs[args](job.Args)

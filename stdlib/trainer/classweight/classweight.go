@@ -29,10 +29,17 @@ func (w *Weight) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &w.by)
 }
 
-// Check refuses weights where there are no classes that exclude each other.
+// binary are the classes of a binary problem.
+var binary = []string{"false", "true"}
+
+// Check refuses weights where there are no classes that exclude each other, and names
+// that are no class of a binary problem; those of a multiclass one show in its data.
 func (w Weight) Check(task string) []kind.Fault {
-	if !w.balanced && len(w.by) == 0 || task == "" || task == kind.Binary || task == kind.Multiclass {
+	switch {
+	case !w.balanced && len(w.by) == 0 || task == "" || task == kind.Multiclass:
 		return nil
+	case task == kind.Binary:
+		return w.unknown(binary)
 	}
 	return []kind.Fault{{Field: "class_weight", Code: diag.BadArgs, What: "class_weight has no meaning in a " + task + " problem", Why: "it weighs a row by the one class that it has", Mend: "leave it out"}}
 }
@@ -46,7 +53,7 @@ func (w Weight) Classes(task kind.Task, y []float64) ([]float64, kind.Faults) {
 	}
 	names := task.Classes
 	if task.Kind == kind.Binary {
-		names = []string{"false", "true"}
+		names = binary
 	}
 	out := make([]float64, len(names))
 	if w.balanced {
@@ -58,18 +65,25 @@ func (w Weight) Classes(task kind.Task, y []float64) ([]float64, kind.Faults) {
 		}
 		return out, nil
 	}
-	var faults kind.Faults
-	for _, name := range slices.Sorted(maps.Keys(w.by)) {
-		if !slices.Contains(names, name) {
-			faults = append(faults, kind.Fault{Field: "class_weight", Code: diag.BadArgs, What: fmt.Sprintf("class_weight names %q, which is no class%s", name, diag.Suggest(name, names)),
-				Why: "the classes are " + strings.Join(names, ", "), Mend: "mend the name"})
-		}
-	}
 	for k, name := range names {
 		out[k] = 1
 		if v, ok := w.by[name]; ok {
 			out[k] = v
 		}
 	}
-	return out, faults
+	return out, w.unknown(names)
+}
+
+// unknown are the faults of names that are no class.
+func (w Weight) unknown(names []string) (faults kind.Faults) {
+	why, mend := "the classes are "+strings.Join(names, ", "), "mend the name"
+	if slices.Equal(names, binary) {
+		mend = "name false or true: whether the label's condition holds"
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.by)) {
+		if !slices.Contains(names, name) {
+			faults = append(faults, kind.Fault{Field: "class_weight", Code: diag.BadArgs, What: fmt.Sprintf("class_weight names %q, which is no class%s", name, diag.Suggest(name, names)), Why: why, Mend: mend})
+		}
+	}
+	return faults
 }

@@ -21,7 +21,10 @@ var source string
 // Trainer is the kind "ensemble".
 type Trainer struct{}
 
-var _ kind.Ensemble = Trainer{}
+var (
+	_ kind.Ensemble  = Trainer{}
+	_ kind.Validated = Trainer{}
+)
 
 // Name is "ensemble".
 func (Trainer) Name() string { return "ensemble" }
@@ -63,6 +66,14 @@ func (Trainer) Check(raw json.RawMessage, task string) []kind.Fault {
 	return nil
 }
 
+// Unvalidated is a fault of a stack.
+func (Trainer) Unvalidated(raw json.RawMessage) []kind.Fault {
+	if kind.DecodeArgs[args](raw).Combine != "stack" {
+		return nil
+	}
+	return []kind.Fault{{Field: "combine", Code: diag.BadArgs, What: "the split has no validation rows", Why: "a stack learns from them: the models' own training rows would praise whoever overfits", Mend: `give the split a validation part, or use combine: "mean"`}}
+}
+
 // Defaults has no encoders: its features are the models' predictions.
 func (Trainer) Defaults(types.Type) []json.RawMessage { return nil }
 
@@ -88,7 +99,7 @@ func (Trainer) Train(_ context.Context, job kind.TrainJob) (kind.TrainResult, er
 			weights[m] = v / sum
 		}
 	case a.Combine == "stack" && len(job.Train.Y) == 0:
-		return kind.TrainResult{}, kind.Faults{{Field: "combine", Code: diag.BadArgs, What: "the split has no validation rows", Why: "a stack learns from them: the models' own training rows would praise whoever overfits", Mend: `give the split a validation part, or use combine: "mean"`}}
+		return kind.TrainResult{}, kind.Faults(Trainer{}.Unvalidated(job.Args))
 	case a.Combine == "stack" && job.Task.Numeric():
 		leastSquares(job, weights)
 	case a.Combine == "stack":

@@ -270,12 +270,13 @@ func serviceImage(ctx context.Context, s *runtime.System, svc *service.Service) 
 		f.Name = imageService + "/" + f.Name
 		layer = append(layer, f)
 	}
-	if l := svc.Log; l != nil && l.TLS != nil && l.TLS.CA == "" {
-		if !exists(certificates) {
-			return i, diag.Diagnostic{Severity: diag.Error, Code: diag.FileMissing, What: "no file " + certificates, Why: "the service trusts the system's authorities, and an image gets those of this machine",
-				Mend: "install ca-certificates, or name the authorities of Kafka's brokers: log: tls: ca"}
-		}
+	// Whatever the service is told to call when it starts may ask for them: a bucket, a
+	// database, a collector of traces.
+	if exists(certificates) {
 		layer = append(layer, oci.File{Name: certificates[1:], Path: certificates})
+	} else if l := svc.Log; l != nil && l.TLS != nil && l.TLS.CA == "" {
+		return i, diag.Diagnostic{Severity: diag.Error, Code: diag.FileMissing, What: "no file " + certificates, Why: "the service trusts the system's authorities, and an image gets those of this machine",
+			Mend: "install ca-certificates, or name the authorities of Kafka's brokers: log: tls: ca"}
 	}
 	i.Layers = append(i.Layers, layer)
 	i.Entrypoint = append(i.Entrypoint, "/"+imageService)

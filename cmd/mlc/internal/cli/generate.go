@@ -1,12 +1,12 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,7 +29,7 @@ func (a *app) generateCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "generate SERVICE FOLDER",
 		Short: "Write what a team keeps of a service in its own repository",
-		Long:  "Writes descriptions of a service's API, typed clients, and the files that deploy it,\nby the signatures of the versions that its aliases mean now:\n\n" + list.String() + "\nWhat is generated anew is compared first: a file that somebody changed is not written\nover without --force.",
+		Long:  "Writes descriptions of a service's API, typed clients, and the files that deploy it,\nby the signatures of the versions that its aliases mean now:\n\n" + list.String() + "\nThe folder's " + generatedFile + " keeps the digests of what was written. A file that is\nas mlc wrote it is written anew, or removed if it belongs to the service no more; one\nthat somebody changed is not touched without --force.",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, s, err := a.openTrained(c.Context())
@@ -60,57 +60,64 @@ func (a *app) generateCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			written, err := writeFiles(c.Context(), args[1], files, force)
+			left, err := generate.LeftOut(in)
 			if err != nil {
 				return err
 			}
+			removed, err := replace(c.Context(), args[1], svc.Name, files, func(name string) bool { return regenerated(in, left, name) }, force)
+			if err != nil {
+				return err
+			}
+			written := slices.Sorted(maps.Keys(files))
 			if a.json {
-				a.view.Emit("generated", map[string]any{"service": svc.Name, "folder": args[1], "files": written})
+				why := map[string]string{}
+				for _, l := range left {
+					why[l.Target.Name] = l.Why.Error()
+				}
+				a.view.Emit("generated", map[string]any{"service": svc.Name, "folder": args[1], "files": written, "removed": removed, "left_out": why})
 				return nil
 			}
 			for _, f := range written {
 				a.view.Printf("%s\n", filepath.Join(args[1], f))
+			}
+			for _, f := range removed {
+				a.view.Printf("removed %s: it belongs to the service no more\n", filepath.Join(args[1], f))
+			}
+			for i := 0; i < len(left); {
+				var names []string
+				why := left[i].Why.Error()
+				for ; i < len(left) && left[i].Why.Error() == why; i++ {
+					names = append(names, left[i].Target.Name)
+				}
+				if errors.Is(left[i-1].Why, generate.ErrNoImage) {
+					why += ": --image"
+				}
+				a.view.Notef("left out %s: %s\n", strings.Join(names, ", "), why)
 			}
 			return nil
 		},
 	}
 	c.Flags().StringVar(&image, "image", "", "the service's image, as a `reference` that mlc build --push has pushed")
 	c.Flags().StringSliceVar(&only, "only", nil, "the `targets` to write, separated by commas; by default all that fit")
-	c.Flags().BoolVar(&force, "force", false, "write over files that are there")
+	c.Flags().BoolVar(&force, "force", false, "replace files that somebody changed")
 	return c
 }
 
-// writeFiles writes files below a folder, each whole or not at all, and returns
-// their names in order. Without force a file that is there and differs stops it
-// before anything is written.
-func writeFiles(ctx context.Context, dir string, files map[string][]byte, force bool) ([]string, error) {
-	names := make([]string, 0, len(files))
-	for n := range files {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	var there []string
-	for _, n := range names {
-		old, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(n)))
-		if err == nil && string(old) != string(files[n]) {
-			there = append(there, n)
-		} else if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, diag.Unwritable(dir, err)
+// regenerated reports whether a file that was generated before is of a target that is
+// generated anew or that the service cannot have any more. What only takes an image that
+// is not given now stays as it is.
+func regenerated(in generate.Input, left []generate.Left, name string) bool {
+	for _, l := range left {
+		if l.Target.Owns(name) {
+			return !errors.Is(l.Why, generate.ErrNoImage)
 		}
 	}
-	if len(there) > 0 && !force {
-		return nil, fmt.Errorf("%s has been changed, or made by another version: %s; give --force to write over it", dir, strings.Join(there, ", "))
-	}
-	for _, n := range names {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		path := filepath.Join(dir, filepath.FromSlash(n))
-		if err := writeFile(path, files[n]); err != nil {
-			return nil, err
+	for _, t := range generate.Targets() {
+		if t.Owns(name) {
+			return len(in.Targets) == 0 || slices.Contains(in.Targets, t.Name)
 		}
 	}
-	return names, nil
+	return len(in.Targets) == 0 // of a target that there is no more
 }
 
 // writeFile writes a file whole or not at all, and the folders to it.
