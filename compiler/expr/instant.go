@@ -7,7 +7,7 @@ package expr
 // Those of toMinutes have an offset and no seconds, without which DuckDB takes none.
 const (
 	date      = `\d{4}[-/]\d{1,2}[-/]\d{1,2}`
-	offset    = ` ?(Z|UTC|[+-](0\d|1[0-8])(:?[0-5]\d)?)`
+	offset    = ` ?(Z|UTC|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)`
 	instants  = date + `([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?(` + offset + `)?)?)?`
 	toMinutes = date + `[T ]\d{1,2}:\d{2}` + offset
 )

@@ -368,6 +368,8 @@ func (r *run) join(w *table.Writer) error {
 			want[c.Name] = table.Ints
 		case []string:
 			want[c.Name] = table.Texts
+		case table.Values:
+			want[c.Name] = table.AsIs
 		default:
 			want[c.Name] = table.Floats
 		}

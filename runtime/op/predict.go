@@ -45,6 +45,8 @@ type PredictOptions struct {
 	Columns  []string
 	Stdout   *os.File
 	Progress func(done, total int64)
+
+	path string // of the rows: Input, or a copy of what can be read but once
 }
 
 // PredictReport counts what Predict did.
@@ -104,6 +106,7 @@ type Prepared struct {
 	rejects string
 	number  func(int64) int64
 	model   *model
+	kept    []any // of each column that is kept, what table.Column has of it without rows
 }
 
 // Prepare reads and checks the rows of the input. The caller closes it.
@@ -116,14 +119,20 @@ func Prepare(ctx context.Context, o PredictOptions) (*Prepared, error) {
 		return nil, err
 	}
 	p := &Prepared{o: o, dir: dir, good: filepath.Join(dir, "good.parquet"), rejects: filepath.Join(dir, "rejects.jsonl")}
-	if err = p.read(ctx); err == nil {
+	if p.o.path = o.Input; o.streamed() {
+		p.o.path, err = copyStream(o.Input, dir)
+	}
+	if err == nil {
+		err = p.read(ctx)
+	}
+	if err == nil {
 		p.model, err = openModel(o.Model)
 	}
 	var faults kind.Faults
 	if errors.As(err, &faults) { // of the file; there is no spec whose line they are about
 		var list diag.List
 		for _, f := range faults {
-			list.Add(diag.Range{}, f.Code, "%s", f.What).Because(f.Why, f.Mend)
+			list.Add(diag.Range{}, f.Code, "%s", strings.ReplaceAll(f.What, p.o.path, o.Input)).Because(f.Why, f.Mend)
 		}
 		err = list.Err()
 	}
@@ -132,6 +141,33 @@ func Prepare(ctx context.Context, o PredictOptions) (*Prepared, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// Stdin is the name of the standard input.
+const Stdin = "/dev/stdin"
+
+// streamed reports whether the input can be read but once.
+func (o PredictOptions) streamed() bool {
+	info, err := os.Stat(o.Input)
+	return o.Input == Stdin || err == nil && !info.Mode().IsRegular()
+}
+
+// copyStream copies what can be read but once to a file in dir.
+func copyStream(path, dir string) (string, error) {
+	in := os.Stdin
+	if path != Stdin {
+		var err error
+		if in, err = os.Open(path); err != nil {
+			return "", err
+		}
+		defer in.Close()
+	}
+	out, err := os.Create(filepath.Join(dir, "of "+filepath.Base(path))) // whose end may tell the format
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(out, in)
+	return out.Name(), errors.Join(err, out.Close())
 }
 
 // Close frees the model and removes the files.
@@ -154,7 +190,7 @@ func (p *Prepared) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names, err := o.Source.Names(ctx, args, o.Input, db)
+	names, err := o.Source.Names(ctx, args, o.path, db)
 	if err != nil {
 		return err
 	}
@@ -175,16 +211,15 @@ func (p *Prepared) read(ctx context.Context) error {
 			all[i].Type = types.String
 		}
 	}
+	taken := map[string]string{}
+	for _, c := range all {
+		taken[strings.ToLower(c.Name)] = c.Name
+	}
 	for _, k := range o.Keep {
-		same := func(have kind.Column) bool { return have.Name == k }
-		if i := slices.IndexFunc(all, same); i >= 0 {
-			all[i].Type = types.String // as it stands there
-			continue
+		if have, ok := taken[strings.ToLower(k)]; ok && have != k {
+			return diag.Diagnostic{Severity: diag.Error, Code: diag.BadInput, What: fmt.Sprintf("columns %q and %q differ only in case, which SQL passes over", have, k), Mend: "rename one of them in the input"}
 		}
-		if i := slices.IndexFunc(all, func(have kind.Column) bool { return strings.EqualFold(have.Name, k) }); i >= 0 {
-			return diag.Diagnostic{Severity: diag.Error, Code: diag.BadInput, What: fmt.Sprintf("columns %q and %q differ only in case, which SQL passes over", all[i].Name, k), Mend: "rename one of them in the input"}
-		}
-		all = append(all, kind.Column{Name: k, Type: types.String})
+		taken[strings.ToLower(k)] = k
 	}
 	if ordered { // each at its place, also those that nobody asks for
 		asked := all
@@ -196,13 +231,14 @@ func (p *Prepared) read(ctx context.Context) error {
 			}
 		}
 	}
-	// The value of raw feature i becomes _t<i>, what is kept _keep<i>, as text.
+	// The value of raw feature i becomes _t<i>, what is kept stays _keep<i>.
 	var inputs []reading
 	for i, c := range cols {
-		inputs = append(inputs, reading{c.Name, fmt.Sprintf("_t%d", i), c.Type})
+		inputs = append(inputs, reading{c.Name, c.Name, fmt.Sprintf("_t%d", i), c.Type})
 	}
 	for i, k := range o.Keep {
-		inputs = append(inputs, reading{k, fmt.Sprintf("_keep%d", i), types.String})
+		name := fmt.Sprintf("_keep%d", i)
+		inputs = append(inputs, reading{k, name, name, ""})
 	}
 	raw := filepath.Join(p.dir, "raw.parquet")
 	unread := filepath.Join(p.dir, unreadFile)
@@ -210,7 +246,7 @@ func (p *Prepared) read(ctx context.Context) error {
 	if err := os.Mkdir(work, 0o755); err != nil {
 		return err
 	}
-	job := kind.SnapshotJob{Args: args, Columns: all, Files: []string{o.Input}, Labels: []string{o.Input}, Engine: db, Out: raw, Rejects: p.rejects, Work: kind.Work{Dir: work}}
+	job := kind.SnapshotJob{Args: args, Columns: all, Files: []string{o.path}, Labels: []string{o.Input}, Engine: db, Out: raw, Rejects: p.rejects, Keep: o.Keep, Work: kind.Work{Dir: work}}
 	job.Write = func(ctx context.Context, query string) error {
 		return writeTyped(ctx, db, query, inputs, raw, unread, filepath.Join(p.dir, "scratch.parquet"))
 	}
@@ -241,7 +277,7 @@ func (o PredictOptions) misread(ctx context.Context, db *sql.DB, err error) erro
 	for _, d := range []string{",", ";", "\t", "|"} {
 		o.Delimiter = d
 		args, aerr := o.args()
-		names, nerr := o.Source.Names(ctx, args, o.Input, db)
+		names, nerr := o.Source.Names(ctx, args, o.path, db)
 		if _, merr := match(o, names); aerr == nil && nerr == nil && merr == nil {
 			return diag.Diagnostic{Severity: diag.Error, Code: diag.Unreadable, What: fmt.Sprintf("%s does not have the model's columns as it is read, but does where %q separates them", o.Input, d), Mend: fmt.Sprintf("set delimiter: %q", d)}
 		}
@@ -258,7 +294,7 @@ func (o PredictOptions) args() (json.RawMessage, error) {
 			return nil, err
 		}
 	}
-	args["path"] = o.Input
+	args["path"] = o.path
 	return json.Marshal(args)
 }
 
@@ -302,6 +338,9 @@ func numbering(rejects string) (func(int64) int64, error) {
 // rejects is where bad rows go.
 func (o PredictOptions) rejects() string {
 	if o.Output == "" || o.Output == "-" {
+		if o.streamed() { // its folder may be none
+			return filepath.Base(o.Input) + ".rejects.jsonl"
+		}
 		return o.Input + ".rejects.jsonl"
 	}
 	return o.Output + ".rejects.jsonl"
@@ -457,11 +496,20 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, co
 			texts = append(texts, q+" := CAST("+cells[i]+" AS VARCHAR)")
 		}
 	}
+	names, duckTypes, err := db.Columns(ctx, "SELECT * FROM "+expr.ReadParquet(raw))
+	if err != nil {
+		return 0, err
+	}
 	for i, k := range o.Keep {
 		keep := fmt.Sprintf("_keep%d", i)
-		values = append(values, keep)
+		has := duckTypes[slices.Index(names, keep)]
+		v, own := o.kept(keep, has)
+		values = append(values, v+" AS "+keep)
+		if p.kept = append(p.kept, []string{}); own {
+			p.kept[i] = table.Values{}
+		}
 		if q := expr.QuoteName(k); !seen[q] {
-			texts = append(texts, q+" := "+keep)
+			texts = append(texts, q+" := "+asText(keep, has))
 		}
 	}
 	reasons := []string{"u._reasons"}
@@ -504,8 +552,42 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, co
 	for _, c := range o.Signature.Computed {
 		rows = "SELECT *, " + c.SQL + " AS " + expr.QuoteName(c.Name) + " FROM (" + rows + ")"
 	}
-	return bad, db.WriteParquet(ctx, rows+" ORDER BY _row", p.good)
+	if err := db.WriteParquet(ctx, rows+" ORDER BY _row", p.good); err != nil {
+		return 0, err
+	}
+	for i, k := range p.kept {
+		if _, own := k.(table.Values); own {
+			if p.kept[i], err = table.None(p.good, fmt.Sprintf("_keep%d", i)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return bad, nil
 }
+
+// kept is the SQL of what is written of a column that is kept: in Parquet the values as
+// they are (own) where they have a type that mlc writes, in JSON lines their JSON, else
+// their text.
+func (o PredictOptions) kept(q, sqlType string) (value string, own bool) {
+	bare, _, _ := strings.Cut(sqlType, "(")
+	switch ext := filepath.Ext(o.Output); {
+	case ext == ".parquet" && (sqlNumbers[bare] || sqlOthers[bare]):
+		return q, true
+	case isJSON(ext) && (sqlType == "JSON" || sqlNumbers[bare]):
+		return "CAST(" + q + " AS VARCHAR)", false
+	case isJSON(ext):
+		return "CAST(to_json(" + q + ") AS VARCHAR)", false
+	}
+	return asText(q, sqlType), false
+}
+
+// sqlNumbers and sqlOthers are the SQL types, without their sizes, that Parquet has.
+var (
+	sqlNumbers = map[string]bool{"TINYINT": true, "SMALLINT": true, "INTEGER": true, "BIGINT": true, "UTINYINT": true, "USMALLINT": true, "UINTEGER": true, "UBIGINT": true, "FLOAT": true, "DOUBLE": true, "DECIMAL": true}
+	sqlOthers  = map[string]bool{"BOOLEAN": true, "DATE": true, "TIMESTAMP": true, "TIMESTAMP_NS": true, "TIMESTAMP WITH TIME ZONE": true}
+)
+
+func isJSON(ext string) bool { return ext == ".jsonl" || ext == ".ndjson" || ext == ".json" }
 
 // WriteFile is WriteAtomic of bytes.
 func WriteFile(path string, b []byte) error {
@@ -554,10 +636,10 @@ func (p *Prepared) Columns() []table.Column {
 			out[i] = []float32{}
 		}
 	}
-	return p.columns(nil, make([][]string, len(p.o.Keep)), out)
+	return p.columns(nil, p.kept, out)
 }
 
-func (p *Prepared) columns(rows []int64, keep [][]string, out []any) []table.Column {
+func (p *Prepared) columns(rows []int64, keep, out []any) []table.Column {
 	cols := []table.Column{{Name: "row", Data: rows}}
 	for i, k := range p.o.Keep {
 		cols = append(cols, table.Column{Name: k, Data: keep[i]})
@@ -611,8 +693,12 @@ func (p *Prepared) Chunks(ctx context.Context, size int, skip func(chunk int) bo
 		raw = append(raw, lower.RawFeature{Name: in.Name, Type: in.Type})
 	}
 	maps.Copy(want, forms(raw))
-	for i := range p.o.Keep {
-		want[fmt.Sprintf("_keep%d", i)] = table.Texts
+	for i, k := range p.kept {
+		form := table.Texts
+		if _, own := k.(table.Values); own {
+			form = table.AsIs
+		}
+		want[fmt.Sprintf("_keep%d", i)] = form
 	}
 	held, number, n := columns{}, 0, 0 // n rows of the chunk of a number
 	flush := func() error {
@@ -624,12 +710,12 @@ func (p *Prepared) Chunks(ctx context.Context, size int, skip func(chunk int) bo
 		if err != nil {
 			return err
 		}
-		rows, keep := held["_row"].([]int64), make([][]string, len(p.o.Keep))
+		rows, keep := held["_row"].([]int64), make([]any, len(p.kept))
 		for i, k := range rows {
 			rows[i] = p.number(k)
 		}
 		for i := range keep {
-			keep[i] = held[fmt.Sprintf("_keep%d", i)].([]string)
+			keep[i] = held[fmt.Sprintf("_keep%d", i)]
 		}
 		return f(number, p.columns(rows, keep, out))
 	}
@@ -644,6 +730,9 @@ func (p *Prepared) Chunks(ctx context.Context, size int, skip func(chunk int) bo
 					held[name] = extend(held[name], d[from:to])
 				case []string:
 					held[name] = extend(held[name], d[from:to])
+				case table.Values:
+					have, _ := held[name].(table.Values)
+					held[name] = have.Append(d.Slice(from, to))
 				}
 			}
 			n, from = n+to-from, to
@@ -670,7 +759,7 @@ func extend[T any](to any, more []T) []T {
 // write makes the output in the format of its name.
 func (o PredictOptions) write(cols []table.Column) error {
 	if o.Output == "" || o.Output == "-" {
-		return writeText(o.Stdout, cols, ".csv")
+		return writeText(o.Stdout, cols, ".csv", 0)
 	}
 	ext := filepath.Ext(o.Output)
 	if ext == ".parquet" {
@@ -679,11 +768,13 @@ func (o PredictOptions) write(cols []table.Column) error {
 			return errors.Join(w.Write(cols), w.Close())
 		})
 	}
-	return WriteAtomic(o.Output, func(f *os.File) error { return writeText(f, cols, ext) })
+	return WriteAtomic(o.Output, func(f *os.File) error { return writeText(f, cols, ext, len(o.Keep)) })
 }
 
-// writeText writes CSV, TSV or JSON lines. Floats keep all their digits.
-func writeText(f *os.File, cols []table.Column, ext string) error {
+// writeText writes CSV, TSV or JSON lines. Floats keep all their digits. In JSON lines,
+// the columns after the first, as many as were kept, are JSON, and what JSON does not
+// have, such as infinity, is null.
+func writeText(f *os.File, cols []table.Column, ext string, kept int) error {
 	w := bufio.NewWriter(f)
 	rows := len(cols[0].Data.([]int64))
 	cell := func(c table.Column, r int) (text string, null, quoted bool) {
@@ -699,7 +790,7 @@ func writeText(f *os.File, cols []table.Column, ext string) error {
 		}
 		return "", true, false
 	}
-	if ext == ".jsonl" || ext == ".ndjson" || ext == ".json" {
+	if isJSON(ext) {
 		for r := range rows {
 			w.WriteByte('{')
 			for i, c := range cols {
@@ -712,12 +803,12 @@ func writeText(f *os.File, cols []table.Column, ext string) error {
 				}
 				text, null, quoted := cell(c, r)
 				v := []byte(text)
-				if null {
-					v = []byte("null")
-				} else if quoted {
+				if quoted && i > kept && !null {
 					if v, err = json.Marshal(text); err != nil {
 						return err
 					}
+				} else if null || !json.Valid(v) {
+					v = []byte("null")
 				}
 				w.Write(name)
 				w.WriteByte(':')

@@ -111,8 +111,8 @@ func rules(cols []kind.Column, values []string, facts []columnFacts) []rule {
 		if c.Never && f.missing() {
 			text := "json_extract_string(u._texts, " + expr.QuoteString("/"+pointer.Replace(c.Name)) + ")"
 			unread := text + " IS NOT NULL" // there is a text, but it could not be read
-			if c.Type == types.Float {
-				unread += " AND NOT coalesce(isnan(TRY_CAST(" + text + " AS DOUBLE)), false)"
+			if c.Type.Numeric() {
+				unread += " AND NOT coalesce(isnan(" + expr.ReadNumber(text) + "), false)"
 			}
 			add(t+" IS NULL", "missing", "NOT ("+unread+")")
 		}
@@ -292,7 +292,7 @@ func setAside(ctx context.Context, db *sql.DB, s *Stage, cols []kind.Column, fil
 		raw += " WHERE false"
 	}
 	return bad, db.WriteParquet(ctx, fmt.Sprintf("SELECT r._row, _place AS place, _in AS file, replace(_faults, chr(31), '; ') AS reasons, coalesce(u._texts, %s) AS row FROM (SELECT * FROM %s) AS r JOIN bad USING (_row) LEFT JOIN %s AS u USING (_row) ORDER BY r._row",
-		rowAsTexts(readings(cols)), raw, unread), s.Out("quarantine", "rows.parquet"))
+		rowAsTexts(readings(cols), nil), raw, unread), s.Out("quarantine", "rows.parquet"))
 }
 
 // placed is the query of the table bad: of rows, with their places in their files. Those

@@ -14,8 +14,9 @@ import (
 )
 
 // reading makes a column of texts, or of values where their kind has types: those of from
-// in the SQL type of typ.
+// in the SQL type of typ, or as they are where it is "".
 type reading struct {
+	name     string // what users call it
 	from, as string
 	typ      types.Type
 }
@@ -24,37 +25,39 @@ type reading struct {
 func readings(cols []kind.Column) []reading {
 	out := make([]reading, len(cols))
 	for i, c := range cols {
-		out[i] = reading{c.Name, c.Name, c.Type}
+		out[i] = reading{c.Name, c.Name, c.Name, c.Type}
 	}
 	return out
 }
 
 // typed is the FROM clause of a query's rows with the value of column i as _t<i>, NULL
 // where it is missing or none of its type. Of the rows with a value that is none of its
-// type, _reasons tells which, joined by "; ", and _texts the row as a JSON object of
-// texts. whole reports that there can be none.
+// type, or with a text that no model can be given, _reasons tells which, joined by "; ",
+// and _texts the row as a JSON object of texts. whole reports that there can be none.
 func typed(query string, cols []reading, sqlTypes map[string]string) (from string, whole bool) {
 	read, values := []string{"*"}, []string{"*"}
 	var conds, reasons []string
 	said := map[string]bool{}
 	for i, c := range cols {
 		q := expr.QuoteName(c.from)
-		native := sqlTypes[c.from] == c.typ.SQL()
+		native := c.typ == "" || sqlTypes[c.from] == c.typ.SQL()
 		if !native && sqlTypes[c.from] != "VARCHAR" {
 			q = "CAST(" + q + " AS VARCHAR)"
 		}
 		d, v := fmt.Sprintf("_d%d", i), q
 		lost, reason := fmt.Sprintf("_t%d IS NULL AND %s IS NOT NULL", i, q), "not a "+string(c.typ)
 		switch {
+		case c.typ == types.String:
+			lost, reason = "contains("+q+", chr(0))", "holds a NUL character"
 		case c.typ == types.Float && native:
-			v = "nullif(" + q + ", 'nan'::DOUBLE)"
-		case c.typ == types.String || native:
+			v, lost = "nullif("+q+", 'nan'::DOUBLE)", ""
+		case native:
+			lost = ""
 		case c.typ == types.Int:
-			// DuckDB rounds '1.5' to 2; a whole number reads the same as a double.
-			read = append(read, fmt.Sprintf("TRY_CAST(%s AS DOUBLE) AS %s", q, d), fmt.Sprintf("TRY_CAST(%s AS BIGINT) AS _b%d", q, i))
-			v, reason = fmt.Sprintf("CASE WHEN %s = CAST(_b%d AS DOUBLE) THEN _b%d END", d, i, i), "not a whole number"
+			v, reason = expr.ReadWhole(q), "not a whole number"
+			lost = "CASE WHEN " + lost + " THEN NOT coalesce(isnan(" + expr.ReadNumber(q) + "), false) ELSE false END"
 		case c.typ == types.Float:
-			read = append(read, fmt.Sprintf("TRY_CAST(%s AS DOUBLE) AS %s", q, d))
+			read = append(read, expr.ReadNumber(q)+" AS "+d)
 			v, lost, reason = "CASE WHEN isfinite("+d+") THEN "+d+" END", "NOT coalesce(isfinite("+d+") OR isnan("+d+"), "+q+" IS NULL)", "not a number"
 		case c.typ == types.Bool:
 			v = "TRY_CAST(" + q + " AS BOOLEAN)"
@@ -62,15 +65,15 @@ func typed(query string, cols []reading, sqlTypes map[string]string) (from strin
 			v = expr.ReadTimestamp(q)
 		}
 		values = append(values, fmt.Sprintf("%s AS _t%d", v, i))
-		if !native && c.typ != types.String {
+		if lost != "" {
 			conds = append(conds, lost)
 			if said[c.from+": "+reason] { // a column can be read twice
 				continue
 			}
 			said[c.from+": "+reason] = true
-			told := expr.QuoteString(c.from + ": " + reason)
+			told := expr.QuoteString(c.name + ": " + reason)
 			if c.typ == types.Float {
-				told = "CASE WHEN isinf(" + d + ") THEN " + expr.QuoteString(c.from+": infinite") + " ELSE " + told + " END"
+				told = "CASE WHEN isinf(" + d + ") THEN " + expr.QuoteString(c.name+": infinite") + " ELSE " + told + " END"
 			}
 			reasons = append(reasons, fmt.Sprintf("CASE WHEN %s THEN %s END", lost, told))
 		}
@@ -81,20 +84,28 @@ func typed(query string, cols []reading, sqlTypes map[string]string) (from strin
 	}
 	lossy := strings.Join(conds, " OR ")
 	return fmt.Sprintf("(SELECT *, CASE WHEN %s THEN concat_ws(chr(31), %s) END AS _reasons, CASE WHEN %s THEN %s END AS _texts FROM %s)",
-		lossy, strings.Join(reasons, ", "), lossy, rowAsTexts(cols), from), false
+		lossy, strings.Join(reasons, ", "), lossy, rowAsTexts(cols, sqlTypes), from), false
 }
 
 // rowAsTexts is the SQL of a JSON object of the columns that are read, as texts.
-func rowAsTexts(cols []reading) string {
+func rowAsTexts(cols []reading, sqlTypes map[string]string) string {
 	var items []string
 	seen := map[string]bool{} // a column can be read twice
 	for _, c := range cols {
-		if q := expr.QuoteName(c.from); !seen[q] {
-			seen[q] = true
-			items = append(items, q+" := CAST("+q+" AS VARCHAR)")
+		if !seen[c.name] {
+			seen[c.name] = true
+			items = append(items, expr.QuoteName(c.name)+" := "+asText(expr.QuoteName(c.from), sqlTypes[c.from]))
 		}
 	}
 	return "CAST(to_json(struct_pack(" + strings.Join(items, ", ") + ")) AS VARCHAR)"
+}
+
+// asText is the SQL of a value's text, which of a string in JSON has no quotes.
+func asText(q, sqlType string) string {
+	if sqlType == "JSON" {
+		return "json_extract_string(" + q + ", '$')"
+	}
+	return "CAST(" + q + " AS VARCHAR)"
 }
 
 // unreadFile holds the rows of rows.parquet of which a value is none of its type:
@@ -186,7 +197,7 @@ func writeWide(ctx context.Context, db *sql.DB, query string, cols []reading, sq
 		return err
 	}
 	err := db.WriteParquet(ctx, fmt.Sprintf("SELECT _row, _file, _told AS _reasons, %s AS _texts FROM texts JOIN (SELECT _row, concat_ws(chr(31), %s) AS _told FROM %s WHERE _told <> '') USING (_row) ORDER BY _row",
-		rowAsTexts(cols), strings.Join(found, ", "), beside), unread)
+		rowAsTexts(cols, sqlTypes), strings.Join(found, ", "), beside), unread)
 	if err != nil {
 		return err
 	}

@@ -17,3 +17,8 @@ func (d *DB) Age(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Remembers reports whether a file's digest was remembered.
+func (d *DB) Remembers(path string) (n bool) {
+	return d.files.QueryRow("SELECT true FROM digests WHERE path = ?", path).Scan(&n) == nil
+}

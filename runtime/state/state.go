@@ -80,9 +80,11 @@ CREATE TABLE IF NOT EXISTS origins (key TEXT PRIMARY KEY, engines TEXT NOT NULL,
 `
 )
 
-// filesTable is only ever in SQLite.
+// filesTable is only ever in SQLite. What it holds can be read again, so the table that
+// did not have ctime is dropped and not brought up to date.
 const filesTable = `
-CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL, inode INTEGER NOT NULL, digest TEXT NOT NULL);
+DROP TABLE IF EXISTS files;
+CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, inode INTEGER NOT NULL, digest TEXT NOT NULL);
 `
 
 // Open opens or makes a state. ctx bounds all reads of it.
@@ -133,6 +135,7 @@ func open(ctx context.Context, o Options, create bool) (*DB, bool, error) {
 		}
 		return d, true, nil
 	}
+	_, _ = d.files.Exec(filesTable) // without it, files are read every time
 	return d, true, d.fits(have)
 }
 
@@ -512,16 +515,18 @@ func (d *DB) SaveImage(ctx context.Context, ref, digest string) error {
 	})
 }
 
-// FileDigest returns the digest of a file, from memory where size, times and
-// inode are those of the last time.
+// FileDigest returns the digest of a file, from memory where size, times and inode are
+// those of the last time. Of the times, anybody can set mtime back, but nobody ctime.
 func (d *DB) FileDigest(path string) (plan.Digest, error) {
+	now := time.Now()
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", err
 	}
-	size, mtime, inode := info.Size(), info.ModTime().UnixNano(), inodeOf(info)
+	size, mtime := info.Size(), info.ModTime()
+	ctime, inode := changeOf(info)
 	var digest string
-	err = d.files.QueryRow("SELECT digest FROM files WHERE path = ? AND size = ? AND mtime = ? AND inode = ?", path, size, mtime, inode).Scan(&digest)
+	err = d.files.QueryRow("SELECT digest FROM digests WHERE path = ? AND size = ? AND mtime = ? AND ctime = ? AND inode = ?", path, size, mtime.UnixNano(), ctime.UnixNano(), inode).Scan(&digest)
 	if err == nil {
 		return plan.Digest(digest), nil
 	}
@@ -529,11 +534,20 @@ func (d *DB) FileDigest(path string) (plan.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	// A file that was written just now could change again within the clock's
-	// grain; it is not remembered.
-	if time.Since(info.ModTime()) > 10*time.Millisecond {
+	// What changed within the grain of the clock before it was looked at can change
+	// again, unseen, even while it is read; it is not remembered.
+	if now.Sub(ctime) > grain(ctime) && now.Sub(mtime) > grain(mtime) {
 		// What cannot be remembered is read again the next time.
-		_, _ = d.files.Exec("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", path, size, mtime, inode, string(got))
+		_, _ = d.files.Exec("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)", path, size, mtime.UnixNano(), ctime.UnixNano(), inode, string(got))
 	}
 	return got, nil
+}
+
+// grain is the grain of the clock by which a file system sets a time: that of the
+// kernel, or of file systems that have whole seconds two of them.
+func grain(t time.Time) time.Duration {
+	if t.Nanosecond() == 0 {
+		return 2 * time.Second
+	}
+	return 10 * time.Millisecond
 }

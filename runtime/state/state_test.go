@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -41,6 +42,33 @@ func open(t *testing.T, location string, told func(string)) *state.DB {
 	}
 	t.Cleanup(func() { db.Close() })
 	return db
+}
+
+// TestFileDigestUnseen: a file that changed in place, with size and modification time as
+// they were, has another digest.
+func TestFileDigestUnseen(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "state.db"), nil)
+	path := filepath.Join(t.TempDir(), "rows.csv")
+	at := time.Date(2024, 1, 31, 12, 0, 0, 5, time.UTC)
+	for _, text := range []string{"a\n1\n", "a\n2\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // what is read, and then what is remembered
+			got, err := db.FileDigest(path)
+			if err != nil || got != digest(text) {
+				t.Fatalf("%q: %s, %v", text, got, err)
+			}
+			for !db.Remembers(path) {
+				if _, err := db.FileDigest(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
 }
 
 func digest(s string) plan.Digest { return plan.DigestOf([]byte(s)) }

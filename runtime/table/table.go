@@ -25,7 +25,7 @@ const BatchRows = 8192
 
 // Batch is some consecutive rows, by column. A column is one of []float64 (NaN
 // for null; booleans as 0 and 1, timestamps in microseconds), []int64 (a null is
-// an error) and []string (types.NullString for null).
+// an error), []string (types.NullString for null) and Values.
 type Batch struct {
 	Start   int64
 	Rows    int
@@ -49,7 +49,57 @@ const (
 	Floats Form = iota
 	Ints
 	Texts
+	AsIs
 )
+
+// Values are a column as a file has it, of whatever type that is.
+type Values struct {
+	typ    arrow.DataType
+	chunks []arrow.Array
+}
+
+// Len is the number of values.
+func (v Values) Len() (n int) {
+	for _, c := range v.chunks {
+		n += c.Len()
+	}
+	return n
+}
+
+// Slice returns the values from one on up to before another.
+func (v Values) Slice(from, to int) Values {
+	out := Values{typ: v.typ}
+	for _, c := range v.chunks {
+		if lo, hi := max(from, 0), min(to, c.Len()); lo < hi {
+			out.chunks = append(out.chunks, array.NewSlice(c, int64(lo), int64(hi)))
+		}
+		from, to = from-c.Len(), to-c.Len()
+	}
+	return out
+}
+
+// Append returns v with more after its own; it may write into v's memory, as append does.
+func (v Values) Append(more Values) Values {
+	return Values{more.typ, append(v.chunks, more.chunks...)}
+}
+
+// None returns no values of a column of a Parquet file.
+func None(path, name string) (Values, error) {
+	r, err := file.OpenParquetFile(path, false)
+	if err != nil {
+		return Values{}, fmt.Errorf("%s: %w", path, err)
+	}
+	defer r.Close()
+	schema, err := pqarrow.FromParquet(r.MetaData().Schema, nil, nil)
+	if err != nil {
+		return Values{}, fmt.Errorf("%s: %w", path, err)
+	}
+	fields, ok := schema.FieldsByName(name)
+	if !ok {
+		return Values{}, fmt.Errorf("%s: no column %q", path, name)
+	}
+	return Values{typ: fields[0].Type}, nil
+}
 
 // Natural returns the form of some columns of a Parquet file: Texts for strings, else
 // Floats.
@@ -170,6 +220,17 @@ func ReadRows(ctx context.Context, path string, want map[string]Form, pick func(
 // convert reads the rows at, all where it is nil.
 func convert(a arrow.Array, form Form, at []int) (any, error) {
 	switch form {
+	case AsIs:
+		a.Retain() // the reader lets go of it
+		all := Values{a.DataType(), []arrow.Array{a}}
+		if at == nil {
+			return all, nil
+		}
+		some := Values{typ: all.typ}
+		for _, k := range at {
+			some = some.Append(all.Slice(k, k+1))
+		}
+		return some, nil
 	case Texts:
 		s, ok := a.(interface{ Value(int) string })
 		if !ok {

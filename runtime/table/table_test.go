@@ -204,3 +204,74 @@ func TestReadRows(t *testing.T) {
 		}
 	})
 }
+
+// TestAsIs: values that are read as they are, in whatever pieces, are the same when they
+// are written again, their type and nulls included; also where there are none.
+func TestAsIs(t *testing.T) {
+	ctx := context.Background()
+	n := BatchRows + 100
+	ids, valid, texts := make([]int64, n), make([]bool, n), make([]string, n)
+	for i := range ids {
+		ids[i], valid[i], texts[i] = int64(i)<<40, i%3 > 0, strconv.Itoa(i)
+	}
+	path, again := filepath.Join(t.TempDir(), "t.parquet"), filepath.Join(t.TempDir(), "again.parquet")
+	if err := Write(path, []Column{{"id", Optional{ids, valid}}, {"at", Micros(ids)}, {"s", texts}}); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"id", "at", "s"}
+	for _, odd := range []bool{false, true} {
+		cols := make([]Column, len(names))
+		for i, name := range names {
+			none, err := None(path, name)
+			if err != nil || none.Len() != 0 {
+				t.Fatal(none, err)
+			}
+			cols[i] = Column{name, none}
+		}
+		if err := Write(again, cols); err != nil {
+			t.Fatal(err)
+		}
+		var pick func(int64, int) []int
+		if odd {
+			pick = func(start int64, n int) (out []int) {
+				for k := range n {
+					if (int(start)+k)%2 == 1 {
+						out = append(out, k)
+					}
+				}
+				return out
+			}
+		}
+		err := ReadRows(ctx, path, map[string]Form{"id": AsIs, "at": AsIs, "s": AsIs}, pick, func(b Batch) error {
+			for i, name := range names {
+				v := b.Columns[name].(Values)
+				for from := 0; from < b.Rows; from += 1000 {
+					cols[i] = cols[i].Append(Column{name, v.Slice(from, min(from+1000, b.Rows))})
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Write(again, cols); err != nil {
+			t.Fatal(err)
+		}
+		k := 0
+		err = Read(ctx, again, map[string]Form{"id": Floats, "at": Ints, "s": Texts}, func(b Batch) error {
+			for i := range b.Rows {
+				if odd && k%2 == 0 {
+					k++
+				}
+				if id := b.Floats("id")[i]; math.IsNaN(id) == valid[k] || valid[k] && id != float64(ids[k]) || b.Ints("at")[i] != ids[k] || b.Texts("s")[i] != texts[k] {
+					t.Fatalf("row %d: %v, %d, %q", k, id, b.Ints("at")[i], b.Texts("s")[i])
+				}
+				k++
+			}
+			return nil
+		})
+		if err != nil || k != n {
+			t.Fatalf("ended at %d of %d: %v", k, n, err)
+		}
+	}
+}

@@ -18,7 +18,7 @@ import (
 
 // Column is one named column to write: Data is []float64 (NaN is written as
 // null), []float32, []int64, []uint64, []bool, []string (types.NullString as
-// null), Micros, Bools, or Optional of one of them.
+// null), Micros, Bools, Optional of one of them, or Values.
 type Column struct {
 	Name string
 	Data any
@@ -43,6 +43,8 @@ func (c Column) Rows() int {
 		return len(d)
 	case Bools:
 		return len(d)
+	case Values:
+		return d.Len()
 	case Optional:
 		return Column{Data: d.Data}.Rows()
 	}
@@ -69,6 +71,8 @@ func (c Column) Append(more Column) Column {
 		c.Data = append(d, more.Data.(Micros)...)
 	case Bools:
 		c.Data = append(d, more.Data.(Bools)...)
+	case Values:
+		c.Data = d.Append(more.Data.(Values))
 	default:
 		panic(fmt.Sprintf("table: data of %T cannot be appended to", c.Data))
 	}
@@ -200,6 +204,11 @@ func build(data any) (arrow.Array, error) {
 		data, valid = o.Data, o.Valid
 	}
 	switch d := data.(type) {
+	case Values:
+		if len(d.chunks) == 0 {
+			return array.NewBuilder(memory.DefaultAllocator, d.typ).NewArray(), nil
+		}
+		return array.Concatenate(d.chunks, memory.DefaultAllocator)
 	case []float64:
 		return fill(array.NewFloat64Builder(memory.DefaultAllocator), d, also(valid, d, func(x float64) bool { return !math.IsNaN(x) }))
 	case []float32:

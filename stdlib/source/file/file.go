@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -30,7 +31,7 @@ type Source struct{}
 func (Source) Name() string { return "file" }
 
 // Version of the implementation.
-func (Source) Version() int { return 4 }
+func (Source) Version() int { return 5 }
 
 // Schema is #File.
 func (Source) Schema() schema.Kind {
@@ -343,6 +344,9 @@ func (s *snapshot) parquet(i int, path string) (string, error) {
 		}
 		cols = append(cols, v+" AS "+q)
 	}
+	for k, n := range s.job.Keep {
+		cols = append(cols, fmt.Sprintf("%s AS _keep%d", expr.QuoteName(n), k))
+	}
 	return "SELECT " + strings.Join(cols, ", ") + " FROM " + from, nil
 }
 
@@ -448,6 +452,9 @@ func (s *snapshot) csv(i int, path string, t *text) (string, error) {
 	for _, c := range s.job.Columns {
 		cols = append(cols, fmt.Sprintf("c%d AS %s", positions[c.Name], expr.QuoteName(c.Name)))
 	}
+	for k, n := range s.job.Keep {
+		cols = append(cols, fmt.Sprintf("c%d AS _keep%d", positions[n], k))
+	}
 	t.from = "read_csv(" + expr.QuotePath(path) + ", hive_partitioning=false, " + strings.Join(opts, ", ") + ")"
 	t.columns = len(names)
 	query := "SELECT " + strings.Join(cols, ", ") + " FROM " + t.from
@@ -467,25 +474,44 @@ func (s *snapshot) jsonLines(i int, path string, t *text) (string, error) {
 	// One raw line a row keeps malformed lines visible; \x01 cannot occur in JSON.
 	t.from = "read_csv(" + expr.QuotePath(path) + ", hive_partitioning=false, auto_detect=false, delim=E'\\x01', quote='', escape='', header=false, columns={'l': 'VARCHAR'}, store_rejects=true, " +
 		fmt.Sprintf("rejects_table='rejects_%d', rejects_scan='scans_%d', ", i, i) + lineLimit + ", compression=" + expr.QuoteString(t.compression) + ")"
-	cols := []string{fmt.Sprintf("%d::INTEGER AS _file", i)}
-	for _, c := range s.job.Columns {
-		path := `$."` + strings.ReplaceAll(c.Name, `"`, `\"`) + `"`
-		cols = append(cols, "json_extract_string(l, "+expr.QuoteString(path)+") AS "+expr.QuoteName(c.Name))
+	// All columns are taken at once: each call reads the line again.
+	inner := []string{"l"}
+	members := func(fn string, names []string, as string) {
+		paths := make([]string, len(names))
+		for k, n := range names {
+			paths[k] = expr.QuoteString(`$."` + strings.ReplaceAll(n, `"`, `\"`) + `"`)
+		}
+		inner = append(inner, fmt.Sprintf("%s(l, CAST([%s] AS VARCHAR[])) AS %s", fn, strings.Join(paths, ", "), as))
 	}
-	ok := "CASE WHEN json_valid(l) THEN json_type(l) = 'OBJECT' ELSE false END"
-	wrong := fmt.Sprintf("wrong_%d", i)
-	err := s.job.Engine.Exec(s.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT n, k, left(l, %d) AS l FROM (SELECT row_number() OVER () AS n, count(l) OVER (ROWS UNBOUNDED PRECEDING) AS k, l FROM %s) WHERE l IS NOT NULL AND NOT %s", wrong, maxText, t.from, ok))
+	cols := []string{fmt.Sprintf("%d::INTEGER AS _file", i)}
+	names := make([]string, len(s.job.Columns))
+	for k, c := range s.job.Columns {
+		v := fmt.Sprintf("_texts[%d]", k+1)
+		if names[k] = c.Name; c.Type == types.Int {
+			v = asWritten(v, c.Name)
+		}
+		cols = append(cols, v+" AS "+expr.QuoteName(c.Name))
+	}
+	members("json_extract_string", names, "_texts")
+	if len(s.job.Keep) > 0 {
+		members("json_extract", s.job.Keep, "_kept")
+	}
+	for k := range s.job.Keep {
+		cols = append(cols, fmt.Sprintf("_kept[%d] AS _keep%d", k+1, k))
+	}
+	wrong, noRow := fmt.Sprintf("wrong_%d", i), noRow(t.orders)
+	err := s.job.Engine.Exec(s.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT n, k, left(l, %d) AS l, %s AS why FROM (SELECT row_number() OVER () AS n, count(l) OVER (ROWS UNBOUNDED PRECEDING) AS k, l FROM %s) WHERE l IS NOT NULL AND why IS NOT NULL", wrong, maxText, noRow, t.from))
 	if err != nil {
 		return "", unreadable(s.job.Labels[i], err)
 	}
 	// Of the lines that DuckDB reads, those from the one numbered g on come after c others.
 	gone := fmt.Sprintf("(SELECT g, max(c) AS c FROM (SELECT line - row_number() OVER (ORDER BY line) + 1 AS g, row_number() OVER (ORDER BY line) AS c FROM (SELECT DISTINCT line FROM rejects_%d)) GROUP BY g)", i)
-	err = s.job.Engine.Rows(s.ctx, "SELECT n + coalesce(c, 0), k + coalesce(c, 0), l FROM "+wrong+" ASOF LEFT JOIN "+gone+" ON n >= g ORDER BY n", func(scan func(...any) error) error {
+	err = s.job.Engine.Rows(s.ctx, "SELECT n + coalesce(c, 0), k + coalesce(c, 0), l, why FROM "+wrong+" ASOF LEFT JOIN "+gone+" ON n >= g ORDER BY n", func(scan func(...any) error) error {
 		var r reject
-		if err := scan(&r.Line, &r.Row, &r.Text); err != nil {
+		if err := scan(&r.Line, &r.Row, &r.Text, &r.Reason); err != nil {
 			return err
 		}
-		r.File, r.Reason = s.job.Labels[i], "not a JSON object"
+		r.File = s.job.Labels[i]
 		t.rejected++
 		r.Text = r.Text[:min(len(r.Text), maxText)]
 		return s.rejects.Encode(r)
@@ -493,5 +519,28 @@ func (s *snapshot) jsonLines(i int, path string, t *text) (string, error) {
 	if err != nil {
 		return "", unreadable(s.job.Labels[i], err)
 	}
-	return "SELECT " + strings.Join(cols, ", ") + " FROM " + t.from + " WHERE l IS NOT NULL AND " + ok, nil
+	return "SELECT " + strings.Join(cols, ", ") + " FROM (SELECT " + strings.Join(inner, ", ") + " FROM " + t.from + " WHERE l IS NOT NULL AND " + noRow + " IS NULL)", nil
+}
+
+// noRow is SQL of why a line of JSON lines is no row, else NULL. To look for a key that
+// comes twice takes longer than all else, so lines with keys in known orders are spared it.
+func noRow(orders [][]string) string {
+	known := ""
+	for _, keys := range orders {
+		quoted := make([]string, len(keys))
+		for i, k := range keys {
+			quoted[i] = expr.QuoteString(k)
+		}
+		known += " WHEN json_keys(l) = [" + strings.Join(quoted, ", ") + "] THEN NULL"
+	}
+	return "CASE WHEN NOT json_valid(l) THEN 'not a JSON object'" + known + " WHEN json_type(l) <> 'OBJECT' THEN 'not a JSON object' WHEN list_unique(json_keys(l)) < len(json_keys(l)) THEN 'a key comes twice' END"
+}
+
+// asWritten is the text of a line's whole number. Where it has a point or an exponent,
+// DuckDB knows it only as a double, which may be whole where the text is not: if it has
+// more digits than a double or is nearly zero, it is the text of a member of that name
+// that is this double.
+func asWritten(v, name string) string {
+	pattern := `"` + regexp.QuoteMeta(name) + `"\s*:\s*([-.\deE+]+)`
+	return fmt.Sprintf("CASE WHEN contains(%[1]s, '.') OR contains(%[1]s, 'e') THEN CASE WHEN regexp_matches(l, '[\\d.]{17}|[eE]-\\d{3}') THEN coalesce([n FOR n IN regexp_extract_all(l, %[2]s, 1) IF TRY_CAST(n AS DOUBLE) = TRY_CAST(%[1]s AS DOUBLE)][1], %[1]s) ELSE %[1]s END ELSE %[1]s END", v, expr.QuoteString(pattern))
 }

@@ -20,13 +20,14 @@ import (
 // text is what a look at a text file tells before DuckDB reads it.
 type text struct {
 	path        string
-	compression string   // gzip or none, by the file's first bytes
-	delimiter   string   // CSV and TSV
-	header      []string // CSV with a header; JSON lines: the fields seen first
-	first       []string // the first record's fields
-	skip        int64    // CSV and TSV with a header: the blank lines before it
-	top         []byte   // CSV and TSV: the first line
-	lines       int64    // lines that are not blank
+	compression string     // gzip or none, by the file's first bytes
+	delimiter   string     // CSV and TSV
+	header      []string   // CSV with a header; JSON lines: the fields seen first
+	orders      [][]string // JSON lines: the orders of keys that were seen first
+	first       []string   // the first record's fields
+	skip        int64      // CSV and TSV with a header: the blank lines before it
+	top         []byte     // CSV and TSV: the first line
+	lines       int64      // lines that are not blank
 	blank       int64
 	utf8        bool // all of it is
 
@@ -94,7 +95,7 @@ func openText(path, label, format string, a args) (*text, error) {
 		}
 	}
 	if format == "jsonl" {
-		t.header = keys(head)
+		t.header, t.orders = keys(head)
 	}
 	if err := t.count(br); err != nil {
 		return nil, unreadable(label, err)
@@ -152,11 +153,13 @@ func (t *text) separated(fit func(fields []string) int) string {
 	return best
 }
 
+// maxOrders bounds the orders of keys that are looked at.
+const maxOrders = 8
+
 // keys are the fields of the JSON objects at the beginning of a file, in the order
-// of their first appearance.
-func keys(head []byte) []string {
+// of their first appearance, and the orders in which objects without one twice have them.
+func keys(head []byte) (names []string, orders [][]string) {
 	seen := map[string]bool{}
-	var names []string
 	for _, line := range bytes.Split(head, []byte{'\n'}) {
 		var row map[string]json.RawMessage
 		if json.Unmarshal(line, &row) != nil {
@@ -168,8 +171,38 @@ func keys(head []byte) []string {
 				names = append(names, n)
 			}
 		}
+		if len(orders) == maxOrders {
+			continue
+		}
+		if order := keyOrder(line); len(order) > 0 && len(order) == len(row) && !slices.ContainsFunc(orders, func(o []string) bool { return slices.Equal(o, order) }) {
+			orders = append(orders, order)
+		}
 	}
-	return names
+	return names, orders
+}
+
+// keyOrder are the keys of a JSON object in order, those that come twice too.
+func keyOrder(object []byte) (order []string) {
+	d := json.NewDecoder(bytes.NewReader(object))
+	for depth, key := 0, false; ; {
+		t, err := d.Token()
+		if err != nil {
+			return order
+		}
+		switch t {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		default:
+			if key {
+				order = append(order, t.(string))
+				key = false
+				continue
+			}
+		}
+		key = depth == 1
+	}
 }
 
 // count counts the lines, blank and not. A line ends in \n or \r\n.

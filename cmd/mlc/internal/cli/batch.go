@@ -200,13 +200,16 @@ func (a *app) due(due []batch.Due) {
 		if !d.Next.IsZero() {
 			when = d.Next.UTC().Format(time.RFC3339)
 		}
-		last := "never ran"
+		last := ""
+		if !d.Next.IsZero() {
+			last = "never ran by schedule"
+		}
 		if d.Last != nil && !d.Last.Ended.IsZero() {
 			last = "last ran " + d.Last.Ended.UTC().Format(time.RFC3339) + ", took " + view.Seconds(d.Last.Ended.Sub(d.Last.Begun).Seconds())
 		}
 		if d.Last != nil && d.Last.Error != "" {
 			last += ": " + d.Last.Error
 		}
-		a.view.Printf("%s  %s  %s\n", d.Batch, when, last)
+		a.view.Printf("%s\n", strings.TrimRight(d.Batch+"  "+when+"  "+last, " "))
 	}
 }

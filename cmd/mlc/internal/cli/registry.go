@@ -220,33 +220,35 @@ func gone(v state.Version, err error) error {
 // blocked is the model that the last run made and did not register, as a version
 // without a number.
 func (a *app) blocked(s *runtime.System, model string) (state.Version, error) {
-	none := func(what, mend string) error {
-		return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: what, Mend: mend}
+	none := func(what, why, mend string) error {
+		return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: what, Why: why, Mend: mend}
 	}
 	run, ok, err := s.State.LastRun()
 	if err != nil {
 		return state.Version{}, err
 	}
 	if !ok {
-		return state.Version{}, none("nothing has run here", "`mlc apply` runs it")
+		return state.Version{}, none("nothing has run here", "", "`mlc apply` runs it")
 	}
 	made := state.RunStep{}
 	for _, step := range run.Steps {
-		switch step.ID {
-		case lower.OpPackage + " " + model:
+		switch {
+		case step.ID == lower.OpPackage+" "+model && step.Status != "failed":
 			made = step
-		case lower.OpRegister + " " + model:
-			if step.Status != "failed" {
-				return state.Version{}, none(fmt.Sprintf("run %d, the last one, registered %s", run.ID, model), "`mlc show "+model+"` shows it")
-			}
+		case step.ID == lower.OpRegister+" "+model && step.Status != "failed":
+			return state.Version{}, none(fmt.Sprintf("run %d, the last one, registered %s", run.ID, model), "", "`mlc show "+model+"` shows it")
 		}
 	}
 	if made.ID == "" {
-		return state.Version{}, none(fmt.Sprintf("run %d, the last one, made no model %q", run.ID, model), "`mlc status` tells how far it came; name a model of the spec, without a version")
+		what, why, mend := fmt.Sprintf("run %d, the last one, made no model %q", run.ID, model), "", "`mlc status` tells how far it came; name a model of the spec, without a version"
+		if f, ok := failed(run, model); ok {
+			what, why, mend = what+": "+f.ID+" failed", f.Detail, "mend that, and apply again"
+		}
+		return state.Version{}, none(what, why, mend)
 	}
 	r, ok, err := s.State.Step(made.Key)
 	if err == nil && !ok {
-		err = none(fmt.Sprintf("the results of run %d are gone", run.ID), "apply again")
+		err = none(fmt.Sprintf("the results of run %d are gone", run.ID), "", "apply again")
 	}
 	return state.Version{Model: model, Bundle: r.Outputs["bundle"], Run: run.ID, Created: run.Started}, err
 }
@@ -257,19 +259,25 @@ func (a *app) behind(s *runtime.System, v state.Version) error {
 	if err != nil || !ok {
 		return err
 	}
-	failed := ""
 	for _, step := range run.Steps {
-		switch {
-		case step.ID == lower.OpRegister+" "+v.Model && step.Status != "failed":
+		if step.ID == lower.OpRegister+" "+v.Model && step.Status != "failed" {
 			return nil
-		case step.Status == "failed" && (failed == "" || strings.HasSuffix(step.ID, " "+v.Model)):
-			failed = step.ID
 		}
 	}
-	if failed != "" {
-		a.view.Notef("the last run registered no version of %s: %s failed (`mlc status` tells why); this is version %d from before\n", v.Model, failed, v.Version)
+	if f, ok := failed(run, v.Model); ok {
+		a.view.Notef("the last run registered no version of %s: %s failed (`mlc status` tells why); this is version %d from before\n", v.Model, f.ID, v.Version)
 	}
 	return nil
+}
+
+// failed is the last step of a model's that failed in a run, or else the first of another.
+func failed(run state.Run, model string) (step state.RunStep, ok bool) {
+	for _, s := range run.Steps {
+		if s.Status == "failed" && (!ok || strings.HasSuffix(s.ID, " "+model)) {
+			step, ok = s, true
+		}
+	}
+	return step, ok
 }
 
 // quarantine prints the rows and lines of a source that its last validation set
@@ -452,6 +460,9 @@ func (a *app) predictCmd() *cobra.Command {
 		Long:  "Predicts the rows of a CSV, TSV, JSON lines or Parquet file. Columns go by the\nfeature's name (group.feature) or by that of the column that it was trained on.\nRows are numbered from 1, without a header and blank lines. Those that do\nnot fit are counted and kept in <output>.rejects.jsonl.",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if in == "-" {
+				in = op.Stdin
+			}
 			if (len(args) == 1) == (folder != "") {
 				return errors.New("name a model of the registry, or a bundle's folder with --bundle")
 			}
@@ -519,9 +530,9 @@ func (a *app) predictCmd() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&folder, "bundle", "", "predict by the bundle in a `folder`, without a registry")
-	c.Flags().StringVarP(&in, "input", "i", "", "the `file` of rows")
-	c.Flags().StringVarP(&out, "output", "o", "", "the `file` of predictions (.csv, .tsv, .jsonl, .parquet); by default CSV on standard output")
-	c.Flags().StringVar(&format, "format", "", "how the rows are written: csv, tsv, jsonl or parquet; by default as the file's name tells")
+	c.Flags().StringVarP(&in, "input", "i", "", "the `file` of rows; - is the standard input, with --format")
+	c.Flags().StringVarP(&out, "output", "o", "", "the `file` of predictions, in the format that its name tells (.csv, .tsv, .jsonl, .parquet); by default CSV on standard output")
+	c.Flags().StringVar(&format, "format", "", "how the input is written: csv, tsv, jsonl or parquet; by default as its name tells")
 	c.Flags().StringVar(&delimiter, "delimiter", "", "what stands between the columns of a CSV input; by default as in the label's source")
 	c.Flags().StringVar(&encoding, "encoding", "", "how the characters of an input of text are written, as a source says it; by default as in the label's source")
 	c.Flags().StringSliceVar(&keep, "keep", nil, "columns of the input to copy, separated by commas")

@@ -53,10 +53,8 @@ func (t *table) hasFew(c *column, most int64) bool {
 
 // The readings of a text as validation has them (runtime/op): a number is finite
 // or NaN, which is missing; a time begins with its year.
-func isNumber(q string) string { return "NOT isinf(TRY_CAST(" + q + " AS DOUBLE))" }
-func isWhole(q string) string {
-	return "TRY_CAST(" + q + " AS DOUBLE) = CAST(TRY_CAST(" + q + " AS BIGINT) AS DOUBLE)"
-}
+func isNumber(q string) string { return "NOT isinf(" + expr.ReadNumber(q) + ")" }
+func isWhole(q string) string  { return expr.ReadWhole(q) + " IS NOT NULL" }
 func isTime(q string) string {
 	return expr.ReadTimestamp(q) + " IS NOT NULL"
 }
@@ -74,9 +72,9 @@ func (c *column) as(typ types.Type) {
 	c.typ, c.typed = typ, c.sql
 	switch typ {
 	case types.Float:
-		c.typed = "nullif(TRY_CAST(" + c.sql + " AS DOUBLE), 'nan'::DOUBLE)"
+		c.typed = "nullif(" + expr.ReadNumber(c.sql) + ", 'nan'::DOUBLE)"
 	case types.Int:
-		c.typed = "TRY_CAST(" + c.sql + " AS BIGINT)"
+		c.typed = expr.ReadWhole(c.sql)
 	case types.Timestamp:
 		c.typed = expr.ReadTimestamp(c.sql)
 	case types.Bool:
