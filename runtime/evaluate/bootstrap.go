@@ -51,9 +51,19 @@ func NewBootstrap(n int, group []string, seed uint64) *Bootstrap {
 // Grouped reports whether groups are resampled.
 func (b *Bootstrap) Grouped() bool { return b.groups != nil }
 
+// units is the number of what is resampled: rows, or groups.
+func (b *Bootstrap) units() int {
+	if b.Grouped() {
+		return len(b.groups)
+	}
+	return b.n
+}
+
 // Errors are the standard errors of k statistics. f computes them for some rows, NaN
 // where one is not defined; it is called concurrently. A statistic that more than a
-// tenth of the replicates cannot compute has the error NaN.
+// tenth of the replicates cannot compute has the error NaN. Of n units the error is
+// larger by √(n/(n-3)) than the replicates', which is the standard deviation of a mean
+// under Student's t with n-1 degrees of freedom; of 3 or fewer it is NaN.
 func (b *Bootstrap) Errors(ctx context.Context, k int, f func(rows []int32, out []float64)) ([]float64, error) {
 	values := make([]float64, replicates*k)
 	var next atomic.Int64
@@ -71,7 +81,8 @@ func (b *Bootstrap) Errors(ctx context.Context, k int, f func(rows []int32, out 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	scale := math.Sqrt(float64(min(b.n, resampled)) / float64(max(b.n, 1)))
+	units := float64(b.units())
+	scale := math.Sqrt(float64(min(b.n, resampled)) / float64(max(b.n, 1)) * units / (units - 3))
 	out := make([]float64, k)
 	for s := range out {
 		var n, mean, m2 float64
@@ -85,7 +96,7 @@ func (b *Bootstrap) Errors(ctx context.Context, k int, f func(rows []int32, out 
 			mean += d / n
 			m2 += d * (v - mean)
 		}
-		if out[s] = math.Sqrt(m2/(n-1)) * scale; n < replicates*9/10 {
+		if out[s] = math.Sqrt(m2/(n-1)) * scale; n < replicates*9/10 || units <= 3 {
 			out[s] = math.NaN()
 		}
 	}

@@ -53,7 +53,7 @@ func (s *Stage) verdict() (verdict, error) {
 }
 
 // asked is what a gate demands, in words.
-func asked(g GateOutcome) string {
+func (s *Stage) asked(g GateOutcome) string {
 	var asks []string
 	if g.Min != nil {
 		asks = append(asks, fmt.Sprintf("at least %v", *g.Min))
@@ -65,7 +65,7 @@ func asked(g GateOutcome) string {
 		asks = append(asks, fmt.Sprintf("better than the baseline by %v", *g.OverBaseline))
 	}
 	text := strings.Join(asks, ", ")
-	if g.Error == nil && g.OverError == nil {
+	if _, ok := s.Kinds.Metrics.Get(g.Metric); !ok {
 		return text // the value counts as it is
 	}
 	return text + fmt.Sprintf(", with a confidence of %v\u00a0%%", 100*g.Confidence)
@@ -91,7 +91,7 @@ func (s *Stage) report(a lower.PackageArgs, meta Meta, sig bundle.Signature, v v
 		}
 		for _, g := range v.gate.Gates {
 			if g.Metric == name {
-				m.Better, m.Gate, m.Passed = better(g.Better), asked(g), &g.Passed
+				m.Better, m.Gate, m.Passed = better(g.Better), s.asked(g), &g.Passed
 			}
 		}
 		d.Metrics = append(d.Metrics, m)
@@ -214,7 +214,11 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 	if len(meta.Task.Classes) > 0 {
 		w("- Classes: %s", strings.Join(meta.Task.Classes, ", "))
 	}
-	w("- Trainer: `%s`", a.Trainer)
+	kept := ""
+	if rounds, ok := training.Report["rounds"]; ok {
+		kept = fmt.Sprintf(", which kept %v rounds", rounds)
+	}
+	w("- Trainer: `%s`%s", a.Trainer, kept)
 	w("- Split: `%s`", a.Split)
 	w("\n## Results\n")
 	w("On %d test rows; %d rows trained it. Gates: %s.\n", ours.Rows["test"], training.Rows, map[bool]string{true: "passed", false: "missed"}[gate.Passed])
@@ -233,7 +237,7 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 		demand := ""
 		for _, g := range gate.Gates {
 			if g.Metric == n {
-				if demand = asked(g); !g.Passed {
+				if demand = s.asked(g); !g.Passed {
 					demand += ", missed"
 				}
 			}

@@ -86,8 +86,10 @@ func modelChallenge(ctx context.Context, s *Stage) error {
 		if !math.IsNaN(errs[i]) {
 			o.Error = &errs[i]
 		}
+		m := measured{floor: boot.Floor(metrics[i], ours)}
+		m.lo, m.hi = metrics[i].Range()
 		o.Margin = (o.Value - o.Champion) * float64(c.Better)
-		g.demand(fmt.Sprintf("gates[%d]", i), fmt.Sprintf("gate %s over %s's %.4f", c.Metric, a.Alias, o.Champion), o.Margin, o.Error, c.Over, kind.Up, c.Confidence)
+		g.demand(fmt.Sprintf("gates[%d]", i), fmt.Sprintf("gate %s over %s's %.4f", c.Metric, a.Alias, o.Champion), m.minus(o.Margin, errs[i]), c.Over, kind.Up, c.Confidence)
 		res.Gates = append(res.Gates, o)
 	}
 	if len(g.faults) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -17,7 +18,8 @@ import (
 type Scores struct {
 	Rows    map[string]int                `json:"rows"`
 	Metrics map[string]map[string]float64 `json:"metrics"` // part, metric
-	// Errors are the standard errors of the test metrics that have one, by bootstrap.
+	// Errors are the standard errors of the test metrics, by bootstrap; one that is not
+	// there is not known.
 	Errors map[string]float64 `json:"errors,omitempty"`
 	// Grouped: entities were resampled and not rows.
 	Grouped bool `json:"grouped,omitempty"`
@@ -156,14 +158,28 @@ func finite(pred []float32, rows int, part string) error {
 		"%d predictions of the %d %s rows are no numbers", wrong, rows, part)
 }
 
-// standardErrors are those of metrics of some predictions.
+// standardErrors are those of metrics of some predictions, NaN where it is not known.
 func standardErrors(ctx context.Context, boot *evaluate.Bootstrap, metrics []kind.Metric, rows evaluate.Predictions) ([]float64, error) {
-	return boot.Errors(ctx, len(metrics), func(at []int32, out []float64) {
+	errs, err := boot.Errors(ctx, len(metrics), func(at []int32, out []float64) {
 		sample := rows.At(at)
 		for i, metric := range metrics {
 			out[i] = sample.Metric(metric)
 		}
 	})
+	return unseen(boot, metrics, rows, errs), err
+}
+
+// unseen raises standard errors to what resampling can know of the metrics. An error of 0
+// of one without ends, and hence without a floor, is not known: all that was seen is
+// alike.
+func unseen(boot *evaluate.Bootstrap, metrics []kind.Metric, rows evaluate.Predictions, errs []float64) []float64 {
+	for i := range errs {
+		lo, hi := metrics[i].Range()
+		if errs[i] = max(errs[i], boot.Floor(metrics[i], rows)); errs[i] == 0 && math.IsInf(hi-lo, 1) {
+			errs[i] = math.NaN()
+		}
+	}
+	return errs
 }
 
 // GateResult is what each demand found.
@@ -179,8 +195,8 @@ type GateResult struct {
 type GateOutcome struct {
 	lower.Gate
 	Value float64 `json:"value"`
-	// Error is the standard error of Value, OverError that of Over; nil: unknown, and
-	// the value counts as it is.
+	// Error is the standard error of Value, OverError that of Over; nil: not known. A
+	// metric of the problem's own has none, and its value counts as it is.
 	Error    *float64 `json:"error,omitempty"`
 	Baseline float64  `json:"baseline"`
 	// Over is how much better than the baseline the value is, in the metric's
@@ -208,34 +224,60 @@ type gates struct {
 	faults  executor.Faults
 }
 
-// demand reports whether value, with a standard error or nil, is at least bound
-// (better up) or at most (down) with a confidence, and records a fault where it is not.
-// An inconclusive one tells how many test rows would settle it: the error falls with
-// the root of their number.
-func (g *gates) demand(arg, what string, value float64, err *float64, bound float64, better kind.Direction, confidence float64) bool {
-	sign := float64(better)
-	gap := (value - bound) * sign
-	reach := 0.0
-	if err != nil {
-		reach = evaluate.Z(confidence) * *err
+// measured is a value with its standard error, which is 0 where it is exact and NaN where
+// it is not known, the floor of the error, and where the value can lie.
+type measured struct{ value, err, floor, lo, hi float64 }
+
+// minus is a difference of two such values.
+func (m measured) minus(value, err float64) measured {
+	return measured{value, err, m.floor, m.lo - m.hi, m.hi - m.lo}
+}
+
+// orNaN is a standard error, NaN where it is not known.
+func orNaN(err *float64) float64 {
+	if err == nil {
+		return math.NaN()
 	}
-	if gap-reach >= 0 {
+	return *err
+}
+
+// demand reports whether what was measured is at least bound (better up) or at most
+// (down) with a confidence, and records a fault where it is not. A bound that no value
+// misses is met whatever is known. An inconclusive one tells how many test rows would
+// settle it: the error falls with the root of their number, and its floor,
+// 2/(rows+3) of the width, with their number.
+func (g *gates) demand(arg, what string, m measured, bound float64, better kind.Direction, confidence float64) bool {
+	sign := float64(better)
+	gap := (m.value - bound) * sign
+	worst, side, limit := m.lo, "below", "min"
+	if better == kind.Down {
+		worst, side, limit = m.hi, "above", "max"
+	}
+	z, reach := evaluate.Z(confidence), 0.0
+	if z > 0 {
+		reach = z * m.err
+	}
+	if gap-reach >= 0 || (worst-bound)*sign >= 0 {
 		return true
 	}
-	side, limit := "below", "min"
-	if better == kind.Down {
-		side, limit = "above", "max"
-	}
 	d := diag.Diagnostic{Severity: diag.Error, Code: diag.GateFailed, Why: fmt.Sprintf("measured on the %d test rows; the model is not registered", g.rows), Mend: "look into it with `mlc show " + g.subject + " --blocked`, improve it, or lower what is asked"}
-	text := fmt.Sprintf("%s of %s: %.4f", what, g.subject, value)
+	text := fmt.Sprintf("%s of %s: %.4f", what, g.subject, m.value)
 	switch {
 	case gap < 0:
 		d.What = fmt.Sprintf("%s is %s %s %v", text, side, limit, bound)
+	case math.IsNaN(reach):
+		d.What = fmt.Sprintf("%s is inconclusive: it reaches %s %v, but the %d test rows are too few or too much alike to tell how sure it is", text, limit, bound, g.rows)
+		d.Mend = "test on more rows, judge by another metric, or take the value as it is with confidence: 0.5"
 	case gap == 0:
 		d.What = fmt.Sprintf("%s is %s %v exactly, and may be %s it by chance", text, limit, bound, side)
 	default:
 		d.What = fmt.Sprintf("%s ± %.4f is inconclusive: it reaches %s %v, but not with %v %% confidence", text, reach, limit, bound, 100*confidence)
-		d.Mend = fmt.Sprintf("test on about %.0f rows, improve the model, or lower what is asked or the confidence", math.Ceil(float64(g.rows)*(reach/gap)*(reach/gap)))
+		more := (reach / gap) * (reach / gap)
+		if m.err <= m.floor {
+			width := 2 * z * (m.hi - m.lo)
+			more = (width/gap - 3) / (width/reach - 3)
+		}
+		d.Mend = fmt.Sprintf("test on about %.0f rows, improve the model, or lower what is asked or the confidence", math.Ceil(float64(g.rows)*more))
 	}
 	g.faults = append(g.faults, executor.Fault{Arg: arg, Diagnostic: d})
 	return false
@@ -278,16 +320,23 @@ func modelGate(ctx context.Context, s *Stage) error {
 			o.Error = &e
 		}
 		o.Over = (o.Value - o.Baseline) * float64(gate.Better)
+		m := measured{value: o.Value, lo: math.Inf(-1), hi: math.Inf(1)}
+		better := m.minus(o.Over, 0)
+		if k, ok := s.Kinds.Metrics.Get(gate.Metric); ok {
+			m.err, m.floor = orNaN(o.Error), boot.Floor(k, rows)
+			m.lo, m.hi = k.Range()
+			better = m.minus(o.Over, orNaN(o.OverError))
+		}
 		arg, what := fmt.Sprintf("gates[%d]", i), "gate "+gate.Metric
 		if gate.Min != nil {
-			o.Passed = g.demand(arg+".min", what, o.Value, o.Error, *gate.Min, kind.Up, gate.Confidence) && o.Passed
+			o.Passed = g.demand(arg+".min", what, m, *gate.Min, kind.Up, gate.Confidence) && o.Passed
 		}
 		if gate.Max != nil {
-			o.Passed = g.demand(arg+".max", what, o.Value, o.Error, *gate.Max, kind.Down, gate.Confidence) && o.Passed
+			o.Passed = g.demand(arg+".max", what, m, *gate.Max, kind.Down, gate.Confidence) && o.Passed
 		}
 		if gate.OverBaseline != nil {
 			what := fmt.Sprintf("gate %s over the baseline's %.4f", gate.Metric, o.Baseline)
-			o.Passed = g.demand(arg+".over_baseline", what, o.Over, o.OverError, *gate.OverBaseline, kind.Up, gate.Confidence) && o.Passed
+			o.Passed = g.demand(arg+".over_baseline", what, better, *gate.OverBaseline, kind.Up, gate.Confidence) && o.Passed
 		}
 		res.Gates = append(res.Gates, o)
 	}
@@ -350,14 +399,19 @@ func (s *Stage) overBaseline(ctx context.Context, a lower.GateArgs, boot *evalua
 }
 
 // pairedErrors are the standard errors of the differences between two models' metrics
-// on the same rows.
+// on the same rows, NaN where it is not known. Models that predict the same of every row
+// differ by nothing, exactly.
 func pairedErrors(ctx context.Context, boot *evaluate.Bootstrap, metrics []kind.Metric, a, b evaluate.Predictions) ([]float64, error) {
-	return boot.Errors(ctx, len(metrics), func(at []int32, out []float64) {
+	if slices.Equal(a.P, b.P) && a.Task.Cut() == b.Task.Cut() {
+		return make([]float64, len(metrics)), nil
+	}
+	errs, err := boot.Errors(ctx, len(metrics), func(at []int32, out []float64) {
 		x, y := a.At(at), b.At(at)
 		for i, m := range metrics {
 			out[i] = x.Metric(m) - y.Metric(m)
 		}
 	})
+	return unseen(boot, metrics, a, errs), err
 }
 
 // fairness compares the groups of each rule.
@@ -419,14 +473,15 @@ func (s *Stage) fairness(ctx context.Context, a lower.GateArgs, boot *evaluate.B
 			o.Passed = false
 		default:
 			o.Value = value
-			if !math.IsNaN(errs[0]) {
-				o.Error = &errs[0]
+			m := measured{value: value, floor: boot.DisparityFloor(f.Metric, o.Groups), hi: 1}
+			if m.err = max(errs[0], m.floor); !math.IsNaN(m.err) {
+				o.Error = &m.err
 			}
 			bound, better, field := f.Max, kind.Down, ".max"
 			if kind.FairnessBetter(f.Metric) == kind.Up {
 				bound, better, field = f.Min, kind.Up, ".min"
 			}
-			o.Passed = g.demand(arg+field, fmt.Sprintf("fairness %s by %s", f.Metric, f.By), value, o.Error, *bound, better, f.Confidence)
+			o.Passed = g.demand(arg+field, fmt.Sprintf("fairness %s by %s", f.Metric, f.By), m, *bound, better, f.Confidence)
 		}
 		out = append(out, o)
 	}

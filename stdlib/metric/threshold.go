@@ -63,17 +63,22 @@ func confusion(task kind.Task, y []float64, p []float32) []count {
 // decided reports whether a row is decided to be true or false.
 func decided(task kind.Task) bool { return task.Width() == 1 && task.Kind != kind.Multilabel }
 
-// macro returns f of true or, for classes and labels, the mean of f over them all.
+// macro returns f of true or, for classes and labels, the mean of f over those that
+// occur: that a row has or is predicted to have, as scikit-learn does it for classes.
+// One that does neither tells nothing of the model.
 func macro(task kind.Task, y []float64, p []float32, f func(count) float64) float64 {
 	classes := confusion(task, y, p)
 	if decided(task) {
-		classes = classes[1:]
+		return f(classes[1])
 	}
-	sum := 0.0
+	sum, n := 0.0, 0.0
 	for _, c := range classes {
-		sum += f(c)
+		if c.said+c.is > 0 {
+			sum += f(c)
+			n++
+		}
 	}
-	return sum / float64(len(classes))
+	return ratio(sum, n)
 }
 
 // ratio is a / b, and 0 where a is.
@@ -147,15 +152,15 @@ func (BalancedAccuracy) Compute(task kind.Task, y []float64, p []float32) (float
 
 // Precision is the share of the rows predicted true, from the task's threshold on,
 // that are true: tp / (tp + fp) (van Rijsbergen 1979, "Information Retrieval"). For
-// classes and labels it is the mean over them (macro). It is 0 where nothing is
-// predicted true.
+// classes and labels it is the mean over those that occur (macro). It is 0 where nothing
+// is predicted true.
 type Precision struct{}
 
 // Name is "precision".
 func (Precision) Name() string { return "precision" }
 
 // Version of the implementation.
-func (Precision) Version() int { return 1 }
+func (Precision) Version() int { return 2 }
 
 // Tasks are binary, multiclass, multilabel and anomaly.
 func (Precision) Tasks() []string {
@@ -175,15 +180,15 @@ func (Precision) Compute(task kind.Task, y []float64, p []float32) (float64, err
 
 // Recall is the share of the true rows that are predicted true, from the task's
 // threshold on: tp / (tp + fn) (van Rijsbergen 1979, "Information Retrieval"). For
-// classes and labels it is the mean over them (macro), in which one without rows
-// counts 0 as it does in F1; BalancedAccuracy leaves it out.
+// classes and labels it is the mean over those that occur (macro), in which one that is
+// predicted but has no row counts 0 as it does in F1; BalancedAccuracy leaves it out.
 type Recall struct{}
 
 // Name is "recall".
 func (Recall) Name() string { return "recall" }
 
 // Version of the implementation.
-func (Recall) Version() int { return 1 }
+func (Recall) Version() int { return 2 }
 
 // Tasks are binary, multiclass, multilabel and anomaly.
 func (Recall) Tasks() []string {
@@ -205,14 +210,15 @@ func (Recall) Compute(task kind.Task, y []float64, p []float32) (float64, error)
 }
 
 // F1 is the harmonic mean of precision and recall at the task's threshold; for
-// classes and labels, the mean over them (macro). It is 0 where nothing is found.
+// classes and labels, the mean over those that occur (macro). It is 0 where nothing is
+// found.
 type F1 struct{}
 
 // Name is "f1".
 func (F1) Name() string { return "f1" }
 
 // Version of the implementation.
-func (F1) Version() int { return 1 }
+func (F1) Version() int { return 2 }
 
 // Tasks are binary, multiclass, multilabel and anomaly.
 func (F1) Tasks() []string {

@@ -11,8 +11,8 @@ import (
 )
 
 // TestThreshold compares with scikit-learn 1.9.1 (balanced_accuracy_score,
-// precision_score, recall_score, f1_score, matthews_corrcoef; macro over every
-// class with zero_division=0).
+// precision_score, recall_score, f1_score, matthews_corrcoef; macro over the classes
+// that occur in truth or prediction, with zero_division=0).
 func TestThreshold(t *testing.T) {
 	for _, r := range []rows{
 		{metric.BalancedAccuracy{}, binary, yBinary, pBinary, 0.8434343434343434},
@@ -30,9 +30,19 @@ func TestThreshold(t *testing.T) {
 		{metric.F1{}, labels, yLabels, pLabels, 0.7685185185185185},
 		{metric.Recall{}, labels, yRare, pLabels, 0.5166666666666667},
 		{metric.F1{}, labels, yRare, pLabels, 0.5462962962962963},
-		// Class b has no rows: the one leaves it out, the other counts it 0.
+		// Class b neither has rows nor is predicted: it is no part of the mean.
 		{metric.BalancedAccuracy{}, three, []float64{0, 2}, []float32{1, 0, 0, 0, 0, 1}, 1},
-		{metric.Recall{}, three, []float64{0, 2}, []float32{1, 0, 0, 0, 0, 1}, 2.0 / 3},
+		{metric.Precision{}, three, []float64{0, 2}, []float32{1, 0, 0, 0, 0, 1}, 1},
+		{metric.Recall{}, three, []float64{0, 2}, []float32{1, 0, 0, 0, 0, 1}, 1},
+		{metric.F1{}, three, []float64{0, 2}, []float32{1, 0, 0, 0, 0, 1}, 1},
+		// It has no rows but is predicted once: balanced accuracy alone leaves it out.
+		{metric.BalancedAccuracy{}, three, []float64{0, 2, 2}, []float32{1, 0, 0, 0, 0, 1, 0, 1, 0}, 0.75},
+		{metric.Precision{}, three, []float64{0, 2, 2}, []float32{1, 0, 0, 0, 0, 1, 0, 1, 0}, 2.0 / 3},
+		{metric.Recall{}, three, []float64{0, 2, 2}, []float32{1, 0, 0, 0, 0, 1, 0, 1, 0}, 0.5},
+		{metric.F1{}, three, []float64{0, 2, 2}, []float32{1, 0, 0, 0, 0, 1, 0, 1, 0}, 5.0 / 9},
+		// So it is with a label that no row has; and nothing at all is nothing found.
+		{metric.Recall{}, labels, []float64{1, 0, 0, 1, 0, 1}, []float32{1, 0, 0, 0, 0, 1}, 0.75},
+		{metric.F1{}, labels, []float64{0, 0, 0}, []float32{0, 0, 0}, 0},
 		// A model that always says the same.
 		{metric.Precision{}, binary, []float64{0, 1}, []float32{0.25, 0.25}, 0},
 		{metric.MCC{}, binary, []float64{0, 1}, []float32{0.25, 0.25}, 0},

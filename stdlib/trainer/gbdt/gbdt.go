@@ -31,7 +31,7 @@ type Trainer struct{}
 func (Trainer) Name() string { return "gbdt" }
 
 // Version of the implementation.
-func (Trainer) Version() int { return 3 }
+func (Trainer) Version() int { return 4 }
 
 // Schema is #GBDT.
 func (Trainer) Schema() schema.Kind {

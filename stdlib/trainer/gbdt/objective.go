@@ -109,30 +109,29 @@ func (b *booster) derive(score, y []float64, d [][]derivatives) []derivatives {
 	return top
 }
 
-// loss is the mean over rows, which count by their class's weight, of the negative
-// log-likelihood (of a multilabel, the mean over labels), the squared error, the
-// pinball loss (the mean over quantiles), or the Poisson deviance.
+// loss is the mean over rows of the negative log-likelihood (of a multilabel, the mean
+// over labels), the squared error, the pinball loss (the mean over quantiles), or the
+// Poisson deviance. Class weights do not count here, as in LightGBM: with them the one
+// validation row of a rare class decides when to stop. On the white wines, with
+// balanced weights, 60 rounds and 5 seeds, the balanced accuracy is then 0.382 and the
+// log loss 1.47 in the mean, against 0.398 and 0.95 without.
 func (b *booster) loss(score, y []float64) float64 {
 	targets := b.task.Targets()
 	n := len(y) / targets
-	type part struct{ loss, weight float64 }
-	parts := make([]part, n/chunk+1)
+	parts := make([]float64, n/chunk+1)
 	b.chunks(n, 32*b.k, func(at, from, to int) {
-		p, sum := make([]float64, b.k), &parts[at]
+		p := make([]float64, b.k)
 		for i := from; i < to; i++ {
-			label := y[i*targets : (i+1)*targets]
 			copy(p, score[i*b.k:(i+1)*b.k])
 			link(b.task, p)
-			w := b.weigh(label[0])
-			sum.weight += w
-			sum.loss += w * rowLoss(b.task, p, label)
+			parts[at] += rowLoss(b.task, p, y[i*targets:(i+1)*targets])
 		}
 	})
-	var all part
+	sum := 0.0
 	for _, p := range parts {
-		all.loss, all.weight = all.loss+p.loss, all.weight+p.weight
+		sum += p
 	}
-	return all.loss / all.weight
+	return sum / float64(n)
 }
 
 func rowLoss(task kind.Task, p, label []float64) float64 {
