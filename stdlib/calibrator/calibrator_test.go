@@ -3,6 +3,7 @@ package calibrator
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -75,7 +76,7 @@ func TestIsotonicSlope(t *testing.T) {
 		slices.Sort(in)
 		for i := 1; i < len(in); i++ {
 			rise, run := float64(c.Apply(in[i]))-float64(c.Apply(in[i-1])), float64(in[i])-float64(in[i-1])
-			if rise < 0 || rise > 10*run+1e-7 {
+			if rise < 0 || rise > 20*run+1e-6 {
 				t.Fatalf("from %v to %v the curve goes from %v to %v", in[i-1], in[i], c.Apply(in[i-1]), c.Apply(in[i]))
 			}
 		}
@@ -90,9 +91,45 @@ func TestIsotonicSlope(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for at, want := range map[float32]float64{.22: .1, .28: .1, .32: .5, .38: .5, .3: .3} {
+	for at, want := range map[float32]float64{.22: .1, .28: .1, .32: .5, .36: .5, .3: .3} {
 		if got := c.Apply(at); math.Abs(float64(got)-want) > .03 {
 			t.Errorf("%v is corrected to %v, not about %v", at, got, want)
+		}
+	}
+}
+
+// TestIsotonicOfTimidModels: where a model's probabilities are closer together than the
+// truth, the curve is steep all along, and still finds it.
+func TestIsotonicOfTimidModels(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, slope := range []float64{1, 5, 9, 15} {
+		draw := func(n int) (y []float64, p []float32, truth []float64) {
+			for range n {
+				u := rng.Float64()
+				q := .05 + .9*u
+				truth = append(truth, q)
+				p = append(p, float32(.3+.9/slope*(u-.5)*.6))
+				y = append(y, 0)
+				if rng.Float64() < q {
+					y[len(y)-1] = 1
+				}
+			}
+			return y, p, truth
+		}
+		y, p, _ := draw(5000)
+		c, err := isotonic.Calibrator{}.Fit(nil, y, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, p, truth := draw(5000)
+		loss, least := 0.0, 0.0
+		for i, q := range truth {
+			got := float64(c.Apply(p[i]))
+			loss -= q*math.Log(got) + (1-q)*math.Log(1-got)
+			least -= q*math.Log(q) + (1-q)*math.Log(1-q)
+		}
+		if loss > 1.02*least {
+			t.Errorf("slope %v: a log loss of %v, where the truth has %v", slope/.6, loss/5000, least/5000)
 		}
 	}
 }

@@ -35,9 +35,8 @@ func (Calibrator) Schema() schema.Kind {
 // steepest is the greatest slope of the curve. The last bits of a probability depend on
 // the order in which a model's floats are summed, which differs between the trainer and
 // ONNX Runtime; they are within a few 1e-7, and a curve that is steeper would make a
-// visible difference of them (packaging refuses 1e-5). Data do not ask for more: steps
-// so near to each other are not told apart by the model.
-const steepest = 10
+// visible difference of them (packaging refuses 1e-5).
+const steepest = 20
 
 // Fit finds the never-falling step function of least squared error by pooling
 // adjacent violators (Barlow et al. 1972), and draws straight lines between its steps
@@ -52,7 +51,11 @@ func (Calibrator) Fit(_ json.RawMessage, y []float64, p []float32) (kind.Calibra
 	if pos == 0 || pos == n {
 		return kind.Calibration{}, errors.New("the rows hold one class only")
 	}
-	c := join(pool(y, p), 0.5/n)
+	c := pool(y, p)
+	for i := range c.y {
+		c.y[i] = math.Min(math.Max(c.y[i], 0.5/n), 1-0.5/n)
+	}
+	c = c.bounded(steepest)
 	// y[0] + Σ slope[i]·min(max(p - x[i], 0), width[i])
 	k := len(c.x) - 1
 	starts, widths, slopes := make([]float64, k), make([]float64, k), make([]float64, k)
@@ -77,40 +80,72 @@ func (Calibrator) Fit(_ json.RawMessage, y []float64, p []float32) (kind.Calibra
 // beyond them.
 type curve struct{ x, y []float64 }
 
-func (c curve) at(p float32) float32 {
-	v := float64(p)
-	i := sort.SearchFloat64s(c.x, v)
+func (c curve) at(p float32) float32 { return float32(c.value(float64(p))) }
+
+// value is where the lines are at x.
+func (c curve) value(x float64) float64 {
+	i := sort.SearchFloat64s(c.x, x)
 	switch {
 	case i == 0:
-		return float32(c.y[0])
+		return c.y[0]
 	case i == len(c.x):
-		return float32(c.y[i-1])
+		return c.y[i-1]
 	}
-	t := (v - c.x[i-1]) / (c.x[i] - c.x[i-1])
-	return float32(c.y[i-1] + t*(c.y[i]-c.y[i-1]))
+	t := (x - c.x[i-1]) / (c.x[i] - c.x[i-1])
+	return c.y[i-1] + t*(c.y[i]-c.y[i-1])
 }
 
-// block is a span of probabilities that are corrected to one value, the mean of its n
-// rows' labels.
-type block struct{ low, high, sum, n float64 }
-
-// mean stays an edge away from 0 and 1.
-func (b block) mean(edge float64) float64 {
-	return math.Min(math.Max(b.sum/b.n, edge), 1-edge)
+// bounded is the curve where it is nowhere steeper than most, and near it where it is:
+// half way between the greatest such curve below it and the least above it (its Lipschitz
+// envelopes, McShane 1934).
+func (c curve) bounded(most float64) curve {
+	below := c.below(most)
+	above := c.mirrored().below(most).mirrored()
+	x := slices.Compact(slices.Sorted(slices.Values(slices.Concat(below.x, above.x))))
+	out := curve{x: x, y: make([]float64, len(x))}
+	for i, at := range x {
+		out.y[i] = (below.value(at) + above.value(at)) / 2
+	}
+	return out
 }
 
-// with is the block of both blocks' rows.
-func (b block) with(next block) block {
-	return block{b.low, next.high, b.sum + next.sum, b.n + next.n}
+// below is the greatest curve of that slope at most that is nowhere above c.
+func (c curve) below(most float64) curve {
+	out := curve{x: c.x[:1:1], y: c.y[:1:1]}
+	at := c.y[0] // where it is at the last point
+	for i := 1; i < len(c.x); i++ {
+		run := c.x[i] - c.x[i-1]
+		slope, gap := (c.y[i]-c.y[i-1])/run, c.y[i-1]-at
+		if gap > 0 && slope < most {
+			if meets := c.x[i-1] + gap/(most-slope); c.x[i-1] < meets && meets < c.x[i] {
+				out.x, out.y = append(out.x, meets), append(out.y, c.value(meets))
+			}
+		}
+		at = math.Min(c.y[i], at+most*run)
+		out.x, out.y = append(out.x, c.x[i]), append(out.y, at)
+	}
+	return out
 }
 
-// pool returns the blocks of the never-falling function of least squared error.
-func pool(y []float64, p []float32) []block {
+// mirrored is the curve turned about the origin, by which what is below comes above.
+func (c curve) mirrored() curve {
+	out := curve{x: slices.Clone(c.x), y: slices.Clone(c.y)}
+	slices.Reverse(out.x)
+	slices.Reverse(out.y)
+	for i := range out.x {
+		out.x[i], out.y[i] = -out.x[i], -out.y[i]
+	}
+	return out
+}
+
+// pool returns the points at which the never-falling function of least squared error bends.
+func pool(y []float64, p []float32) curve {
 	order := make([]int, len(p))
 	for i := range order {
 		order[i] = i
 	}
 	sort.SliceStable(order, func(a, b int) bool { return p[order[a]] < p[order[b]] })
+	type block struct{ low, high, sum, n float64 }
 	var blocks []block
 	for i := 0; i < len(order); {
 		b := block{low: float64(p[order[i]]), high: float64(p[order[i]])}
@@ -123,59 +158,16 @@ func pool(y []float64, p []float32) []block {
 			if last.sum/last.n < b.sum/b.n {
 				break
 			}
-			b = last.with(b)
+			b.low, b.sum, b.n = last.low, b.sum+last.sum, b.n+last.n
 			blocks = blocks[:len(blocks)-1]
 		}
 		blocks = append(blocks, b)
 	}
-	return blocks
-}
-
-// join draws a line between each two blocks. Where the gap between them is too narrow
-// for their step, the line takes the rest of its width from both, the less the more rows
-// one has; a block that has not so much to give is pooled with the neighbour that asks
-// for more.
-func join(blocks []block, edge float64) curve {
-	// over is what the line after block i takes from it and from the next.
-	over := func(i int) (left, right float64) {
-		a, b := blocks[i], blocks[i+1]
-		rest := math.Max((b.mean(edge)-a.mean(edge))/steepest-(b.low-a.high), 0)
-		return rest * b.n / (a.n + b.n), rest * a.n / (a.n + b.n)
-	}
-	// The curve is level beyond the first block and the last, so these can give anything.
-	for i := 1; i < len(blocks)-1; {
-		_, before := over(i - 1)
-		after, _ := over(i)
-		if before+after <= blocks[i].high-blocks[i].low {
-			i++
-			continue
-		}
-		if before > after {
-			i--
-		}
-		blocks = slices.Replace(blocks, i, i+2, blocks[i].with(blocks[i+1]))
-		i = max(i-1, 1) // the step from the block before has grown
-	}
 	var c curve
-	last := len(blocks) - 1
-	for i, b := range blocks {
-		x := []float64{b.low, b.high}
-		if i > 0 {
-			_, before := over(i - 1)
-			x[0] += before
-		}
-		if i < last {
-			after, _ := over(i)
-			x[1] -= after
-		}
-		switch { // what is level beyond an end needs no point there
-		case i == 0:
-			x = x[1:]
-		case i == last || x[0] >= x[1]:
-			x = x[:1]
-		}
-		for _, at := range x {
-			c.x, c.y = append(c.x, at), append(c.y, b.mean(edge))
+	for _, b := range blocks {
+		c.x, c.y = append(c.x, b.low), append(c.y, b.sum/b.n)
+		if b.high > b.low {
+			c.x, c.y = append(c.x, b.high), append(c.y, b.sum/b.n)
 		}
 	}
 	return c
