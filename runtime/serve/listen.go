@@ -403,6 +403,7 @@ func (g *guard) admitted(ctx context.Context, md metadata.MD) *api.Error {
 // has its time to come.
 type paid struct {
 	grpc.ServerStream
+	s     *Server
 	g     *guard
 	first bool
 }
@@ -423,6 +424,7 @@ func (p *paid) RecvMsg(m any) error {
 	}
 	md, _ := metadata.FromIncomingContext(p.Context())
 	if err := p.g.admitted(p.Context(), md); err != nil {
+		p.s.Refused("grpc", err.Kind)
 		return err.GRPCStatus().Err()
 	}
 	return nil
@@ -435,6 +437,7 @@ func (s *Server) grpcServer(g *guard, secure *certificates) *grpc.Server {
 	recovered := func(method string, err *error) {
 		if p := recover(); p != nil {
 			s.log.Error("panic", "method", method, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.Refused("grpc", api.Internal)
 			*err = status.Error(codes.Internal, "internal error")
 		}
 	}
@@ -466,7 +469,7 @@ func (s *Server) grpcServer(g *guard, secure *certificates) *grpc.Server {
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, st grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 			defer recovered(info.FullMethod, &err)
-			return next(srv, &paid{st, g, true})
+			return next(srv, &paid{st, s, g, true})
 		}),
 	}
 	if secure != nil {

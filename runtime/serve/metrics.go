@@ -41,7 +41,7 @@ func newMetrics(s *Server) *metrics {
 		return h
 	}
 	who := []string{"service", "model", "version", "variant", "protocol"}
-	m.requests = counter("mlc_requests_total", "Requests for inferences by the status that they were answered with, as of HTTP; without a model where none was asked.", append(who, "code")...)
+	m.requests = counter("mlc_requests_total", "Requests by the status that they were answered with, as of HTTP: inferences, and with no model what was refused before one was asked.", append(who, "code")...)
 	m.duration = histogram("mlc_request_duration_seconds", "Time from a decoded request to its outputs.", seconds, who...)
 	m.queue = histogram("mlc_queue_duration_seconds", "Time that a request waited for its model.", seconds, "model", "version")
 	m.compute = histogram("mlc_compute_duration_seconds", "Time of a run of a model.", seconds, "model", "version")

@@ -1089,6 +1089,9 @@ func TestVersionsOfOtherClasses(t *testing.T) {
 	if asked["a"] == 0 || asked["b"] == 0 {
 		t.Errorf("%v", asked)
 	}
+	if _, doc := r.get(r.url + "/openapi.json"); strings.Contains(doc, `"enum":["x","y"]`) || !strings.Contains(doc, `"probabilities":{"type":"object","additionalProperties":{`) {
+		t.Errorf("callers are promised the classes of one branch: %s", doc)
+	}
 	for branch, result := range map[string]string{"a": "equal", "b": "differs"} {
 		for r.metric(fmt.Sprintf(`mlc_shadow_total{result=%q,service="api",version="3"}`, result)) != strconv.Itoa(asked[branch]) {
 			time.Sleep(time.Millisecond)

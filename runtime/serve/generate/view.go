@@ -130,6 +130,9 @@ func newView(in Input) (*view, error) {
 		if v.Task == kind.Quantile {
 			v.Quantiles = api.Columns(v.front.Task)
 		}
+		if len(s.Split) > 1 { // a branch may have others
+			v.Classes, v.Quantiles = nil, nil
+		}
 		if v.Features, err = features(v.front.Raw); err != nil {
 			return nil, err
 		}

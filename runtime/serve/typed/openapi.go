@@ -139,6 +139,18 @@ func (f *form) prediction(svc *service.Service) (object, object) {
 	chance := func(text string) object {
 		return append(number(text), member{"minimum", 0}, member{"maximum", 1})
 	}
+	// A branch of a split may have other classes or quantiles than the one that is described.
+	open := len(svc.Split) > 1
+	columns := func(each object, other object) object {
+		if open {
+			return object{{"type", "object"}, {"additionalProperties", other}}
+		}
+		return record(each, f.columns...)
+	}
+	class := object{{"type", "string"}}
+	if !open {
+		class = append(class, member{"enum", f.sig.Task.Classes})
+	}
 	switch f.sig.Task.Kind {
 	case kind.Binary:
 		return record(object{
@@ -156,7 +168,7 @@ func (f *form) prediction(svc *service.Service) (object, object) {
 			each = append(each, member{q, number("What the value stays below with the probability " + q + ".")})
 			example = append(example, member{q, i + 1})
 		}
-		return record(object{{"quantiles", record(each, f.columns...)}}, "quantiles"), object{{"quantiles", example}}
+		return record(object{{"quantiles", columns(each, number("What the value stays below with that probability."))}}, "quantiles"), object{{"quantiles", example}}
 	case kind.Multiclass, kind.Multilabel:
 		var each, example object
 		for i, c := range f.sig.Task.Classes {
@@ -169,13 +181,13 @@ func (f *form) prediction(svc *service.Service) (object, object) {
 		}
 		if f.sig.Task.Kind == kind.Multilabel {
 			return record(object{
-				{"labels", object{{"type", "array"}, {"uniqueItems", true}, {"items", object{{"type", "string"}, {"enum", f.sig.Task.Classes}}}, {"description", "Those whose probability is at least 0.5, in the order of the probabilities."}}},
-				{"probabilities", record(each, f.sig.Task.Classes...)},
+				{"labels", object{{"type", "array"}, {"uniqueItems", true}, {"items", class}, {"description", "Those whose probability is at least 0.5, in the order of the probabilities."}}},
+				{"probabilities", columns(each, chance("How likely that label is."))},
 			}, "labels", "probabilities"), object{{"labels", f.sig.Task.Classes[:1]}, {"probabilities", example}}
 		}
 		return record(object{
-			{"class", object{{"type", "string"}, {"enum", f.sig.Task.Classes}, {"description", "The likeliest class."}}},
-			{"probabilities", record(each, f.sig.Task.Classes...)},
+			{"class", append(class, member{"description", "The likeliest class."})},
+			{"probabilities", columns(each, chance("How likely that class is."))},
 		}, "class", "probabilities"), object{{"class", f.sig.Task.Classes[0]}, {"probabilities", example}}
 	}
 	return record(object{{"prediction", number("What the model predicts; null where that is no finite number.")}}, "prediction"), object{{"prediction", 12.5}}

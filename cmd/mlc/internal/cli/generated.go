@@ -70,61 +70,76 @@ func replace(ctx context.Context, dir, service string, files map[string][]byte, 
 	}
 	removed = []string{}
 	at := func(name string) string { return filepath.Join(dir, filepath.FromSlash(name)) }
-	before, after := g.Services[service], map[string]plan.Digest{}
-	want := maps.Clone(files) // nil: to be removed
-	for name, digest := range before {
-		if _, still := files[name]; still {
-			continue
-		}
-		if owned(name) {
-			want[name] = nil
-		} else {
-			after[name] = digest
+	before := g.Services[service]
+	if before == nil {
+		before = map[string]plan.Digest{}
+		g.Services[service] = before
+	}
+	names := slices.Collect(maps.Keys(files))
+	for name := range before {
+		if _, still := files[name]; !still && owned(name) {
+			names = append(names, name)
 		}
 	}
-	names := slices.Sorted(maps.Keys(want))
+	slices.Sort(names)
 	var changed []string
 	for _, name := range names {
+		if err := inside(dir, name); err != nil {
+			return nil, err
+		}
 		have, err := os.ReadFile(at(name))
+		want, still := files[name]
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			return nil, diag.Unwritable(dir, err)
-		case plan.DigestOf(have) != before[name] && (want[name] == nil || !bytes.Equal(have, want[name])):
+		case plan.DigestOf(have) != before[name] && !(still && bytes.Equal(have, want)):
 			changed = append(changed, name)
 		}
 	}
 	if len(changed) > 0 && !force {
 		return nil, fmt.Errorf("%s holds files that are not as mlc wrote them for service %s: %s; give --force to replace them", dir, service, strings.Join(changed, ", "))
 	}
+	defer func() { // also of what was done before an error
+		b, merr := json.MarshalIndent(g, "", "  ")
+		err = errors.Join(err, merr, writeFile(filepath.Join(dir, generatedFile), append(b, '\n')))
+	}()
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
 			return removed, err
 		}
-		if b := want[name]; b != nil {
+		if b, still := files[name]; still {
 			if err := writeFile(at(name), b); err != nil {
 				return removed, err
 			}
 			for _, digests := range g.Services {
 				delete(digests, name) // a file is of one service
 			}
-			after[name] = plan.DigestOf(b)
+			before[name] = plan.DigestOf(b)
 			continue
 		}
 		err := os.Remove(at(name))
-		if err == nil {
+		switch {
+		case err == nil:
 			removed = append(removed, name)
 			removeEmpty(filepath.Dir(at(name)), filepath.Clean(dir))
-		} else if !errors.Is(err, fs.ErrNotExist) {
+		case !errors.Is(err, fs.ErrNotExist):
 			return removed, diag.Unwritable(at(name), err)
 		}
+		delete(before, name)
 	}
-	g.Services[service] = after
-	b, err := json.MarshalIndent(g, "", "  ")
-	if err != nil {
-		return removed, err
+	return removed, nil
+}
+
+// inside fails where a file would not be below the folder, by a link on the way to it.
+func inside(dir, name string) error {
+	for at := filepath.Dir(filepath.FromSlash(name)); at != "."; at = filepath.Dir(at) {
+		path := filepath.Join(dir, at)
+		if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return diag.Diagnostic{Severity: diag.Error, Code: diag.BadArgs, What: path + " is a link", Why: "what is generated stays in the folder that is named", Mend: "make it a folder, or generate to where it leads"}
+		}
 	}
-	return removed, writeFile(filepath.Join(dir, generatedFile), append(b, '\n'))
+	return nil
 }
 
 // removeEmpty removes a folder that holds nothing, and those above it below a root.
