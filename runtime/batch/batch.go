@@ -16,13 +16,16 @@ import (
 	"time"
 
 	"mlc.dev/mlc/compiler/diag"
+	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/artifact"
 	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/op"
 	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/sql"
 	"mlc.dev/mlc/runtime/table"
 )
 
@@ -42,7 +45,9 @@ type Options struct {
 	Args   json.RawMessage
 	// Columns are those of a source without a header, in order, as op.PredictOptions says.
 	Columns []string
-	Keep    []string // columns of the files to copy
+	// Keep are columns of the files to copy: as texts where the files have them in
+	// several types.
+	Keep []string
 	// MLC is the version of mlc. Together with that of ONNX Runtime it is in the key.
 	MLC string
 	// Progress tells how many of a file's good rows are done; nil: nobody asks.
@@ -108,7 +113,7 @@ const groupRows = 1 << 16
 // files, bundle and chunk give the same rows: where the output has them already,
 // nothing is done. No more than a chunk or 65536 rows is in memory.
 func Run(ctx context.Context, o Options) (Report, error) {
-	r := run{Options: o, parts: o.Output + ".parts"}
+	r := run{Options: o, parts: o.Output + ".parts", mixed: map[int]bool{}}
 	if err := r.sound(); err != nil {
 		return Report{}, err
 	}
@@ -132,7 +137,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err := r.predict(ctx); err != nil {
 		return Report{}, err
 	}
-	if err := r.publish(); err != nil {
+	if err := r.publish(ctx); err != nil {
 		return Report{}, err
 	}
 	return r.report, os.RemoveAll(r.parts)
@@ -147,6 +152,9 @@ type run struct {
 	// columns are those of the output, without rows; done the parts in order.
 	columns []table.Column
 	done    []string
+	// mixed are the places of the columns that files have in several types: the parts
+	// have those of their files, the output their texts.
+	mixed map[int]bool
 }
 
 func bad(format string, args ...any) error {
@@ -278,7 +286,15 @@ func (r *run) file(ctx context.Context, i int, rejects *os.File) error {
 	lin := &r.report.Lineage
 	lin.Inputs[i].Rows, lin.Inputs[i].Rejected = p.Rows, p.Rejected
 	lin.Rows, lin.Rejected = lin.Rows+p.Rows, lin.Rejected+p.Rejected
-	r.columns = append([]table.Column{{Name: "file", Data: []string(nil)}}, p.Columns()...)
+	columns := append([]table.Column{{Name: "file", Data: []string(nil)}}, p.Columns()...)
+	if r.columns == nil {
+		r.columns = columns
+	}
+	for k, c := range columns {
+		if !c.SameType(r.columns[k]) {
+			r.columns[k].Data, r.mixed[k] = []string(nil), true
+		}
+	}
 	rows := func(chunk int) int64 { return min(int64(r.Chunk), p.Rows-int64(chunk)*int64(r.Chunk)) }
 	var done int64
 	finished := func(chunk int) {
@@ -319,7 +335,7 @@ func (r *run) file(ctx context.Context, i int, rejects *os.File) error {
 
 // publish puts the parts together. The lineage comes last: without it the next run
 // takes the parts again.
-func (r *run) publish() error {
+func (r *run) publish(ctx context.Context) error {
 	lin := &r.report.Lineage
 	lin.Created = time.Now().UTC().Truncate(time.Second)
 	made, err := json.Marshal(lin)
@@ -329,7 +345,7 @@ func (r *run) publish() error {
 	err = op.WriteAtomic(r.Output, func(f *os.File) error {
 		w := table.NewWriter(f)
 		w.Meta("mlc.lineage", string(made))
-		if err := r.join(w); err != nil {
+		if err := r.join(ctx, w); err != nil {
 			return err
 		}
 		return w.Close()
@@ -360,9 +376,17 @@ func (r *run) publish() error {
 }
 
 // join writes the rows of all parts in order.
-func (r *run) join(w *table.Writer) error {
+func (r *run) join(ctx context.Context, w *table.Writer) error {
+	db, err := sql.Open(ctx, filepath.Join(r.parts, "spill"), 0, 0)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
 	want := map[string]table.Form{}
-	for _, c := range r.columns {
+	for i, c := range r.columns {
+		if r.mixed[i] {
+			continue
+		}
 		switch c.Data.(type) {
 		case []int64:
 			want[c.Name] = table.Ints
@@ -381,8 +405,18 @@ func (r *run) join(w *table.Writer) error {
 		return err
 	}
 	for _, part := range r.done {
-		err := table.Read(context.Background(), part, want, func(b table.Batch) error {
+		for i := range r.mixed {
+			texts, err := texts(ctx, db, part, i)
+			if err != nil {
+				return err
+			}
+			group[i] = group[i].Append(table.Column{Data: texts})
+		}
+		err := table.Read(ctx, part, want, func(b table.Batch) error {
 			for i, c := range group {
+				if r.mixed[i] {
+					continue
+				}
 				data := b.Columns[c.Name]
 				switch c.Data.(type) {
 				case []float32:
@@ -407,6 +441,28 @@ func (r *run) join(w *table.Writer) error {
 		return flush()
 	}
 	return nil
+}
+
+// texts are those of a column of a part, by its place: DuckDB passes over the case of names.
+func texts(ctx context.Context, db *sql.DB, part string, place int) (out []string, err error) {
+	all := "SELECT * FROM " + expr.ReadParquet(part)
+	names, _, err := db.Columns(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	err = db.Rows(ctx, "SELECT CAST("+expr.QuoteName(names[place])+" AS VARCHAR) FROM ("+all+")", func(scan func(...any) error) error {
+		var s *string
+		if err := scan(&s); err != nil {
+			return err
+		}
+		if s == nil {
+			out = append(out, types.NullString)
+		} else {
+			out = append(out, *s)
+		}
+		return nil
+	})
+	return out, err
 }
 
 // floats are numbers that were float32 before, so nothing is lost.

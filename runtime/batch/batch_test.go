@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -331,6 +332,60 @@ func TestFormats(t *testing.T) {
 	o.Args = json.RawMessage(`{"kind": "file", "path": "*.txt", "format": "csv", "delimiter": ";", "header": true, "null_values": ["?"]}`)
 	if rep = run1(t, o); rep.Lineage.Rows != 2 || rep.Lineage.Rejected != 0 {
 		t.Errorf("%+v", rep)
+	}
+}
+
+// TestMixedTypes: a column is kept in the type that all files have it in, as texts where
+// they have several, also by a run that takes over the parts of another.
+func TestMixedTypes(t *testing.T) {
+	dir := t.TempDir()
+	db, err := sql.Open(t.Context(), t.TempDir(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	o := options(dir)
+	o.Keep, o.Chunk = []string{"same", "n", "d", "z", "s"}, 1
+	o.Files = nil
+	for i, rows := range []string{
+		"1::BIGINT AS same, 1::INTEGER AS n, DATE '2024-01-02' AS d, 0.5::DOUBLE AS z, 7::BIGINT AS s",
+		"2::BIGINT, 9007199254740993::BIGINT, TIMESTAMP '2024-01-02 03:04:05', NULL, 'a'",
+		"NULL::BIGINT, NULL, NULL, 1.5::DOUBLE, NULL",
+	} {
+		o.Files = append(o.Files, filepath.Join(dir, fmt.Sprint(i, ".parquet")))
+		if err := db.WriteParquet(t.Context(), "SELECT 0.25::DOUBLE AS x, * FROM (SELECT "+rows+") AS t(same, n, d, z, s), range(2)", o.Files[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	o.Progress = func(file string, done, _ int64) {
+		if file == o.Files[1] && done == 1 {
+			cancel()
+		}
+	}
+	if _, err := Run(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	o.Progress = nil
+	if rep := run1(t, o); rep.Resumed != 3 || rep.Chunks != 3 {
+		t.Errorf("%+v", rep)
+	}
+	want := []string{
+		"1 1 2024-01-02 0.5 7", "1 1 2024-01-02 0.5 7",
+		"2 9007199254740993 2024-01-02 03:04:05+00 - a", "2 9007199254740993 2024-01-02 03:04:05+00 - a",
+		"- - - 1.5 -", "- - - 1.5 -",
+	}
+	from := expr.ReadParquet(o.Output)
+	var got []string
+	err = db.Rows(t.Context(), `SELECT concat_ws(' ', coalesce(same::VARCHAR, '-'), coalesce(n, '-'), coalesce(d, '-'), coalesce(z, '-'), coalesce(s, '-')) FROM `+from, func(scan func(...any) error) error {
+		got = append(got, "")
+		return scan(&got[len(got)-1])
+	})
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, kinds, err := db.Columns(t.Context(), `SELECT same, n, d, z, s FROM `+from); err != nil || !slices.Equal(kinds, []string{"BIGINT", "VARCHAR", "VARCHAR", "VARCHAR", "VARCHAR"}) {
+		t.Errorf("%q, %v", kinds, err)
 	}
 }
 

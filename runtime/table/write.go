@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"reflect"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -49,6 +50,15 @@ func (c Column) Rows() int {
 		return Column{Data: d.Data}.Rows()
 	}
 	return 0
+}
+
+// SameType reports whether a column has data of the same type.
+func (c Column) SameType(other Column) bool {
+	a, is := c.Data.(Values)
+	if b, too := other.Data.(Values); is && too {
+		return arrow.TypeEqual(a.typ, b.typ)
+	}
+	return reflect.TypeOf(c.Data) == reflect.TypeOf(other.Data)
 }
 
 // Append returns c with the values of another column of the same type after its

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unicode/utf16"
 
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/expr"
@@ -474,12 +475,13 @@ func (s *snapshot) jsonLines(i int, path string, t *text) (string, error) {
 	// One raw line a row keeps malformed lines visible; \x01 cannot occur in JSON.
 	t.from = "read_csv(" + expr.QuotePath(path) + ", hive_partitioning=false, auto_detect=false, delim=E'\\x01', quote='', escape='', header=false, columns={'l': 'VARCHAR'}, store_rejects=true, " +
 		fmt.Sprintf("rejects_table='rejects_%d', rejects_scan='scans_%d', ", i, i) + lineLimit + ", compression=" + expr.QuoteString(t.compression) + ")"
-	// All columns are taken at once: each call reads the line again.
+	// All columns are taken at once, since each call reads the line again, by JSON
+	// pointers: in a JSONPath a star is a wildcard also between quotes.
 	inner := []string{"l"}
 	members := func(fn string, names []string, as string) {
 		paths := make([]string, len(names))
 		for k, n := range names {
-			paths[k] = expr.QuoteString(`$."` + strings.ReplaceAll(n, `"`, `\"`) + `"`)
+			paths[k] = expr.QuoteString("/" + pointer.Replace(n))
 		}
 		inner = append(inner, fmt.Sprintf("%s(l, CAST([%s] AS VARCHAR[])) AS %s", fn, strings.Join(paths, ", "), as))
 	}
@@ -536,11 +538,37 @@ func noRow(orders [][]string) string {
 	return "CASE WHEN NOT json_valid(l) THEN 'not a JSON object'" + known + " WHEN json_type(l) <> 'OBJECT' THEN 'not a JSON object' WHEN list_unique(json_keys(l)) < len(json_keys(l)) THEN 'a key comes twice' END"
 }
 
+// pointer escapes a name in a JSON pointer.
+var pointer = strings.NewReplacer("~", "~0", "/", "~1")
+
 // asWritten is the text of a line's whole number. Where it has a point or an exponent,
 // DuckDB knows it only as a double, which may be whole where the text is not: if it has
-// more digits than a double or is nearly zero, it is the text of a member of that name
-// that is this double.
+// as many digits as a double or is nearly zero, it is the text of a member of that name
+// that is this double. Objects within the line may have one, too: of several the first
+// that is whole.
 func asWritten(v, name string) string {
-	pattern := `"` + regexp.QuoteMeta(name) + `"\s*:\s*([-.\deE+]+)`
-	return fmt.Sprintf("CASE WHEN contains(%[1]s, '.') OR contains(%[1]s, 'e') THEN CASE WHEN regexp_matches(l, '[\\d.]{17}|[eE]-\\d{3}') THEN coalesce([n FOR n IN regexp_extract_all(l, %[2]s, 1) IF TRY_CAST(n AS DOUBLE) = TRY_CAST(%[1]s AS DOUBLE)][1], %[1]s) ELSE %[1]s END ELSE %[1]s END", v, expr.QuoteString(pattern))
+	pattern := expr.QuoteString(`"` + written(name) + `"\s*:\s*([-.\deE+]+)`)
+	members := fmt.Sprintf("[n FOR n IN regexp_extract_all(l, %s, 1) IF TRY_CAST(n AS DOUBLE) = TRY_CAST(%s AS DOUBLE)]", pattern, v)
+	text := fmt.Sprintf("[coalesce([n FOR n IN m IF %s IS NOT NULL][1], m[1]) FOR m IN [%s]][1]", expr.ReadWhole("n"), members)
+	return fmt.Sprintf("CASE WHEN (contains(%[1]s, '.') OR contains(%[1]s, 'e')) AND regexp_matches(l, '[\\d.]{16}|[eE]-\\d{3}') THEN coalesce(%[2]s, %[1]s) ELSE %[1]s END", v, text)
+}
+
+// written is a pattern of all that JSON can write for a name.
+func written(name string) string {
+	var b strings.Builder
+	for _, r := range name {
+		var escaped string
+		for _, u := range utf16.Encode([]rune{r}) {
+			escaped += fmt.Sprintf(`\\u%04x`, u)
+		}
+		fmt.Fprintf(&b, "(?:(?i:%s)", escaped)
+		if i := strings.IndexRune("\"\\/\b\f\n\r\t", r); i >= 0 {
+			fmt.Fprintf(&b, `|\\%s`, regexp.QuoteMeta(`"\/bfnrt`[i:i+1]))
+		}
+		if r >= ' ' && r != '"' && r != '\\' {
+			b.WriteString("|" + regexp.QuoteMeta(string(r)))
+		}
+		b.WriteByte(')')
+	}
+	return b.String()
 }
