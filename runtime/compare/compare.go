@@ -540,12 +540,7 @@ func pair(ctx context.Context, a, b *Model, kinds kind.Kinds) (map[string]float6
 		}
 	}
 	boot := evaluate.NewBootstrap(len(a.Judged.IDs), a.Judged.Groups, b.Seed)
-	errs, err := boot.Errors(ctx, len(metrics), func(at []int32, out []float64) {
-		p, q := a.Judged.Rows.At(at), b.Judged.Rows.At(at)
-		for i, m := range metrics {
-			out[i] = q.Metric(m) - p.Metric(m)
-		}
-	})
+	errs, err := boot.PairedErrors(ctx, metrics, b.Judged.Rows, a.Judged.Rows)
 	if err != nil {
 		return nil, err
 	}

@@ -3,9 +3,9 @@ package evaluate
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
-
-	"pgregory.net/rapid"
 
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/stdlib/metric"
@@ -79,23 +79,139 @@ func TestFloor(t *testing.T) {
 	}
 }
 
-// TestFloorIsSmall: where rows are mistaken as they are right, the floor is no more than
-// the error that resampling finds.
-func TestFloorIsSmall(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(100, 300).Draw(t, "n")
+// drawn are rows of which every step-th is true, and said so more or less well.
+func drawn(n, step int, skill float64, seed uint64) Predictions {
+	p, r := Predictions{Task: binary}, rand.New(rand.NewPCG(seed, 0))
+	for i := range n {
+		y := 0.
+		if i%step == 0 {
+			y = 1
+		}
+		p.Y, p.P = append(p.Y, y), append(p.P, float32(1/(1+math.Exp(skill*(1-2*y)+r.NormFloat64()))))
+	}
+	return p
+}
+
+// TestErrorsOfMistakes: where rows are mistaken, be the true ones rare or not, the errors
+// are those that resampling finds, of a model and of its difference to another.
+func TestErrorsOfMistakes(t *testing.T) {
+	metrics := []kind.Metric{metric.Accuracy{}, metric.ROCAUC{}, metric.PRAUC{}, metric.Recall{}, metric.F1{}, metric.MCC{}, metric.Brier{}, metric.LogLoss{}}
+	for _, step := range []int{2, 7, 20} {
+		const n = 1000
+		p, q := drawn(n, step, 0.8, 1), drawn(n, step, 0.4, 2)
+		b := NewBootstrap(n, nil, 1)
+		raw, err := b.Errors(t.Context(), 2*len(metrics), func(at []int32, out []float64) {
+			x, y := p.At(at), q.At(at)
+			for i, m := range metrics {
+				out[i] = x.Metric(m)
+				out[len(metrics)+i] = out[i] - y.Metric(m)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, err := b.MetricErrors(t.Context(), metrics, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both, err := b.PairedErrors(t.Context(), metrics, p, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := append(one, both...); !slices.Equal(got, raw) {
+			t.Errorf("%d rows, 1 of %d true: %v, not %v", n, step, got, raw)
+		}
+	}
+}
+
+// TestErrorsOfRare: 50 true rows of 1000 are enough for what differs by several errors.
+func TestErrorsOfRare(t *testing.T) {
+	auc := []kind.Metric{metric.ROCAUC{}}
+	p, q := drawn(1000, 20, 1.2, 1), drawn(1000, 20, 1.2, 1)
+	for i := range q.P {
+		if q.Y[i] == 1 {
+			q.P[i] *= 0.85
+		}
+	}
+	b := NewBootstrap(1000, nil, 1)
+	one, err := b.MetricErrors(t.Context(), auc, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := b.PairedErrors(t.Context(), auc, p, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	floor, gain := b.Floor(auc[0], p), p.Metric(auc[0])-q.Metric(auc[0])
+	if one[0] >= floor || both[0] >= floor || gain < 3*both[0] || gain > Z(0.95)*floor {
+		t.Errorf("gain %v, errors %v and %v, floor %v", gain, both, one, floor)
+	}
+}
+
+// TestErrorsOfNothing: where resampling sees no mistake, the floor of what has two ends
+// stands, and what has none is known of many rows and not of few.
+func TestErrorsOfNothing(t *testing.T) {
+	metrics := []kind.Metric{metric.Accuracy{}, metric.ROCAUC{}, metric.Brier{}, metric.LogLoss{}}
+	for _, n := range []int{20, 298, 300} {
 		p := Predictions{Task: binary}
 		for i := range n {
-			p.Y, p.P = append(p.Y, float64(i%2)), append(p.P, float32(i*7%10)/10)
+			p.Y, p.P = append(p.Y, float64(i%2)), append(p.P, float32(i%2))
+		}
+		q := p
+		q.P = slices.Clone(p.P)
+		for i, v := range q.P {
+			q.P[i] = 0.25 + v/2 // of which every loss is a power of 2
 		}
 		b := NewBootstrap(n, nil, 1)
-		for _, m := range []kind.Metric{metric.Accuracy{}, metric.ROCAUC{}, metric.Recall{}, metric.F1{}, metric.MCC{}, metric.Brier{}} {
-			errs, err := b.Errors(t.Context(), 1, func(at []int32, out []float64) { out[0] = p.At(at).Metric(m) })
-			if floor := b.Floor(m, p); err != nil || floor > errs[0] {
-				t.Errorf("%s of %d rows: floor %v, error %v", m.Name(), n, floor, errs[0])
+		one, err := b.MetricErrors(t.Context(), metrics, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both, err := b.PairedErrors(t.Context(), metrics, p, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same, err := b.PairedErrors(t.Context(), metrics, p, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, m := range metrics[:3] {
+			if floor := b.Floor(m, p); one[i] != floor || both[i] != floor || same[i] != 0 {
+				t.Errorf("%s of %d rows: %v, %v and %v, floor %v", m.Name(), n, one[i], both[i], same[i], floor)
 			}
 		}
-	})
+		if known := one[3] == 0; known != (n == 300) || !known && !math.IsNaN(one[3]) {
+			t.Errorf("log loss of %d rows: %v", n, one[3])
+		}
+	}
+}
+
+// TestErrorsOfTies: a median of errors of a few levels is the same in every replicate,
+// and sure where rows are many, as is a difference of two.
+func TestErrorsOfTies(t *testing.T) {
+	m := []kind.Metric{metric.MedAE{}, metric.MAE{}}
+	for _, n := range []int{200, 5000} {
+		p := Predictions{Task: kind.Task{Kind: kind.Regression}}
+		q := p
+		for i := range n {
+			p.Y, p.P = append(p.Y, float64(i%5)), append(p.P, float32(i%5)+[]float32{0.25, 0.25, 0.25, 0, 1}[i%5])
+			q.Y, q.P = p.Y, append(q.P, float32(i%5)+[]float32{0.5, 0.5, 0.5, 0, 1}[i%5])
+		}
+		b := NewBootstrap(n, nil, 1)
+		one, err := b.MetricErrors(t.Context(), m, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both, err := b.PairedErrors(t.Context(), m, p, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, errs := range [][]float64{one, both} {
+			if many := n >= alike; (errs[0] == 0) != many || math.IsNaN(errs[0]) == many || !(errs[1] > 0) {
+				t.Errorf("%d rows: %v", n, errs)
+			}
+		}
+	}
 }
 
 // TestDisparityFloor: two groups of which no row is decided to be true differ by nothing,
@@ -105,6 +221,10 @@ func TestDisparityFloor(t *testing.T) {
 	rates := []Rate{{"f", 30, 0}, {"m", 100, 0}}
 	if got := b.DisparityFloor("fpr_difference", rates); math.Abs(got-2./33) > 1e-12 {
 		t.Errorf("difference: %v", got)
+	}
+	rates = []Rate{{"f", 30, 0.5}, {"m", 100, 0.9}}
+	if got := b.DisparityFloor("fpr_difference", rates); got != 0 {
+		t.Errorf("of groups with some decided otherwise: %v", got)
 	}
 	rates = []Rate{{"f", 30, 1}, {"m", 100, 1}}
 	if got := b.DisparityFloor("tpr_ratio", rates); math.Abs(got-2./33) > 1e-12 {

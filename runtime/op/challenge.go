@@ -76,7 +76,7 @@ func modelChallenge(ctx context.Context, s *Stage) error {
 			return fmt.Errorf("no metric %q", g.Metric)
 		}
 	}
-	errs, err := pairedErrors(ctx, boot, metrics, ours, theirs)
+	errs, err := boot.PairedErrors(ctx, metrics, ours, theirs)
 	if err != nil {
 		return err
 	}
@@ -88,6 +88,7 @@ func modelChallenge(ctx context.Context, s *Stage) error {
 		}
 		m := measured{floor: boot.Floor(metrics[i], ours)}
 		m.lo, m.hi = metrics[i].Range()
+		m.width = m.hi - m.lo
 		o.Margin = (o.Value - o.Champion) * float64(c.Better)
 		g.demand(fmt.Sprintf("gates[%d]", i), fmt.Sprintf("gate %s over %s's %.4f", c.Metric, a.Alias, o.Champion), m.minus(o.Margin, errs[i]), c.Over, kind.Up, c.Confidence)
 		res.Gates = append(res.Gates, o)

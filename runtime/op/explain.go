@@ -124,7 +124,7 @@ func (s *Stage) slice(ctx context.Context, r *evaluate.Report, c evaluate.Column
 	for i, name := range names {
 		in := rows.At(parts[i])
 		out := evaluate.Slice{Name: name, By: c.Name, Rows: in.Rows(), Metrics: map[string]float64{}, Errors: map[string]float64{}}
-		errs, err := standardErrors(ctx, evaluate.NewBootstrap(in.Rows(), nil, seed), metrics, in)
+		errs, err := evaluate.NewBootstrap(in.Rows(), nil, seed).MetricErrors(ctx, metrics, in)
 		if err != nil {
 			return err
 		}

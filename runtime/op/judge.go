@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"mlc.dev/mlc/compiler/diag"
@@ -95,7 +94,7 @@ func modelEvaluate(ctx context.Context, s *Stage) error {
 		if a.Errors {
 			boot := evaluate.NewBootstrap(len(known.ids), known.groups, a.Seed)
 			scores.Grouped = boot.Grouped()
-			errs, err := standardErrors(ctx, boot, metrics, evaluate.Predictions{Task: task, Y: known.y, P: pred})
+			errs, err := boot.MetricErrors(ctx, metrics, evaluate.Predictions{Task: task, Y: known.y, P: pred})
 			if err != nil {
 				return err
 			}
@@ -158,30 +157,6 @@ func finite(pred []float32, rows int, part string) error {
 		"%d predictions of the %d %s rows are no numbers", wrong, rows, part)
 }
 
-// standardErrors are those of metrics of some predictions, NaN where it is not known.
-func standardErrors(ctx context.Context, boot *evaluate.Bootstrap, metrics []kind.Metric, rows evaluate.Predictions) ([]float64, error) {
-	errs, err := boot.Errors(ctx, len(metrics), func(at []int32, out []float64) {
-		sample := rows.At(at)
-		for i, metric := range metrics {
-			out[i] = sample.Metric(metric)
-		}
-	})
-	return unseen(boot, metrics, rows, errs), err
-}
-
-// unseen raises standard errors to what resampling can know of the metrics. An error of 0
-// of one without ends, and hence without a floor, is not known: all that was seen is
-// alike.
-func unseen(boot *evaluate.Bootstrap, metrics []kind.Metric, rows evaluate.Predictions, errs []float64) []float64 {
-	for i := range errs {
-		lo, hi := metrics[i].Range()
-		if errs[i] = max(errs[i], boot.Floor(metrics[i], rows)); errs[i] == 0 && math.IsInf(hi-lo, 1) {
-			errs[i] = math.NaN()
-		}
-	}
-	return errs
-}
-
 // GateResult is what each demand found.
 type GateResult struct {
 	Passed   bool              `json:"passed"`
@@ -225,12 +200,13 @@ type gates struct {
 }
 
 // measured is a value with its standard error, which is 0 where it is exact and NaN where
-// it is not known, the floor of the error, and where the value can lie.
-type measured struct{ value, err, floor, lo, hi float64 }
+// it is not known, the error's floor and the width that it is of, and where the value can
+// lie.
+type measured struct{ value, err, floor, width, lo, hi float64 }
 
 // minus is a difference of two such values.
 func (m measured) minus(value, err float64) measured {
-	return measured{value, err, m.floor, m.lo - m.hi, m.hi - m.lo}
+	return measured{value, err, m.floor, m.width, m.lo - m.hi, m.hi - m.lo}
 }
 
 // orNaN is a standard error, NaN where it is not known.
@@ -244,7 +220,7 @@ func orNaN(err *float64) float64 {
 // demand reports whether what was measured is at least bound (better up) or at most
 // (down) with a confidence, and records a fault where it is not. A bound that no value
 // misses is met whatever is known. An inconclusive one tells how many test rows would
-// settle it: the error falls with the root of their number, and its floor,
+// settle it: the error falls with the root of their number, and where it is the floor,
 // 2/(rows+3) of the width, with their number.
 func (g *gates) demand(arg, what string, m measured, bound float64, better kind.Direction, confidence float64) bool {
 	sign := float64(better)
@@ -273,8 +249,8 @@ func (g *gates) demand(arg, what string, m measured, bound float64, better kind.
 	default:
 		d.What = fmt.Sprintf("%s ± %.4f is inconclusive: it reaches %s %v, but not with %v %% confidence", text, reach, limit, bound, 100*confidence)
 		more := (reach / gap) * (reach / gap)
-		if m.err <= m.floor {
-			width := 2 * z * (m.hi - m.lo)
+		if m.err == m.floor {
+			width := 2 * z * m.width
 			more = (width/gap - 3) / (width/reach - 3)
 		}
 		d.Mend = fmt.Sprintf("test on about %.0f rows, improve the model, or lower what is asked or the confidence", math.Ceil(float64(g.rows)*more))
@@ -325,6 +301,7 @@ func modelGate(ctx context.Context, s *Stage) error {
 		if k, ok := s.Kinds.Metrics.Get(gate.Metric); ok {
 			m.err, m.floor = orNaN(o.Error), boot.Floor(k, rows)
 			m.lo, m.hi = k.Range()
+			m.width = m.hi - m.lo
 			better = m.minus(o.Over, orNaN(o.OverError))
 		}
 		arg, what := fmt.Sprintf("gates[%d]", i), "gate "+gate.Metric
@@ -385,7 +362,7 @@ func (s *Stage) overBaseline(ctx context.Context, a lower.GateArgs, boot *evalua
 	if err != nil {
 		return nil, err
 	}
-	errs, err := pairedErrors(ctx, boot, metrics, rows, base)
+	errs, err := boot.PairedErrors(ctx, metrics, rows, base)
 	if err != nil {
 		return nil, err
 	}
@@ -396,22 +373,6 @@ func (s *Stage) overBaseline(ctx context.Context, a lower.GateArgs, boot *evalua
 		}
 	}
 	return out, nil
-}
-
-// pairedErrors are the standard errors of the differences between two models' metrics
-// on the same rows, NaN where it is not known. Models that predict the same of every row
-// differ by nothing, exactly.
-func pairedErrors(ctx context.Context, boot *evaluate.Bootstrap, metrics []kind.Metric, a, b evaluate.Predictions) ([]float64, error) {
-	if slices.Equal(a.P, b.P) && a.Task.Cut() == b.Task.Cut() {
-		return make([]float64, len(metrics)), nil
-	}
-	errs, err := boot.Errors(ctx, len(metrics), func(at []int32, out []float64) {
-		x, y := a.At(at), b.At(at)
-		for i, m := range metrics {
-			out[i] = x.Metric(m) - y.Metric(m)
-		}
-	})
-	return unseen(boot, metrics, a, errs), err
 }
 
 // fairness compares the groups of each rule.
@@ -473,7 +434,7 @@ func (s *Stage) fairness(ctx context.Context, a lower.GateArgs, boot *evaluate.B
 			o.Passed = false
 		default:
 			o.Value = value
-			m := measured{value: value, floor: boot.DisparityFloor(f.Metric, o.Groups), hi: 1}
+			m := measured{value: value, floor: boot.DisparityFloor(f.Metric, o.Groups), width: 1, hi: 1}
 			if m.err = max(errs[0], m.floor); !math.IsNaN(m.err) {
 				o.Error = &m.err
 			}

@@ -10,7 +10,7 @@ import (
 
 // TestDemand: what is sure passes, what is not is told with the rows that it takes.
 func TestDemand(t *testing.T) {
-	share := func(value, err float64) measured { return measured{value, err, 2. / 103, 0, 1} }
+	share := func(value, err float64) measured { return measured{value, err, 2. / 103, 1, 0, 1} }
 	for _, c := range []struct {
 		what       string
 		measured   measured
@@ -28,12 +28,14 @@ func TestDemand(t *testing.T) {
 		{"no value is below 0", share(0.0027, 0.0024), 0, kind.Up, 0.95, ""},
 		{"nor where nothing else is known", share(0.0027, math.NaN()), 0, kind.Up, 0.95, ""},
 		{"no share is above 1", share(0.9, 0.2), 1, kind.Down, 0.95, ""},
-		{"no error is below 0, but above", measured{0.5, 0.2, 0, 0, math.Inf(1)}, 0.6, kind.Down, 0.95, "0.5000 ± 0.3290 is inconclusive: it reaches max 0.6"},
+		{"no error is below 0, but above", measured{0.5, 0.2, 0, math.Inf(1), 0, math.Inf(1)}, 0.6, kind.Down, 0.95, "0.5000 ± 0.3290 is inconclusive: it reaches max 0.6"},
 		{"no difference is below -1", share(0, 0).minus(0.1, 0.9), -1, kind.Up, 0.95, ""},
 		{"not known", share(0.99, math.NaN()), 0.9, kind.Up, 0.95, "0.9900 is inconclusive: it reaches min 0.9, but the 100 test rows are too few or too much alike to tell how sure it is"},
 		{"not known, as it is", share(0.99, math.NaN()), 0.9, kind.Up, 0.5, ""},
 		// 2 Z / (n+3) is 0.01 for n = 326.
 		{"all right", share(1, 2./103), 0.99, kind.Up, 0.95, "1.0000 ± 0.0319 is inconclusive: it reaches min 0.99, but not with 95 % confidence; about 326 rows"},
+		{"less sure than the floor, where some are wrong", share(0.95, 0.01), 0.94, kind.Up, 0.95, "about 271 rows"},
+		{"a difference of which nothing was seen", share(0, 0).minus(0.01, 2./103), 0, kind.Up, 0.95, "0.0100 ± 0.0319 is inconclusive: it reaches min 0, but not with 95 % confidence; about 326 rows"},
 		{"none wrong", share(0, 2./103), 0.01, kind.Down, 0.95, "0.0000 ± 0.0319 is inconclusive: it reaches max 0.01, but not with 95 % confidence; about 326 rows"},
 	} {
 		g := &gates{subject: "m", rows: 100}

@@ -101,7 +101,7 @@ func modelPool(ctx context.Context, s *Stage) error {
 		}
 		boot := evaluate.NewBootstrap(len(sorted), known.groups, a.Seed)
 		out.Grouped = boot.Grouped()
-		errs, err := standardErrors(ctx, boot, metrics, all)
+		errs, err := boot.MetricErrors(ctx, metrics, all)
 		if err != nil {
 			return err
 		}
