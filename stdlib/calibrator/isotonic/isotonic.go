@@ -33,9 +33,9 @@ func (Calibrator) Schema() schema.Kind {
 }
 
 // steepest is the greatest slope of the curve. The last bits of a probability depend on
-// the order in which a model's floats are summed, which differs between the trainer and
-// ONNX Runtime; they are within a few 1e-7, and a curve that is steeper would make a
-// visible difference of them (packaging refuses 1e-5).
+// the order in which a model's floats are summed, which differs between the trainer,
+// ONNX Runtime and batches of other sizes; they are within a few 1e-7, and a curve that is
+// steeper would make a visible difference of them.
 const steepest = 20
 
 // Fit finds the never-falling step function of least squared error by pooling
