@@ -54,7 +54,7 @@ func modelEvaluate(ctx context.Context, s *Stage) error {
 		}
 		name := kind.PartNames[of]
 		if scores.Rows[name] = len(known.ids); len(known.ids) == 0 {
-			if of == kind.Valid && a.Decision != nil && a.Decision.Kind != kind.DecideThreshold {
+			if of == kind.Valid && a.Decision != nil && a.Decision.Chosen() {
 				return fault("decision", diag.BadArgs, "the threshold is chosen on them, because the test rows judge it", "give the split a validation part, or decide by a threshold of your own", "the split has no validation rows")
 			}
 			if of == kind.Test {

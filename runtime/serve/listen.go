@@ -307,13 +307,12 @@ func (s *Server) timed(next http.Handler) http.Handler {
 // asked bounds ctx by the header X-Request-Timeout, a duration or milliseconds, as the
 // typed API does its own.
 func asked(ctx context.Context, x api.Exchange) (context.Context, context.CancelFunc, *api.Error) {
-	t := x.Header("X-Request-Timeout")
-	if t == "" {
-		return ctx, func() {}, nil
-	}
-	d, err := typed.Timeout(t)
+	d, err := typed.Patience(x)
 	if err != nil {
 		return nil, nil, err
+	}
+	if d == 0 {
+		return ctx, func() {}, nil
 	}
 	ctx, cancel := api.Within(ctx, d)
 	return ctx, cancel, nil

@@ -220,7 +220,7 @@ func (a *API) Predict(ctx context.Context, x api.Exchange) {
 		a.models.Refused("typed", err.Kind)
 		a.failed(x, id, err)
 	}
-	most, err := patience(x)
+	most, err := Patience(x)
 	if err != nil {
 		refuse(err)
 		return
@@ -313,9 +313,9 @@ func Timeout(text string) (time.Duration, *api.Error) {
 	return d, nil
 }
 
-// patience is how long the caller waits for the answer, by the header X-Request-Timeout;
+// Patience is how long the caller waits for the answer, by the header X-Request-Timeout;
 // 0: it does not say.
-func patience(x api.Exchange) (time.Duration, *api.Error) {
+func Patience(x api.Exchange) (time.Duration, *api.Error) {
 	t := x.Header("X-Request-Timeout")
 	if t == "" {
 		return 0, nil
