@@ -301,8 +301,13 @@ func (a *API) infer(ctx context.Context, m api.Model, c *call, id, protocol stri
 	return ans, res, bad
 }
 
-// Timeout reads the header X-Request-Timeout: a Go duration, or milliseconds.
-func Timeout(text string) (time.Duration, *api.Error) {
+// Patience is how long the caller waits for the answer, by the header X-Request-Timeout:
+// a Go duration, or milliseconds; 0: it does not say.
+func Patience(x api.Exchange) (time.Duration, *api.Error) {
+	text := x.Header("X-Request-Timeout")
+	if text == "" {
+		return 0, nil
+	}
 	d, err := time.ParseDuration(text)
 	if ms, e := strconv.ParseFloat(text, 64); e == nil && ms < 1e12 {
 		d, err = time.Duration(ms*float64(time.Millisecond)), nil
@@ -311,16 +316,6 @@ func Timeout(text string) (time.Duration, *api.Error) {
 		return 0, api.Errorf(api.BadRequest, "X-Request-Timeout is a duration like 250ms, or milliseconds")
 	}
 	return d, nil
-}
-
-// Patience is how long the caller waits for the answer, by the header X-Request-Timeout;
-// 0: it does not say.
-func Patience(x api.Exchange) (time.Duration, *api.Error) {
-	t := x.Header("X-Request-Timeout")
-	if t == "" {
-		return 0, nil
-	}
-	return Timeout(t)
 }
 
 // within bounds ctx by the service's deadline, from now, and by the caller's patience,
