@@ -8,21 +8,26 @@ import (
 	onnxruntime "github.com/yalue/onnxruntime_go"
 )
 
-// slots keeps tensors of single rows for calls to come: making a tensor for each
+// slots keeps tensors of a few rows for calls to come: making a tensor for each
 // input of each call costs more than a small model. Values are copied into memory
 // that stays pinned.
 type slots struct {
 	inputs []Info
 
 	mu   sync.Mutex
-	free []*slot
+	free [slotRows + 1][]*slot // by their rows
 	// fits says whether the model is of the kind that slots are for; it is looked at once.
 	once sync.Once
 	fits bool
 }
 
-// slot is the inputs of one call: each [1,1], of doubles, floats, integers or texts.
+// slotRows is the most rows of a slot: with more, the model takes longer than what is
+// made for it.
+const slotRows = 64
+
+// slot is the inputs of one call: each [rows,1], of doubles, floats, integers or texts.
 type slot struct {
+	rows    int
 	values  []onnxruntime.Value
 	doubles [][]float64
 	floats  [][]float32
@@ -44,8 +49,8 @@ func (p *slots) suits() bool {
 
 // take makes ONNX Runtime's form of a call's inputs; free gives it back.
 func (p *slots) take(inputs []Value) (in []onnxruntime.Value, free func(), err error) {
-	if p.suits() && single(inputs) {
-		s, err := p.slot()
+	if n := columns(inputs); n > 0 && n <= slotRows && p.suits() {
+		s, err := p.slot(n)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -65,41 +70,42 @@ func (p *slots) take(inputs []Value) (in []onnxruntime.Value, free func(), err e
 	return in, v.free, nil
 }
 
-// single reports whether all inputs are of shape [1,1].
-func single(inputs []Value) bool {
-	for _, x := range inputs {
+// columns is the number of rows where all inputs are of shape [rows,1]; else 0.
+func columns(inputs []Value) (rows int) {
+	for i, x := range inputs {
 		t, ok := x.(Tensor)
-		if !ok || len(t.Shape) != 2 || t.Shape[0] != 1 || t.Shape[1] != 1 {
-			return false
+		if !ok || len(t.Shape) != 2 || t.Shape[1] != 1 || i > 0 && t.Shape[0] != int64(rows) {
+			return 0
 		}
+		rows = int(t.Shape[0])
 	}
-	return true
+	return rows
 }
 
 // slot returns a free slot, or a new one: there are as many as calls at once.
-func (p *slots) slot() (*slot, error) {
+func (p *slots) slot(rows int) (*slot, error) {
 	p.mu.Lock()
-	if n := len(p.free); n > 0 {
-		s := p.free[n-1]
-		p.free = p.free[:n-1]
+	if n := len(p.free[rows]); n > 0 {
+		s := p.free[rows][n-1]
+		p.free[rows] = p.free[rows][:n-1]
 		p.mu.Unlock()
 		return s, nil
 	}
 	p.mu.Unlock()
 	n := len(p.inputs)
-	s := &slot{values: make([]onnxruntime.Value, n), doubles: make([][]float64, n), floats: make([][]float32, n), ints: make([][]int64, n)}
-	shape := onnxruntime.NewShape(1, 1)
+	s := &slot{rows: rows, values: make([]onnxruntime.Value, n), doubles: make([][]float64, n), floats: make([][]float32, n), ints: make([][]int64, n)}
+	shape := onnxruntime.NewShape(int64(rows), 1)
 	for i, in := range p.inputs {
 		var err error
 		switch in.Type {
 		case "double":
-			s.doubles[i] = make([]float64, 1)
+			s.doubles[i] = make([]float64, rows)
 			s.values[i], err = pinned(shape, s.doubles[i], &s.pin)
 		case "float":
-			s.floats[i] = make([]float32, 1)
+			s.floats[i] = make([]float32, rows)
 			s.values[i], err = pinned(shape, s.floats[i], &s.pin)
 		case "int64":
-			s.ints[i] = make([]int64, 1)
+			s.ints[i] = make([]int64, rows)
 			s.values[i], err = pinned(shape, s.ints[i], &s.pin)
 		default:
 			s.values[i], err = owned(onnxruntime.NewStringTensor(shape))
@@ -117,23 +123,23 @@ func (s *slot) set(inputs []Value) bool {
 	for i, x := range inputs {
 		switch d := x.(Tensor).Data.(type) {
 		case []float64:
-			if len(d) != 1 || s.doubles[i] == nil {
+			if len(d) != s.rows || s.doubles[i] == nil {
 				return false
 			}
-			s.doubles[i][0] = d[0]
+			copy(s.doubles[i], d)
 		case []float32:
-			if len(d) != 1 || s.floats[i] == nil {
+			if len(d) != s.rows || s.floats[i] == nil {
 				return false
 			}
-			s.floats[i][0] = d[0]
+			copy(s.floats[i], d)
 		case []int64:
-			if len(d) != 1 || s.ints[i] == nil {
+			if len(d) != s.rows || s.ints[i] == nil {
 				return false
 			}
-			s.ints[i][0] = d[0]
+			copy(s.ints[i], d)
 		case []string:
 			t, ok := s.values[i].(*onnxruntime.StringTensor)
-			if len(d) != 1 || !ok || setTexts(t, d) != nil {
+			if len(d) != s.rows || !ok || setTexts(t, d) != nil {
 				return false
 			}
 		default:
@@ -146,8 +152,8 @@ func (s *slot) set(inputs []Value) bool {
 func (p *slots) put(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.free) < 2*runtime.GOMAXPROCS(0) {
-		p.free = append(p.free, s)
+	if free := &p.free[s.rows]; len(*free) < 2*runtime.GOMAXPROCS(0) {
+		*free = append(*free, s)
 		return
 	}
 	s.destroy()
@@ -156,10 +162,12 @@ func (p *slots) put(s *slot) {
 func (p *slots) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range p.free {
-		s.destroy()
+	for i := range p.free {
+		for _, s := range p.free[i] {
+			s.destroy()
+		}
+		p.free[i] = nil
 	}
-	p.free = nil
 }
 
 func (s *slot) destroy() {

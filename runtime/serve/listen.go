@@ -83,7 +83,7 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 	main.Protocols.SetHTTP1(true)
 	main.Protocols.SetHTTP2(true)
 	main.Protocols.SetUnencryptedHTTP2(true)
-	simple := &plain.Server{Handler: s.simple(g, t, o), Timeouts: plain.Timeouts{Header: headerTimeout, Read: s.readTime(), Idle: idleTimeout, Write: s.writeTime()},
+	simple := &plain.Server{Handler: s.simple(g, t, o), Timeouts: plain.Timeouts{Header: headerTimeout, Body: cmp.Or(s.svc.Limits.Read.Std(), s.readTime()), Idle: idleTimeout, Write: s.writeTime()},
 		Panicked: func(p any) { s.log.Error("panic", "value", fmt.Sprint(p), "stack", string(debug.Stack())) }}
 	inside := func(h http.Handler) *http.Server {
 		return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,12 +25,15 @@ type metrics struct {
 	shadow   *prometheus.CounterVec // service, version, result
 	shed     *prometheus.CounterVec // reason
 	reloads  *prometheus.CounterVec // model, result
+
+	mu    sync.RWMutex
+	known map[observed]*observers
 }
 
 var seconds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .02, .03, .05, .075, .1, .15, .25, .5, 1, 2.5, 5, 10}
 
 func newMetrics(s *Server) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
+	m := &metrics{registry: prometheus.NewRegistry(), known: map[observed]*observers{}}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		m.registry.MustRegister(c)
@@ -61,17 +65,48 @@ func (m *metrics) observe(service string, a api.Answer, protocol string, err *ap
 	if err != nil {
 		code = int(err.Kind)
 	}
-	m.answered(service, a, protocol, code)
-	m.duration.WithLabelValues(service, a.Model, a.Version, a.Variant, protocol).Observe(took.Seconds())
-	if err == nil && !a.Fallback {
-		m.queue.WithLabelValues(a.Model, a.Version).Observe(a.Queue.Seconds())
+	k := observed{service, a.Model, a.Version, a.Variant, protocol, code, err == nil && !a.Fallback}
+	m.mu.RLock()
+	o := m.known[k]
+	m.mu.RUnlock()
+	if o == nil {
+		o = &observers{requests: m.request(service, a, protocol, code), duration: m.duration.WithLabelValues(service, a.Model, a.Version, a.Variant, protocol)}
+		if k.queued {
+			o.queue = m.queue.WithLabelValues(a.Model, a.Version)
+		}
+		m.mu.Lock()
+		m.known[k] = o
+		m.mu.Unlock()
+	}
+	o.requests.Inc()
+	o.duration.Observe(took.Seconds())
+	if k.queued {
+		o.queue.Observe(a.Queue.Seconds())
 	}
 }
+
+// observed are the labels of a call, and observers what counts such calls: finding
+// them one by one costs as much as decoding a request.
+type (
+	observed struct {
+		service, model, version, variant, protocol string
+		code                                       int
+		queued                                     bool // it was the model that answered
+	}
+	observers struct {
+		requests        prometheus.Counter
+		duration, queue prometheus.Observer
+	}
+)
 
 // answered counts a request by its status; the model of one that was refused before a
 // model was asked is "".
 func (m *metrics) answered(service string, a api.Answer, protocol string, code int) {
-	m.requests.WithLabelValues(service, a.Model, a.Version, a.Variant, protocol, strconv.Itoa(code)).Inc()
+	m.request(service, a, protocol, code).Inc()
+}
+
+func (m *metrics) request(service string, a api.Answer, protocol string, code int) prometheus.Counter {
+	return m.requests.WithLabelValues(service, a.Model, a.Version, a.Variant, protocol, strconv.Itoa(code))
 }
 
 // modelCollector tells what the loaded models count themselves.

@@ -190,7 +190,7 @@ func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 		start := r.s.now()
 		a, h, last, err := r.run(inner, b, c)
 		k := r.kept(h, c, last)
-		how = judge(err, r.s.now().Sub(start) >= budget)
+		how = judge(err, err != nil && r.s.now().Sub(start) >= budget)
 		if err != nil {
 			reason := "error"
 			switch api.From(err).Kind {

@@ -18,7 +18,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/ort"
@@ -55,7 +54,7 @@ type Server struct {
 	source   Source
 	log      *slog.Logger
 	metrics  *metrics
-	tracer   trace.Tracer
+	tracer   trace.Tracer // nil: nobody traces
 	slots    []*slotFor
 	mu       sync.Mutex
 	loaded   map[loadedAs]*handle // what slots hold
@@ -78,12 +77,9 @@ var _ api.Models = (*Server)(nil)
 // Open loads the models of a service. It fails where one that answers does not
 // load; a shadow may be missing.
 func Open(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{o: o, svc: o.Service, source: o.Source, log: o.Log, loaded: map[loadedAs]*handle{}, now: time.Now, cores: o.Cores}
+	s := &Server{o: o, svc: o.Service, source: o.Source, log: o.Log, tracer: o.Tracer, loaded: map[loadedAs]*handle{}, now: time.Now, cores: o.Cores}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
-	}
-	if s.tracer = o.Tracer; s.tracer == nil {
-		s.tracer = noop.NewTracerProvider().Tracer("")
 	}
 	if s.cores <= 0 {
 		s.cores = runtime.GOMAXPROCS(0)
@@ -221,8 +217,11 @@ var asServer = trace.WithSpanKind(trace.SpanKindServer)
 // answered runs a call within the service's deadline and limits, and tells of it:
 // metrics, trace and prediction log.
 func (s *Server) answered(ctx context.Context, c api.Call, variant string, f func(context.Context) (api.Answer, kept, error)) (api.Answer, error) {
-	ctx, span := s.tracer.Start(ctx, s.span, asServer)
-	defer span.End()
+	var span trace.Span
+	if s.tracer != nil {
+		ctx, span = s.tracer.Start(ctx, s.span, asServer)
+		defer span.End()
+	}
 	start := s.now()
 	var a api.Answer
 	var k kept
@@ -246,7 +245,7 @@ func (s *Server) answered(ctx context.Context, c api.Call, variant string, f fun
 	if e != nil && e.Kind == api.Internal {
 		s.log.Error("a request failed", "id", c.ID, "model", a.Model, "version", a.Version, "error", e.Err)
 	}
-	if span.IsRecording() {
+	if span != nil && span.IsRecording() {
 		describeSpan(span, c, a, e)
 	}
 	s.metrics.observe(s.svc.Name, a, c.Protocol, e, took)

@@ -438,9 +438,10 @@ func TestVersionsDecideForThemselves(t *testing.T) {
 	ask(start(t, follows, s), map[string]bool{"3": false})
 
 	// A fallback is decided as the version that failed would have been.
-	follows.Fallback = &service.Fallback{Answer: map[string]any{"probability": .27}}
+	fallen := *follows
+	fallen.Fallback = &service.Fallback{Answer: map[string]any{"probability": .27}}
 	s.promote("a", 4)
-	r := start(t, follows, s)
+	r := start(t, &fallen, s)
 	if a := r.predict(`{"features":{"f.x":99}}`); !a.Fallback || a.Version != "4" || !a.Predictions[0].Decision {
 		t.Errorf("%+v", a)
 	}
@@ -615,7 +616,7 @@ func TestLimitsOfTheOpenProtocol(t *testing.T) {
 	}
 }
 
-// Requests beyond the limit are refused before their bodies are read.
+// Requests beyond the limit are refused before their bodies are read, but for small ones.
 func TestConcurrencyIsBounded(t *testing.T) {
 	svc := one()
 	svc.Limits.Concurrent = 1
@@ -624,7 +625,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(c, "POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	fmt.Fprintf(c, "POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{")
 	for r.metric("mlc_inflight_requests") != "1" {
 		time.Sleep(time.Millisecond)
 	}

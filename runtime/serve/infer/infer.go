@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,20 +70,26 @@ type Model struct {
 	o       Options
 	batch   bool // calls may be put together
 
-	mu      sync.Mutex
-	wake    *sync.Cond
-	queue   []*call // in the order of arrival
-	rows    int     // in queue
-	running int     // runs at once
-	// gathered calls are about to be run by the caller of the first of them.
-	gathered     []*call
-	gatheredRows int
-	closed       bool
-	timer        *time.Timer // wakes a worker when the oldest has waited MaxDelay
-	stats        api.Stats
-	workers      sync.WaitGroup
+	mu       sync.Mutex
+	wake     *sync.Cond
+	queue    []*call // in the order of arrival
+	rows     int     // in queue
+	running  int     // runs at once
+	gathered []*gathering
+	closed   bool
+	timer    *time.Timer // wakes a worker when the oldest has waited MaxDelay
+	stats    api.Stats
+	workers  sync.WaitGroup
 
 	perRun atomic.Int64 // nanoseconds that a run takes, smoothed
+}
+
+// gathering is a batch that is about to be run by the caller of its first call. Those
+// of a group whose calls have turns (api.Turn) gather by themselves.
+type gathering struct {
+	group any // nil: all others
+	calls []*call
+	rows  int
 }
 
 // call is one request in the queue.
@@ -94,6 +101,9 @@ type call struct {
 	arrived time.Time
 	done    chan result // of one
 }
+
+// calls are those to come.
+var calls = sync.Pool{New: func() any { return &call{done: make(chan result, 1)} }}
 
 type result struct {
 	out     []ort.Value
@@ -260,7 +270,7 @@ func (m *Model) Infer(ctx context.Context, in []ort.Value, rows int) ([]ort.Valu
 	if m.batch && rows > chunk {
 		out, t, err = m.chunks(ctx, in, rows)
 	} else {
-		out, t, err = m.one(ctx, in, rows)
+		out, t, err = m.one(ctx, start, in, rows)
 	}
 	took := time.Since(start)
 	m.mu.Lock()
@@ -284,6 +294,9 @@ func (m *Model) Infer(ctx context.Context, in []ort.Value, rows int) ([]ort.Valu
 
 // chunks runs a large call in parts, as many at once as there are workers.
 func (m *Model) chunks(ctx context.Context, in []ort.Value, rows int) ([]ort.Value, Timing, error) {
+	if turn := api.TurnOf(ctx); turn != nil {
+		turn.Apart()
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	n := (rows + chunk - 1) / chunk
@@ -304,7 +317,7 @@ func (m *Model) chunks(ctx context.Context, in []ort.Value, rows int) ([]ort.Val
 					part[k] = ort.Rows(v.(ort.Tensor), from, to)
 				}
 				var err error
-				if parts[i], times[i], err = m.one(ctx, part, to-from); err == nil {
+				if parts[i], times[i], err = m.one(ctx, time.Now(), part, to-from); err == nil {
 					err = apart(parts[i], to-from)
 				}
 				if err != nil {
@@ -337,23 +350,22 @@ func (m *Model) chunks(ctx context.Context, in []ort.Value, rows int) ([]ort.Val
 	return out, t, nil
 }
 
-func (m *Model) one(ctx context.Context, in []ort.Value, rows int) ([]ort.Value, Timing, error) {
-	c := &call{ctx: ctx, in: in, rows: max(rows, 1), arrived: time.Now(), done: make(chan result, 1)}
+func (m *Model) one(ctx context.Context, arrived time.Time, in []ort.Value, rows int) ([]ort.Value, Timing, error) {
+	c := calls.Get().(*call)
+	c.ctx, c.in, c.rows, c.bucket, c.arrived = ctx, in, max(rows, 1), "", arrived
 	if m.batch && rows > 0 {
 		c.bucket = bucket(in)
 	}
-	if batch, first, ok := m.gather(c); ok {
-		if first {
-			runtime.Gosched() // callers that are ready to go on come along
-			batch = m.lead(c)
-		}
-		if batch != nil {
-			m.run(batch)
-			m.end()
-			m.workers.Done()
-		}
+	turn := api.TurnOf(ctx)
+	if full, g, ok := m.gather(c, turn); ok {
+		m.await(c, turn, full, g)
 		r := <-c.done
+		c.ctx, c.in = nil, nil
+		calls.Put(c) // nobody has it any more, as somebody may who was queued
 		return r.out, Timing{r.queue, r.compute}, r.err
+	}
+	if turn != nil {
+		turn.Apart()
 	}
 	if err := m.enqueue(c); err != nil {
 		return nil, Timing{}, err
@@ -374,51 +386,85 @@ func (m *Model) quick(rows int) bool {
 }
 
 // gather takes a call that callers can run themselves, into a batch that is about to
-// run or, where there is none, as the first of one, which has a place. A batch that is
-// full with it is its own to run.
-func (m *Model) gather(c *call) (full []*call, first, ok bool) {
+// run or, where there is none, as the first of one, which has a place: led is that
+// batch. One that is full with the call is its own to run.
+func (m *Model) gather(c *call, turn api.Turn) (full, led *gathering, ok bool) {
 	if c.bucket == "" || !m.quick(c.rows) || m.o.MaxDelay > 0 || c.ctx.Err() != nil {
-		return nil, false, false
+		return nil, nil, false
 	}
 	most := min(m.o.MaxRows, quickRows)
+	var group any
+	if turn != nil {
+		group = turn.Group()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	var g *gathering
+	for _, other := range m.gathered {
+		if other.group == group {
+			g = other
+		}
+	}
 	switch {
 	case m.closed:
-		return nil, false, false
-	case len(m.gathered) == 0:
+		return nil, nil, false
+	case g == nil:
 		if len(m.queue) > 0 || m.running >= quickShare*m.o.Workers {
-			return nil, false, false
+			return nil, nil, false
 		}
 		m.running++
 		m.workers.Add(1)
-	case c.bucket != m.gathered[0].bucket || m.gatheredRows+c.rows > most:
-		return nil, false, false
+		g = &gathering{group: group}
+		m.gathered = append(m.gathered, g)
+		led = g
+	case c.bucket != g.calls[0].bucket || g.rows+c.rows > most:
+		return nil, nil, false
 	}
-	m.gathered = append(m.gathered, c)
-	m.gatheredRows += c.rows
-	if m.gatheredRows == most {
-		return m.depart(), false, true
+	g.calls = append(g.calls, c)
+	if g.rows += c.rows; g.rows == most {
+		m.depart(g)
+		return g, nil, true
 	}
-	return nil, len(m.gathered) == 1, true
+	return nil, led, true
 }
 
-// lead is the batch that c is the first of; none where another has run it as it was full.
-func (m *Model) lead(c *call) []*call {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.gathered) == 0 || m.gathered[0] != c {
-		return nil
+// await waits for a gathered call's result, and runs the batch where that is its own
+// to do: at once when it is full, and when whoever is ready has come along where the
+// call leads it.
+func (m *Model) await(c *call, turn api.Turn, full, led *gathering) {
+	if led != nil {
+		if turn != nil {
+			turn.Later()
+		} else {
+			runtime.Gosched()
+		}
+		m.mu.Lock()
+		if m.depart(led) {
+			full = led
+		}
+		m.mu.Unlock()
 	}
-	return m.depart()
+	if full != nil {
+		m.run(full.calls)
+		m.end()
+		m.workers.Done()
+	}
+	if turn != nil && len(c.done) == 0 {
+		if turn.Later(); len(c.done) == 0 {
+			turn.Apart() // who leads waits for something
+		}
+	}
 }
 
-// depart ends the gathering of a batch: who arrives now begins another. It is called
-// with mu.
-func (m *Model) depart() []*call {
-	batch := m.gathered
-	m.gathered, m.gatheredRows = nil, 0
-	return batch
+// depart ends the gathering of a batch: who arrives now begins another. False: it has
+// departed, as it was full. It is called with mu.
+func (m *Model) depart(g *gathering) bool {
+	i := slices.Index(m.gathered, g)
+	if i < 0 {
+		return false
+	}
+	m.gathered = slices.Delete(m.gathered, i, i+1)
+	return true
 }
 
 // end gives a place back.
@@ -661,15 +707,20 @@ func (m *Model) run(batch []*call) {
 	m.stats.Compute.Count++
 	m.stats.Compute.Total += compute
 	m.mu.Unlock()
-	at := int64(0)
+	var parts []ort.Value // of all calls
+	if err == nil && len(batch) > 1 {
+		parts = make([]ort.Value, 0, len(batch)*len(out))
+	}
+	at := 0
 	for _, c := range batch {
 		r := result{out: out, queue: started.Sub(c.arrived), compute: compute, err: err}
 		if err == nil && len(batch) > 1 {
-			r.out = make([]ort.Value, len(out))
-			for k, v := range out {
-				r.out[k] = ort.Rows(v.(ort.Tensor), int(at), int(at)+c.rows)
+			n := len(parts)
+			for _, v := range out {
+				parts = append(parts, ort.Rows(v.(ort.Tensor), at, at+c.rows))
 			}
-			at += int64(c.rows)
+			r.out = parts[n:len(parts):len(parts)]
+			at += c.rows
 		}
 		c.done <- r
 	}

@@ -3,6 +3,7 @@ package infer_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"runtime"
 	"slices"
 	"strings"
@@ -103,6 +104,132 @@ func TestCallersWhoAreReadyComeAlong(t *testing.T) {
 	}
 	if s := m.Stats(); s.Executions*4 > s.Inferences {
 		t.Errorf("%d runs of %d rows", s.Executions, s.Inferences)
+	}
+}
+
+// turns is a goroutine that answers calls by turns.
+type turns struct{ waiting []*turn }
+
+// turn is one of them: a coroutine.
+type turn struct {
+	of    *turns
+	apart bool
+	yield func(bool) bool // whether it goes on apart
+	next  func() (bool, bool)
+}
+
+func (t *turn) Group() any {
+	if t.apart {
+		return nil
+	}
+	return t.of
+}
+
+func (t *turn) Later() {
+	if !t.apart {
+		t.yield(false)
+	}
+}
+
+func (t *turn) Apart() {
+	if !t.apart {
+		t.apart = true
+		t.yield(true)
+	}
+}
+
+// call begins a call.
+func (s *turns) call(f func(context.Context)) {
+	t := &turn{of: s}
+	t.next, _ = iter.Pull(func(yield func(bool) bool) {
+		t.yield = yield
+		f(context.WithValue(context.Background(), api.TurnKey, t))
+	})
+	s.waiting = append(s.waiting, t)
+}
+
+// end gives turns until all calls are over. It tells how many went on apart.
+func (s *turns) end() (apart int) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for len(s.waiting) > 0 {
+		now := s.waiting
+		s.waiting = nil
+		for _, t := range now {
+			switch goes, on := t.next(); {
+			case on && goes:
+				apart++
+				wg.Go(func() { t.next() })
+			case on:
+				s.waiting = append(s.waiting, t)
+			}
+		}
+	}
+	return apart
+}
+
+// TestCallsByTurns run together in their goroutine, as many as a batch may have, beside
+// those of others; what is not over at once goes on apart.
+func TestCallsByTurns(t *testing.T) {
+	m := load(t, double(), infer.Options{MaxRows: 4, Workers: 1, Quick: time.Hour})
+	var wg sync.WaitGroup
+	for k := range 2 {
+		wg.Go(func() {
+			for n := 1; n <= 9; n++ {
+				var s turns
+				got := make([]float64, n)
+				for i := range n {
+					s.call(func(ctx context.Context) {
+						y, err := ask(ctx, m, float64(10*k+i))
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						got[i] = y[0]
+					})
+				}
+				s.end()
+				for i, y := range got {
+					if y != float64(2*(10*k+i)) {
+						t.Error(n, i, y)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+
+	var s turns
+	before := m.Stats()
+	for range 6 {
+		s.call(func(ctx context.Context) { _, _ = ask(ctx, m, 1.) })
+	}
+	if apart := s.end(); apart != 0 {
+		t.Errorf("%d went on apart", apart)
+	}
+	if after := m.Stats(); after.Batches[4].Count != before.Batches[4].Count+1 || after.Batches[2].Count != before.Batches[2].Count+1 {
+		t.Errorf("%v, then %v", before.Batches, after.Batches)
+	}
+
+	idle := load(t, double(), infer.Options{MaxRows: 4, Workers: 1, Quick: -1})
+	for range 3 {
+		s.call(func(ctx context.Context) {
+			if y, err := ask(ctx, idle, 3.); err != nil || y[0] != 6 {
+				t.Error(y, err)
+			}
+		})
+	}
+	if apart := s.end(); apart != 3 {
+		t.Errorf("%d went on apart", apart)
+	}
+	large := make([]float64, 3000)
+	s.call(func(ctx context.Context) {
+		if y, err := ask(ctx, m, large...); err != nil || len(y) != len(large) {
+			t.Error(len(y), err)
+		}
+	})
+	if apart := s.end(); apart != 1 {
+		t.Errorf("%d went on apart", apart)
 	}
 }
 

@@ -3,20 +3,24 @@ package plain
 import (
 	"context"
 	"errors"
-	"io"
+	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mlc.dev/mlc/runtime/serve/api"
 )
 
 // Exchange is a request and its answer, until the handler returns.
 type Exchange struct {
 	request
-	c    *conn
-	head int // the length of the request's head
+	in      []byte // the request: its head, and what has come of its body
+	head    int    // the length of the request's head
+	cut     error  // why the body is not whole; nil: it is
+	from    net.Addr
+	closing func() bool
 	// set are the answer's headers, as they are sent.
 	set []byte
 	// out is the answer, which is sent when the handler has returned; nil: none yet.
@@ -25,77 +29,36 @@ type Exchange struct {
 	here *presence
 }
 
-func (x *Exchange) begin(c *conn, head int) {
-	x.c, x.head, x.set, x.out, x.shut, x.here = c, head, x.set[:0], nil, false, nil
-}
-
-// end ends the watch for a caller who leaves.
-func (x *Exchange) end() {
-	if x.here != nil {
-		x.c.buf = append(x.c.buf, x.here.end()...)
-	}
-}
-
 // Header is the value of one of the request's headers, in any case; "" without.
-func (x *Exchange) Header(name string) string { return x.value(x.c.buf, name) }
+func (x *Exchange) Header(name string) string { return x.value(x.in, name) }
 
 // Headers are the values of one of the request's headers: there is one at most.
 func (x *Exchange) Headers(name string) []string {
-	if find(&x.request, x.c.buf, name) == nil {
+	if find(&x.request, x.in, name) == nil {
 		return nil
 	}
 	return []string{x.Header(name)}
 }
 
 // RemoteAddr is who asks, as host:port.
-func (x *Exchange) RemoteAddr() string { return x.c.c.RemoteAddr().String() }
+func (x *Exchange) RemoteAddr() string { return x.from.String() }
 
-// Context ends when the caller is gone, or the request is over.
-func (x *Exchange) Context() context.Context {
-	if x.here == nil {
-		x.here = &presence{c: x.c, whole: x.head + x.length}
-	}
-	return x.here
-}
+// Context has the request's turn, and ends when the caller is gone, or the request is
+// over.
+func (x *Exchange) Context() context.Context { return x.here }
 
-// Body appends the request's body to b. It has as long as within to come, or
-// Timeouts.Read where that is not above 0. Errors: *http.MaxBytesError where it is larger
-// than most bytes, os.ErrDeadlineExceeded where it did not come in time,
-// io.ErrUnexpectedEOF where it ended before it was whole.
-func (x *Exchange) Body(b []byte, most int64, within time.Duration) ([]byte, error) {
-	if int64(x.length) > most {
+// Body appends the request's body to b. It has had Timeouts.Body to come. Errors:
+// *http.MaxBytesError where it is larger than most bytes, os.ErrDeadlineExceeded where
+// it did not come in time, io.ErrUnexpectedEOF where it ended before it was whole.
+func (x *Exchange) Body(b []byte, most int64, _ time.Duration) ([]byte, error) {
+	switch {
+	case int64(x.length) > most:
 		x.shut = true
 		return b, &http.MaxBytesError{Limit: most}
+	case x.cut != nil:
+		return b, x.cut
 	}
-	if within <= 0 {
-		within = x.c.s.Timeouts.Read
-	}
-	if err := x.arrive(within); err != nil {
-		x.shut = true
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			err = io.ErrUnexpectedEOF
-		}
-		return b, err
-	}
-	return append(b, x.c.buf[x.head:x.head+x.length]...), nil
-}
-
-// arrive waits for the whole of the request, at most as long as within.
-func (x *Exchange) arrive(within time.Duration) error {
-	c, whole := x.c, x.head+x.length
-	if len(c.buf) >= whole {
-		return nil
-	}
-	c.by = time.Time{} // nobody who sends byte by byte gains time
-	if err := c.within(within, 0); err != nil {
-		return err
-	}
-	for len(c.buf) < whole {
-		if err := c.read(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return append(b, x.in[x.head:]...), nil
 }
 
 // AddHeader adds a header to the answer. A line's end in a value becomes a space.
@@ -114,13 +77,16 @@ func (x *Exchange) AddHeader(name, value string) {
 // always are headers of every answer: it is not to be kept nor taken for something else.
 const always = "\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Length: "
 
+// outs are where answers are made: one is warm, where each connection's own is not.
+var outs = sync.Pool{New: func() any { return new([]byte) }}
+
 // Answer is the answer, of a media type. Only the first one is sent, once the handler
 // has returned: who is slow to read it keeps no place among those who are answered.
 func (x *Exchange) Answer(status int, form string, body []byte) error {
 	if x.out != nil {
 		return errors.New("answered before")
 	}
-	if x.c.s.closing.Load() {
+	if x.closing() {
 		x.shut = true
 	}
 	x.out = outs.Get().(*[]byte)
@@ -157,25 +123,25 @@ func date() string {
 	return d.text
 }
 
-// presence is a context that watches a connection once somebody asks it to, which
-// costs a goroutine: nobody does for what is over at once.
+// presence is the context of an exchange.
 type presence struct {
-	c     *conn
-	whole int // the length of the request
+	turn api.Turn
 
 	mu   sync.Mutex
-	done chan struct{}
+	done chan struct{} // nil: nobody waits for it
 	err  error
-	// rest is what the watch read: the begin of the next request.
-	rest []byte
-	left chan struct{} // the watch has ended
 }
 
 // Deadline is none.
 func (p *presence) Deadline() (time.Time, bool) { return time.Time{}, false }
 
-// Value is none.
-func (p *presence) Value(any) any { return nil }
+// Value is the request's turn.
+func (p *presence) Value(key any) any {
+	if key == api.TurnKey {
+		return p.turn
+	}
+	return nil
+}
 
 // Err is context.Canceled when the caller is gone or the request is over.
 func (p *presence) Err() error {
@@ -184,8 +150,8 @@ func (p *presence) Err() error {
 	return p.err
 }
 
-// Done begins the watch, where nothing but the request has come: who has sent the next
-// one already is not watched, nor who has not sent all of it.
+// Done is closed when the caller is gone or the request is over. Who has sent the next
+// request already is not watched, nor who has not sent all of this.
 func (p *presence) Done() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -193,58 +159,18 @@ func (p *presence) Done() <-chan struct{} {
 		p.done = make(chan struct{})
 		if p.err != nil {
 			close(p.done)
-		} else if len(p.c.buf) == p.whole {
-			p.left = make(chan struct{})
-			go p.watch()
 		}
 	}
 	return p.done
 }
 
-// watch reads: only who has left gives an error before it is told to stop. What is
-// read belongs to the next request, and ends the watch.
-func (p *presence) watch() {
-	defer close(p.left)
-	p.mu.Lock()
-	if p.err != nil || p.c.c.SetReadDeadline(time.Time{}) != nil {
-		p.mu.Unlock()
-		return
-	}
-	p.mu.Unlock()
-	b := make([]byte, 512)
-	n, err := p.c.c.Read(b)
+func (p *presence) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rest = b[:n]
-	if n == 0 && err != nil {
-		p.cancel()
-	}
-}
-
-// cancel is called with mu.
-func (p *presence) cancel() {
 	if p.err == nil {
 		p.err = context.Canceled
 		if p.done != nil {
 			close(p.done)
 		}
 	}
-}
-
-// end ends the watch and returns what it read.
-func (p *presence) end() []byte {
-	p.mu.Lock()
-	p.cancel()
-	left := p.left
-	if left != nil {
-		_ = p.c.c.SetReadDeadline(time.Unix(1, 0)) // a connection that is gone has ended the watch
-	}
-	p.mu.Unlock()
-	if left == nil {
-		return nil
-	}
-	<-left
-	p.c.by = time.Time{}
-	_ = p.c.c.SetReadDeadline(time.Time{}) // the next read tells
-	return p.rest
 }

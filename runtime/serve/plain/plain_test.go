@@ -1,3 +1,5 @@
+//go:build linux
+
 package plain
 
 import (
@@ -11,7 +13,10 @@ import (
 	"net/http"
 	"os"
 	pathpkg "path"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,7 +154,7 @@ func echo(x api.Exchange) {
 	_ = x.Answer(200, "text/plain", b)
 }
 
-var quick = Timeouts{Header: 5 * time.Second, Read: 10 * time.Second, Idle: time.Minute, Write: 10 * time.Second}
+var quick = Timeouts{Header: 5 * time.Second, Body: 10 * time.Second, Idle: time.Minute, Write: 10 * time.Second}
 
 // server serves f at a path, plain requests without net/http where s is not nil.
 func server(t testing.TB, s *Server, f func(api.Exchange)) string {
@@ -290,7 +295,7 @@ func TestCallersThatLeave(t *testing.T) {
 	s.Handler = only(func(x *Exchange) {
 		if x.Header("X-Wait") != "" {
 			ctx := x.Context()
-			ctx.Done()
+			api.TurnOf(ctx).Apart()
 			asked <- ctx
 			select {
 			case <-ctx.Done():
@@ -326,7 +331,7 @@ func TestCallersThatLeave(t *testing.T) {
 // answer, in a body.
 func TestCallersThatAreSlow(t *testing.T) {
 	const short = 20 * time.Millisecond
-	s := &Server{Timeouts: Timeouts{Header: short, Read: short, Idle: time.Minute, Write: time.Minute}}
+	s := &Server{Timeouts: Timeouts{Header: short, Body: short, Idle: time.Minute, Write: time.Minute}}
 	late := make(chan error, 1)
 	s.Handler = only(func(x *Exchange) {
 		_, err := x.Body(nil, 1<<20, short)
@@ -429,11 +434,11 @@ func TestLongPaths(t *testing.T) {
 // TestBuffersAreBounded: who sends requests faster than they are answered is read no
 // faster, also where he is watched.
 func TestBuffersAreBounded(t *testing.T) {
-	most := 0
+	var most atomic.Int64
 	s := &Server{Timeouts: quick}
 	s.Handler = only(func(x *Exchange) {
 		x.Context().Done()
-		most = max(most, cap(x.c.buf))
+		most.Store(max(most.Load(), int64(cap(x.in))))
 		_ = x.Answer(200, api.JSON, []byte("{}"))
 	})
 	c, r := dial(t, server(t, s, nil))
@@ -442,8 +447,166 @@ func TestBuffersAreBounded(t *testing.T) {
 	for range n {
 		answer(t, r)
 	}
-	if most > 2*mostHead {
-		t.Error(most)
+	if most.Load() > 2*mostHead {
+		t.Error(most.Load())
+	}
+}
+
+// TestTurns: requests that come together have their turns one after the other, and who
+// waits for something apart holds up nobody.
+func TestTurns(t *testing.T) {
+	const n = 8
+	var at, most atomic.Int64
+	held, asked := make(chan bool), make(chan bool)
+	s := &Server{Timeouts: quick}
+	s.Handler = only(func(x *Exchange) {
+		turn := api.TurnOf(x.Context())
+		if x.Header("X-Wait") != "" {
+			if turn.Group() == nil {
+				t.Error("it has a group")
+			}
+			turn.Apart()
+			turn.Apart()
+			turn.Later()
+			if turn.Group() != nil {
+				t.Error("it is apart")
+			}
+			asked <- true
+			<-held
+		}
+		most.Store(max(most.Load(), at.Add(1)))
+		for range 3 {
+			turn.Later()
+		}
+		at.Add(-1)
+		echo(x)
+	})
+	addr := server(t, s, nil)
+	c, slow := dial(t, addr)
+	fmt.Fprint(c, post("slow", "X-Wait: 1"))
+	<-asked
+	var conns []net.Conn
+	var readers []*bufio.Reader
+	for range n {
+		c, r := dial(t, addr)
+		conns, readers = append(conns, c), append(readers, r)
+	}
+	for i := range 200 {
+		for k, c := range conns {
+			fmt.Fprint(c, post(fmt.Sprint(i, k)))
+		}
+		for k, r := range readers {
+			if _, b := answer(t, r); b != fmt.Sprint(i, k) {
+				t.Fatal(b)
+			}
+		}
+	}
+	if most.Load() < 2 {
+		t.Error("no two requests were under way at once")
+	}
+	held <- true
+	if _, b := answer(t, slow); b != "slow" {
+		t.Error(b)
+	}
+}
+
+// TestSlowReaders hold up nobody else, and get all of their answer; who reads nothing is
+// cut off.
+func TestSlowReaders(t *testing.T) {
+	large := bytes.Repeat([]byte("a"), 32<<20)
+	for _, apart := range []bool{false, true} {
+		s := &Server{Timeouts: quick}
+		s.Handler = only(func(x *Exchange) {
+			if apart {
+				api.TurnOf(x.Context()).Apart()
+			}
+			if x.Header("X-Large") != "" {
+				_ = x.Answer(200, "text/plain", large)
+				return
+			}
+			echo(x)
+		})
+		addr := server(t, s, nil)
+		c, slow := dial(t, addr)
+		fmt.Fprint(c, post("", "X-Large: 1")+post("next"))
+		c2, r := dial(t, addr)
+		for range 100 {
+			fmt.Fprint(c2, post("{}"))
+			answer(t, r)
+		}
+		if _, b := answer(t, slow); len(b) != len(large) {
+			t.Error(len(b))
+		}
+		if _, b := answer(t, slow); b != "next" {
+			t.Error(b)
+		}
+	}
+	s := &Server{Timeouts: Timeouts{Header: time.Minute, Body: time.Minute, Idle: time.Minute, Write: 20 * time.Millisecond}}
+	s.Handler = only(func(x *Exchange) { _ = x.Answer(200, "text/plain", large) })
+	c, r := dial(t, server(t, s, nil))
+	fmt.Fprint(c, post(""))
+	if _, err := r.Peek(1); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		n := int64(0)
+		for _, p := range s.loops {
+			n += p.n.Load()
+		}
+		if n == 0 {
+			break // it was cut, and what is left is not sent
+		}
+		runtime.Gosched()
+	}
+	if n, _ := io.Copy(io.Discard, r); n >= int64(len(large)) {
+		t.Error(n)
+	}
+}
+
+// TestManyConnections: connections that come and go in any way leave nothing behind.
+func TestManyConnections(t *testing.T) {
+	s := &Server{Timeouts: quick}
+	addr := server(t, s, echo)
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for k := range 40 {
+				c, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				want := fmt.Sprint(i, k)
+				switch k % 4 {
+				case 0:
+					_ = c.(*net.TCPConn).SetLinger(0)
+				case 1:
+					fmt.Fprint(c, post(want)[:40])
+				case 2:
+					fmt.Fprint(c, post(want)) // and is gone
+				default:
+					fmt.Fprint(c, post(want))
+					a, err := http.ReadResponse(bufio.NewReader(c), nil)
+					if err != nil {
+						t.Error(err)
+						break
+					}
+					if b, err := io.ReadAll(a.Body); err != nil || string(b) != want {
+						t.Errorf("%q %v", b, err)
+					}
+				}
+				_ = c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, p := range s.loops {
+		if n := p.n.Load(); n != 0 || len(p.conns) != 0 {
+			t.Error(n, len(p.conns))
+		}
 	}
 }
 
@@ -454,6 +617,7 @@ func TestShutdown(t *testing.T) {
 	s := &Server{Timeouts: quick}
 	s.Handler = only(func(x *Exchange) {
 		if x.Header("X-Wait") != "" {
+			api.TurnOf(x.Context()).Apart()
 			asked <- true
 			<-go_
 		}
@@ -491,6 +655,7 @@ func TestShutdownHasAnEnd(t *testing.T) {
 	s := &Server{Timeouts: quick}
 	s.Handler = only(func(x *Exchange) {
 		ctx := x.Context()
+		api.TurnOf(ctx).Apart()
 		asked <- true
 		<-ctx.Done()
 	})

@@ -1,0 +1,480 @@
+//go:build linux
+
+package plain
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"iter"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listen accepts from l and returns what net/http has to serve: a listener of the
+// connections that are not plain, or l itself where the system lacks what loops need.
+// Closing it closes l. It is called once, before Shutdown.
+func (s *Server) Listen(l net.Listener) net.Listener {
+	for range runtime.GOMAXPROCS(0) {
+		p, err := newLoop(s)
+		if err != nil { // the system gives no more of what a loop is made of
+			break
+		}
+		s.loops = append(s.loops, p)
+	}
+	if len(s.loops) == 0 {
+		return l
+	}
+	s.others = &others{Listener: l, conns: make(chan net.Conn), end: make(chan struct{}), accepted: make(chan struct{})}
+	for _, p := range s.loops {
+		s.ended.Go(p.run)
+	}
+	go s.accept()
+	return s.others
+}
+
+// Shutdown accepts no more, and ends connections once what they asked is answered; plain
+// requests that have come by then are answered. After ctx is done it cuts those that
+// are left.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if s.others == nil {
+		return nil
+	}
+	s.closing.Store(true)
+	err := s.others.Close()
+	<-s.others.accepted // those that come now are among those that it waits for
+	for _, p := range s.loops {
+		p.post(message{what: closing})
+	}
+	ended := make(chan struct{})
+	go func() {
+		s.ended.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	for _, p := range s.loops {
+		p.post(message{what: cutting})
+	}
+	select {
+	case <-ended:
+		return err
+	case <-ctx.Done():
+		return errors.Join(err, ctx.Err())
+	}
+}
+
+// accept begins connections until there are no more. Where the system has no room for
+// one it tries again, as net/http does.
+func (s *Server) accept() {
+	o := s.others
+	defer close(o.accepted)
+	const longest = time.Second
+	wait := 5 * time.Millisecond
+	for {
+		nc, err := o.Listener.Accept()
+		if err != nil {
+			var passing interface{ Temporary() bool }
+			if !errors.As(err, &passing) || !passing.Temporary() {
+				o.stop(err)
+				return
+			}
+			select {
+			case <-time.After(wait):
+				wait = min(2*wait, longest)
+				continue
+			case <-o.end:
+				return
+			}
+		}
+		wait = 5 * time.Millisecond
+		fd, ok := taken(nc)
+		if !ok {
+			go o.give(nc, nil)
+			continue
+		}
+		p := slices.MinFunc(s.loops, func(a, b *loop) int { return cmp.Compare(a.n.Load(), b.n.Load()) })
+		p.n.Add(1)
+		p.post(message{what: accepted, conn: newConn(p, fd, nc.RemoteAddr())})
+	}
+}
+
+// taken is a connection's socket, which the runtime does not watch any more; false: it
+// still has it.
+func taken(c net.Conn) (fd int, ok bool) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return 0, false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	cerr := raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
+	if cerr != nil || err != nil {
+		return 0, false
+	}
+	_ = c.Close() // of the runtime's own descriptor
+	return fd, true
+}
+
+// loop has connections, which only its goroutine touches, but for those whose handlers
+// go on apart.
+type loop struct {
+	s     *Server
+	epoll *os.File // the runtime waits for it, as for any file
+	raw   syscall.RawConn
+	fd    int          // of epoll
+	bell  int          // rung by post
+	n     atomic.Int64 // connections, with those that are on their way here
+
+	mu    sync.Mutex
+	inbox []message
+
+	conns   map[int]*conn // by file
+	events  [256]unix.EpollEvent
+	came    int     // of events
+	again   []*conn // that may have a request without anything more coming
+	waiting []*turn // that go on later
+	sending []*conn // whose answers are made
+	free    []*turn
+	now     time.Time
+	crowd   bool          // several requests came together
+	shared  time.Time     // there are no lulls before
+	without time.Duration // how long there were none
+	tick    time.Duration
+	sweep   time.Time // when deadlines are next looked at; zero: there are none
+	cutting bool
+}
+
+// message is what a loop is told.
+type message struct {
+	what what
+	conn *conn
+}
+
+type what int
+
+const (
+	accepted what = iota // conn is here
+	answered             // conn's handler has returned, apart
+	closing              // connections end as soon as they may
+	cutting              // connections end
+)
+
+func newLoop(s *Server) (*loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	p := &loop{s: s, fd: fd, bell: bell, conns: map[int]*conn{}, now: time.Now()}
+	t := s.Timeouts
+	p.tick = min(max(min(t.Header, t.Body, t.Idle, t.Write)/2, grace), time.Second)
+	err = errors.Join(unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, bell, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(bell)}),
+		unix.SetNonblock(fd, true)) // for the runtime to wait for it
+	p.epoll = os.NewFile(uintptr(fd), "epoll")
+	err = errors.Join(err, p.epoll.SetReadDeadline(time.Time{}))
+	if err == nil {
+		p.raw, err = p.epoll.SyscallConn()
+	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// post tells the loop something.
+func (p *loop) post(m message) {
+	p.mu.Lock()
+	p.inbox = append(p.inbox, m)
+	first := len(p.inbox) == 1
+	p.mu.Unlock()
+	if first {
+		_, _ = unix.Write(p.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // else it is ringing
+	}
+}
+
+// run answers until the server is closing and nobody is left.
+func (p *loop) run() {
+	defer p.close()
+	for !p.s.closing.Load() || p.n.Load() > 0 {
+		p.wait()
+		p.now = time.Now()
+		p.heed()
+		again := p.again
+		p.again = nil
+		for _, c := range again {
+			c.ahead()
+		}
+		p.gather()
+		p.crowd = len(p.waiting)+len(p.sending) > 1
+		for len(p.waiting) > 0 {
+			turns := p.waiting
+			p.waiting = nil
+			for _, t := range turns {
+				p.step(t)
+			}
+		}
+		// Answers go out one after the other, when all are made: who is woken by the first
+		// finds more.
+		for _, c := range p.sending {
+			c.send()
+			c.over()
+		}
+		p.sending = p.sending[:0]
+		p.due()
+		runtime.Gosched() // to whoever is no connection's
+	}
+}
+
+func (p *loop) close() {
+	for _, t := range p.free {
+		t.stop()
+	}
+	_ = p.epoll.Close()
+	_ = unix.Close(p.bell)
+}
+
+// look sees what has happened, without waiting.
+func (p *loop) look() bool {
+	p.came, _ = epollWait(p.fd, p.events[:]) // which fails for signals alone
+	return p.came > 0
+}
+
+const (
+	// patience is how long a loop looks for more after several requests came together:
+	// to sleep and to be woken takes as long.
+	patience = 100 * time.Microsecond
+	// rounds is how often it looks for more before a batch goes on, which costs little
+	// more with more rows.
+	rounds = 2
+)
+
+// wait waits for something to happen.
+func (p *loop) wait() {
+	if len(p.again)+len(p.waiting)+len(p.sending) > 0 {
+		p.look()
+		return
+	}
+	if p.crowd {
+		for until := time.Now().Add(patience); p.lull().Before(until); {
+			if p.look() {
+				return
+			}
+		}
+	}
+	p.came = 0
+	_ = p.raw.Read(func(uintptr) bool { return p.look() }) // it ends by its deadline, else by what happens
+}
+
+// gather sees what comes while requests wait for their turns.
+func (p *loop) gather() {
+	for i := 0; i < rounds && len(p.waiting) > 0 && len(p.waiting) < len(p.events)/2; i++ {
+		if p.crowd || len(p.waiting) > 1 {
+			p.lull()
+		}
+		if !p.look() {
+			return
+		}
+		p.heed()
+	}
+}
+
+// lull lets whoever else is ready have the core, as callers on the same machine may be,
+// who will ask something. Where that is somebody who keeps it there is none for a while,
+// which gets longer the more often that is so.
+func (p *loop) lull() time.Time {
+	const long, least, most = 2 * time.Millisecond, 10 * time.Millisecond, time.Second
+	before := time.Now()
+	if before.Before(p.shared) {
+		return before
+	}
+	yield()
+	after := time.Now()
+	if after.Sub(before) < long {
+		p.without -= p.without / 8
+		return after
+	}
+	p.without = min(max(2*p.without, least), most)
+	p.shared = after.Add(p.without)
+	return after
+}
+
+// heed looks at what happened.
+func (p *loop) heed() {
+	for i := range p.came {
+		e := &p.events[i]
+		if int(e.Fd) == p.bell {
+			p.hear()
+		} else if c := p.conns[int(e.Fd)]; c != nil {
+			c.happened(e.Events)
+		}
+	}
+}
+
+// hear does what the loop was told.
+func (p *loop) hear() {
+	var b [8]byte
+	_, _ = unix.Read(p.bell, b[:])
+	p.mu.Lock()
+	inbox := p.inbox
+	p.inbox = nil
+	p.mu.Unlock()
+	for _, m := range inbox {
+		switch m.what {
+		case accepted:
+			p.conns[m.conn.fd] = m.conn
+			m.conn.begin()
+		case answered:
+			m.conn.over()
+		case closing:
+			p.tick = min(p.tick, grace)
+			p.by()
+			for _, c := range p.conns {
+				if c.state == reading && len(c.buf) == 0 {
+					c.by = p.now.Add(grace)
+				}
+			}
+		case cutting:
+			p.cutting = true
+			for _, c := range p.conns {
+				c.cut()
+			}
+		}
+	}
+}
+
+// by has deadlines looked at in a while.
+func (p *loop) by() {
+	p.sweep = p.now.Add(p.tick)
+	_ = p.epoll.SetReadDeadline(p.sweep) // it can: newLoop has tried
+}
+
+// due ends what has taken too long.
+func (p *loop) due() {
+	switch {
+	case p.sweep.IsZero() && len(p.conns) > 0:
+		p.by()
+	case p.sweep.IsZero() || p.now.Before(p.sweep):
+	case len(p.conns) == 0:
+		p.sweep = time.Time{}
+		_ = p.epoll.SetReadDeadline(time.Time{})
+	default:
+		for _, c := range p.conns {
+			if !c.by.IsZero() && !p.now.Before(c.by) {
+				c.late()
+			}
+		}
+		p.by()
+	}
+}
+
+// turn is where a handler runs: a coroutine, which the loop lets go on.
+type turn struct {
+	loop  *loop
+	conn  *conn
+	apart bool
+	next  func() (pause, bool)
+	stop  func()
+	yield func(pause) bool
+}
+
+// pause is why a turn ends.
+type pause int
+
+const (
+	returned pause = iota
+	later
+	apart
+)
+
+// Group is the loop, until the request is apart.
+func (t *turn) Group() any {
+	if t.apart {
+		return nil
+	}
+	return t.loop
+}
+
+// Later lets the loop's other requests go on; apart, whoever is ready.
+func (t *turn) Later() {
+	if t.apart {
+		runtime.Gosched()
+		return
+	}
+	t.yield(later)
+}
+
+// Apart lets the handler go on in a goroutine of its own.
+func (t *turn) Apart() {
+	if !t.apart {
+		t.apart = true
+		t.yield(apart)
+	}
+}
+
+// begin runs a connection's handler.
+func (p *loop) begin(c *conn) {
+	var t *turn
+	if n := len(p.free); n > 0 {
+		t, p.free = p.free[n-1], p.free[:n-1]
+	} else {
+		t = &turn{loop: p}
+		t.next, t.stop = iter.Pull(func(yield func(pause) bool) {
+			t.yield = yield
+			for {
+				t.conn.handle()
+				if !yield(returned) {
+					return
+				}
+			}
+		})
+	}
+	t.conn, t.apart = c, false
+	c.turn, c.x.here = t, &presence{turn: t}
+	c.state, c.by = running, time.Time{}
+	p.step(t)
+}
+
+// step lets a handler go on.
+func (p *loop) step(t *turn) {
+	switch is, _ := t.next(); is {
+	case returned:
+		p.sending = append(p.sending, t.conn)
+	case later:
+		p.waiting = append(p.waiting, t)
+	case apart:
+		go func() {
+			_, _ = t.next() // it returns: there are no more turns to end
+			t.conn.send()
+			p.post(message{what: answered, conn: t.conn})
+		}()
+	}
+}
+
+// end takes a turn back, to be used again.
+func (p *loop) end(t *turn) {
+	t.conn = nil
+	if len(p.free) < len(p.events) {
+		p.free = append(p.free, t)
+		return
+	}
+	t.stop()
+}
