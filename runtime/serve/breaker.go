@@ -2,6 +2,7 @@ package serve
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,8 +17,8 @@ type breaker struct {
 
 	mu      sync.Mutex
 	buckets [10]struct{ calls, failures int }
-	at      int64 // number of the newest bucket's time
-	open    bool
+	at      int64       // number of the newest bucket's time
+	open    atomic.Bool // changed with mu
 	since   time.Time
 	probing bool
 }
@@ -27,7 +28,7 @@ func (b *breaker) state() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case !b.open:
+	case !b.open.Load():
 		return "closed"
 	case b.probing:
 		return "half-open"
@@ -38,10 +39,13 @@ func (b *breaker) state() string {
 // allow reports whether a call may go to the model, and whether it is the one that
 // probes.
 func (b *breaker) allow() (ok, probe bool) {
+	if !b.open.Load() {
+		return true, false
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.open {
-		return true, false
+	if !b.open.Load() {
+		return true, false // it has just closed
 	}
 	if b.probing || b.now().Sub(b.since) < b.over {
 		return false, false
@@ -69,7 +73,7 @@ func (b *breaker) done(how outcome, probe bool) {
 		b.probing = false // after an unknown one, the next call probes
 		switch how {
 		case succeeded:
-			b.open = false
+			b.open.Store(false)
 			clear(b.buckets[:])
 		case failed:
 			b.since = b.now()
@@ -90,8 +94,9 @@ func (b *breaker) done(how outcome, probe bool) {
 		calls += x.calls
 		failures += x.failures
 	}
-	if !b.open && calls >= b.least && float64(failures) >= b.share*float64(calls) {
-		b.open, b.since = true, b.now()
+	if !b.open.Load() && calls >= b.least && float64(failures) >= b.share*float64(calls) {
+		b.since = b.now()
+		b.open.Store(true)
 	}
 }
 

@@ -1,8 +1,10 @@
 package serve
 
 import (
+	"maps"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,14 +28,15 @@ type metrics struct {
 	shed     *prometheus.CounterVec // reason
 	reloads  *prometheus.CounterVec // model, result
 
-	mu    sync.RWMutex
-	known map[observed]*observers
+	mu    sync.Mutex
+	known atomic.Pointer[map[observed]*observers] // copied for each that is added, with mu
 }
 
 var seconds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .02, .03, .05, .075, .1, .15, .25, .5, 1, 2.5, 5, 10}
 
 func newMetrics(s *Server) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), known: map[observed]*observers{}}
+	m := &metrics{registry: prometheus.NewRegistry()}
+	m.known.Store(&map[observed]*observers{})
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		m.registry.MustRegister(c)
@@ -66,16 +69,16 @@ func (m *metrics) observe(service string, a api.Answer, protocol string, err *ap
 		code = int(err.Kind)
 	}
 	k := observed{service, a.Model, a.Version, a.Variant, protocol, code, err == nil && !a.Fallback}
-	m.mu.RLock()
-	o := m.known[k]
-	m.mu.RUnlock()
+	o := (*m.known.Load())[k]
 	if o == nil {
 		o = &observers{requests: m.request(service, a, protocol, code), duration: m.duration.WithLabelValues(service, a.Model, a.Version, a.Variant, protocol)}
 		if k.queued {
 			o.queue = m.queue.WithLabelValues(a.Model, a.Version)
 		}
 		m.mu.Lock()
-		m.known[k] = o
+		known := maps.Clone(*m.known.Load())
+		known[k] = o
+		m.known.Store(&known)
 		m.mu.Unlock()
 	}
 	o.requests.Inc()

@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mlc.dev/mlc/compiler/service"
@@ -38,13 +39,42 @@ type handle struct {
 	sig     *bundle.Signature
 	columns []string        // of the main output
 	schema  *predlog.Schema // nil: nothing is logged
-	users   sync.WaitGroup
-	failing sync.Once // that it fails as a shadow is told
+	failing sync.Once       // that it fails as a shadow is told
+
+	users atomic.Int64  // calls, and 1 for the holders
+	idle  chan struct{} // closed when there are none
+}
+
+func newHandle(as loadedAs) *handle {
+	h := &handle{loadedAs: as, ready: make(chan struct{}), idle: make(chan struct{})}
+	h.users.Store(1)
+	return h
+}
+
+// use keeps the version until free; false: it has ended.
+func (h *handle) use() bool {
+	for {
+		n := h.users.Load()
+		if n == 0 {
+			return false
+		}
+		if h.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// free ends a use.
+func (h *handle) free() {
+	if h.users.Add(-1) == 0 {
+		close(h.idle)
+	}
 }
 
 // end waits for the calls of a version that no slot holds, and frees it.
 func (h *handle) end() error {
-	h.users.Wait()
+	h.free()
+	<-h.idle
 	return h.Close()
 }
 
@@ -59,8 +89,8 @@ func (h *handle) Version() string { return strconv.Itoa(h.version.Number) }
 type slotFor struct {
 	ref service.Ref
 
+	current atomic.Pointer[handle] // changed with mu
 	mu      sync.RWMutex
-	current *handle
 	err     error // of the last load
 	failed  Version
 	retry   time.Time // when the failed version may be tried again
@@ -70,17 +100,16 @@ type slotFor struct {
 
 // use returns the version that serves, which stays until it is told to be free.
 func (s *slotFor) use() (*handle, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.current == nil {
-		return nil, api.Errorf(api.Unavailable, "model %q is not ready", s.ref.Model)
+	for {
+		h := s.current.Load()
+		if h == nil {
+			return nil, api.Errorf(api.Unavailable, "model %q is not ready", s.ref.Model)
+		}
+		if h.use() {
+			return h, nil
+		} // else another has taken its place
 	}
-	s.current.users.Add(1)
-	return s.current, nil
 }
-
-// free ends a use.
-func (h *handle) free() { h.users.Done() }
 
 // replace puts a version in the place of another, which is freed once nobody uses
 // it any more. Where the model is out of service, it is h that is let go.
@@ -88,8 +117,8 @@ func (s *Server) replace(sl *slotFor, h *handle) (replaced bool) {
 	sl.mu.Lock()
 	old := h
 	if replaced = h == nil || !sl.off; replaced {
-		old = sl.current
-		sl.current, sl.err = h, nil
+		old = sl.current.Swap(h)
+		sl.err = nil
 	}
 	sl.mu.Unlock()
 	if old != nil && s.release(old) {
@@ -108,7 +137,7 @@ func (s *Server) hold(ctx context.Context, sl *slotFor, v Version, not *handle) 
 		h := s.loaded[key]
 		mine := h == nil || h == not
 		if mine {
-			h = &handle{loadedAs: key, ready: make(chan struct{})}
+			h = newHandle(key)
 			s.loaded[key] = h
 		}
 		h.holders++
@@ -155,7 +184,7 @@ func (s *Server) follow(ctx context.Context, sl *slotFor, again bool) error {
 	defer sl.loading.Unlock()
 	v, err := s.source.Resolve(ctx, sl.ref)
 	sl.mu.RLock()
-	now, off, failed := sl.current, sl.off, sl.err != nil && sl.failed == v && s.now().Before(sl.retry)
+	now, off, failed := sl.current.Load(), sl.off, sl.err != nil && sl.failed == v && s.now().Before(sl.retry)
 	sl.mu.RUnlock()
 	if off || err == nil && !again && failed {
 		return nil
@@ -254,8 +283,8 @@ func (s *Server) Index() []api.Entry {
 	for _, sl := range s.slots {
 		sl.mu.RLock()
 		e := api.Entry{Name: sl.ref.Model}
-		if sl.current != nil {
-			e.Version, e.Ready = sl.current.Version(), true
+		if h := sl.current.Load(); h != nil {
+			e.Version, e.Ready = h.Version(), true
 		}
 		if sl.err != nil {
 			e.Reason = "the version that should serve does not load"
@@ -299,9 +328,8 @@ func (s *Server) Model(name, version string) (api.Model, error) {
 		if ruled {
 			break // another version is not the service
 		}
-		if h, err := sl.use(); err == nil {
+		if h := sl.current.Load(); h != nil {
 			serves := h.Version()
-			h.free()
 			if version == "" || version == serves {
 				return &direct{s, sl}, nil
 			}
@@ -379,10 +407,7 @@ func (s *Server) Ready() bool {
 		if sl == s.route.shadow {
 			continue
 		}
-		sl.mu.RLock()
-		ok := sl.current != nil
-		sl.mu.RUnlock()
-		if !ok {
+		if sl.current.Load() == nil {
 			return false
 		}
 	}
@@ -456,10 +481,11 @@ type direct struct {
 	sl *slotFor
 }
 
+// with tells of the version that serves, if there is one, without keeping it: what is
+// told of a version stays true after it has ended.
 func (d *direct) with(f func(*handle)) {
-	if h, err := d.sl.use(); err == nil {
+	if h := d.sl.current.Load(); h != nil {
 		f(h)
-		h.free()
 	}
 }
 

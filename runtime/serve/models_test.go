@@ -108,18 +108,18 @@ func TestAliasesShareAVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.current != first || src.opened.Load() != 1 {
+	if b.current.Load() != first || src.opened.Load() != 1 {
 		t.Fatalf("%d loads", src.opened.Load())
 	}
 	src.promote("a", 2)
 	follow(a)
-	second := a.current
-	if b.current != first || second == first || src.opened.Load() != 2 {
+	second := a.current.Load()
+	if b.current.Load() != first || second == first || src.opened.Load() != 2 {
 		t.Fatalf("%d loads", src.opened.Load())
 	}
 	src.promote("b", 2)
 	follow(b)
-	if b.current != second || src.opened.Load() != 2 {
+	if b.current.Load() != second || src.opened.Load() != 2 {
 		t.Fatalf("%d loads", src.opened.Load())
 	}
 	if err := ran(first); err != nil {
@@ -132,7 +132,7 @@ func TestAliasesShareAVersion(t *testing.T) {
 	}
 	src.promote("a", 1) // back: what was freed is loaded anew
 	follow(a)
-	if src.opened.Load() != 3 || a.current == first {
+	if src.opened.Load() != 3 || a.current.Load() == first {
 		t.Errorf("%d loads", src.opened.Load())
 	}
 }
@@ -153,7 +153,7 @@ func TestAliasesMoveTogether(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if got := src.opened.Load(); got != int64(v) || s.slots[0].current != s.slots[1].current {
+		if got := src.opened.Load(); got != int64(v) || s.slots[0].current.Load() != s.slots[1].current.Load() {
 			t.Fatalf("%d loads of %d versions", got, v)
 		}
 	}
@@ -164,17 +164,17 @@ func TestAliasesMoveTogether(t *testing.T) {
 func TestLoadAnewIsShared(t *testing.T) {
 	src := &twice{aliases: map[string]int{"a": 1, "b": 1}}
 	s := src.open(t, false)
-	first := s.slots[0].current
+	first := s.slots[0].current.Load()
 	if err := s.Load(t.Context(), "m"); err != nil {
 		t.Fatal(err)
 	}
-	if src.opened.Load() != 2 || s.slots[0].current == first || s.slots[0].current != s.slots[1].current {
+	if src.opened.Load() != 2 || s.slots[0].current.Load() == first || s.slots[0].current.Load() != s.slots[1].current.Load() {
 		t.Fatalf("%d loads", src.opened.Load())
 	}
 	gone(t, first)
 	src.damaged.Store(true)
-	now := s.slots[0].current
-	if err := s.Load(t.Context(), "m"); err == nil || s.slots[0].current != now || s.loaded[now.loadedAs] != now {
+	now := s.slots[0].current.Load()
+	if err := s.Load(t.Context(), "m"); err == nil || s.slots[0].current.Load() != now || s.loaded[now.loadedAs] != now {
 		t.Errorf("%v", err)
 	}
 	src.damaged.Store(false)
@@ -192,10 +192,10 @@ func TestLoadAnewIsShared(t *testing.T) {
 func TestShadowOfTheSameVersion(t *testing.T) {
 	src := &twice{aliases: map[string]int{"a": 1, "b": 1, "c": 1}}
 	s := src.open(t, true)
-	if src.opened.Load() != 2 || s.slots[0].current != s.slots[1].current || s.slots[2].current == s.slots[0].current {
+	if src.opened.Load() != 2 || s.slots[0].current.Load() != s.slots[1].current.Load() || s.slots[2].current.Load() == s.slots[0].current.Load() {
 		t.Fatalf("%d loads", src.opened.Load())
 	}
-	for _, h := range []*handle{s.slots[0].current, s.slots[2].current} {
+	for _, h := range []*handle{s.slots[0].current.Load(), s.slots[2].current.Load()} {
 		if err := ran(h); err != nil {
 			t.Fatal(err)
 		}

@@ -154,8 +154,7 @@ func (s *Server) Close(ctx context.Context) error {
 		var err error
 		for _, sl := range s.slots {
 			sl.mu.Lock()
-			h := sl.current
-			sl.current = nil
+			h := sl.current.Swap(nil)
 			sl.mu.Unlock()
 			if h != nil && s.release(h) {
 				err = errors.Join(err, h.end())

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,10 +71,10 @@ type Model struct {
 
 	mu       sync.Mutex
 	wake     *sync.Cond
-	queue    []*call // in the order of arrival
-	rows     int     // in queue
-	running  int     // runs at once
-	gathered []*gathering
+	queue    []*call    // in the order of arrival
+	rows     int        // in queue
+	running  int        // runs at once
+	gathered *gathering // by callers that have no turns
 	closed   bool
 	timer    *time.Timer // wakes a worker when the oldest has waited MaxDelay
 	stats    api.Stats
@@ -84,12 +83,14 @@ type Model struct {
 	perRun atomic.Int64 // nanoseconds that a run takes, smoothed
 }
 
-// gathering is a batch that is about to be run by the caller of its first call. Those
-// of a group whose calls have turns (api.Turn) gather by themselves.
+// gathering is a batch that is about to be run by the caller of its first call. Calls
+// that have turns (api.Turn) gather with those of their group, without anyone else
+// having to be asked.
 type gathering struct {
-	group any // nil: all others
-	calls []*call
-	rows  int
+	group    *api.Group // nil: of callers that have no turns
+	calls    []*call
+	rows     int
+	departed bool // nobody may come along any more
 }
 
 // call is one request in the queue.
@@ -99,7 +100,9 @@ type call struct {
 	rows    int
 	bucket  string
 	arrived time.Time
-	done    chan result // of one
+	// gathered calls are counted with their batch: nobody can leave them.
+	gathered bool
+	done     chan result // of one
 }
 
 // calls are those to come.
@@ -267,22 +270,25 @@ func (m *Model) Infer(ctx context.Context, in []ort.Value, rows int) ([]ort.Valu
 	var out []ort.Value
 	var t Timing
 	var err error
+	counted := false
 	if m.batch && rows > chunk {
 		out, t, err = m.chunks(ctx, in, rows)
 	} else {
-		out, t, err = m.one(ctx, start, in, rows)
+		out, t, counted, err = m.one(ctx, start, in, rows, true)
 	}
-	took := time.Since(start)
-	m.mu.Lock()
-	if err == nil {
-		m.stats.Success.Count++
-		m.stats.Success.Total += took
-		m.stats.LastInference = start
-	} else {
-		m.stats.Failure.Count++
-		m.stats.Failure.Total += took
+	if !counted {
+		took := time.Since(start)
+		m.mu.Lock()
+		if err == nil {
+			m.stats.Success.Count++
+			m.stats.Success.Total += took
+			m.stats.LastInference = start
+		} else {
+			m.stats.Failure.Count++
+			m.stats.Failure.Total += took
+		}
+		m.mu.Unlock()
 	}
-	m.mu.Unlock()
 	if errors.Is(err, ort.ErrNUL) {
 		return nil, t, &api.Error{Kind: api.Invalid, Text: ort.ErrNUL.Error(), Err: err}
 	}
@@ -317,7 +323,7 @@ func (m *Model) chunks(ctx context.Context, in []ort.Value, rows int) ([]ort.Val
 					part[k] = ort.Rows(v.(ort.Tensor), from, to)
 				}
 				var err error
-				if parts[i], times[i], err = m.one(ctx, time.Now(), part, to-from); err == nil {
+				if parts[i], times[i], _, err = m.one(ctx, time.Now(), part, to-from, false); err == nil {
 					err = apart(parts[i], to-from)
 				}
 				if err != nil {
@@ -350,32 +356,36 @@ func (m *Model) chunks(ctx context.Context, in []ort.Value, rows int) ([]ort.Val
 	return out, t, nil
 }
 
-func (m *Model) one(ctx context.Context, arrived time.Time, in []ort.Value, rows int) ([]ort.Value, Timing, error) {
+// one runs a call in one run. Where it may gather, what comes of it may be counted
+// already, with the batch.
+func (m *Model) one(ctx context.Context, arrived time.Time, in []ort.Value, rows int, gathers bool) (_ []ort.Value, _ Timing, counted bool, _ error) {
 	c := calls.Get().(*call)
-	c.ctx, c.in, c.rows, c.bucket, c.arrived = ctx, in, max(rows, 1), "", arrived
+	c.ctx, c.in, c.rows, c.bucket, c.arrived, c.gathered = ctx, in, max(rows, 1), "", arrived, false
 	if m.batch && rows > 0 {
 		c.bucket = bucket(in)
 	}
 	turn := api.TurnOf(ctx)
-	if full, g, ok := m.gather(c, turn); ok {
-		m.await(c, turn, full, g)
-		r := <-c.done
-		c.ctx, c.in = nil, nil
-		calls.Put(c) // nobody has it any more, as somebody may who was queued
-		return r.out, Timing{r.queue, r.compute}, r.err
+	if gathers {
+		if full, led, ok := m.gather(c, turn); ok {
+			m.await(c, turn, full, led)
+			r := <-c.done
+			c.ctx, c.in = nil, nil
+			calls.Put(c) // nobody has it any more, as somebody may who was queued
+			return r.out, Timing{r.queue, r.compute}, r.err == nil, r.err
+		}
 	}
 	if turn != nil {
 		turn.Apart()
 	}
 	if err := m.enqueue(c); err != nil {
-		return nil, Timing{}, err
+		return nil, Timing{}, false, err
 	}
 	select {
 	case r := <-c.done:
-		return r.out, Timing{r.queue, r.compute}, r.err
+		return r.out, Timing{r.queue, r.compute}, false, r.err
 	case <-ctx.Done():
 		m.leave(c)
-		return nil, Timing{Queue: time.Since(c.arrived)}, ctx.Err()
+		return nil, Timing{Queue: time.Since(c.arrived)}, false, ctx.Err()
 	}
 }
 
@@ -392,34 +402,34 @@ func (m *Model) gather(c *call, turn api.Turn) (full, led *gathering, ok bool) {
 	if c.bucket == "" || !m.quick(c.rows) || m.o.MaxDelay > 0 || c.ctx.Err() != nil {
 		return nil, nil, false
 	}
-	most := min(m.o.MaxRows, quickRows)
-	var group any
+	var g *gathering
+	var group *api.Group
 	if turn != nil {
 		group = turn.Group()
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var g *gathering
-	for _, other := range m.gathered {
-		if other.group == group {
-			g = other
-		}
+	if group != nil {
+		g, _ = group.Kept[m].(*gathering)
+	} else {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		g = m.gathered
 	}
-	switch {
-	case m.closed:
-		return nil, nil, false
-	case g == nil:
-		if len(m.queue) > 0 || m.running >= quickShare*m.o.Workers {
+	most := min(m.o.MaxRows, quickRows)
+	if g == nil {
+		if !m.place(group == nil) {
 			return nil, nil, false
 		}
-		m.running++
-		m.workers.Add(1)
 		g = &gathering{group: group}
-		m.gathered = append(m.gathered, g)
 		led = g
-	case c.bucket != g.calls[0].bucket || g.rows+c.rows > most:
+		if group != nil {
+			group.Kept[m] = g
+		} else {
+			m.gathered = g
+		}
+	} else if c.bucket != g.calls[0].bucket || g.rows+c.rows > most {
 		return nil, nil, false
 	}
+	c.gathered = true
 	g.calls = append(g.calls, c)
 	if g.rows += c.rows; g.rows == most {
 		m.depart(g)
@@ -428,18 +438,47 @@ func (m *Model) gather(c *call, turn api.Turn) (full, led *gathering, ok bool) {
 	return nil, led, true
 }
 
+// place takes a place for a run by a caller; locked: mu is.
+func (m *Model) place(locked bool) bool {
+	if !locked {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+	}
+	if m.closed || len(m.queue) > 0 || m.running >= quickShare*m.o.Workers {
+		return false
+	}
+	m.running++
+	m.workers.Add(1)
+	return true
+}
+
+// depart ends the gathering of a batch: who arrives now begins another. It is called
+// with mu, where its calls have no turns.
+func (m *Model) depart(g *gathering) {
+	g.departed = true
+	if g.group != nil {
+		delete(g.group.Kept, m)
+	} else {
+		m.gathered = nil
+	}
+}
+
 // await waits for a gathered call's result, and runs the batch where that is its own
 // to do: at once when it is full, and when whoever is ready has come along where the
 // call leads it.
 func (m *Model) await(c *call, turn api.Turn, full, led *gathering) {
-	if led != nil {
-		if turn != nil {
-			turn.Later()
-		} else {
-			runtime.Gosched()
+	switch {
+	case led == nil:
+	case led.group != nil:
+		if turn.Later(); !led.departed {
+			m.depart(led)
+			full = led
 		}
+	default:
+		runtime.Gosched()
 		m.mu.Lock()
-		if m.depart(led) {
+		if !led.departed {
+			m.depart(led)
 			full = led
 		}
 		m.mu.Unlock()
@@ -454,17 +493,6 @@ func (m *Model) await(c *call, turn api.Turn, full, led *gathering) {
 			turn.Apart() // who leads waits for something
 		}
 	}
-}
-
-// depart ends the gathering of a batch: who arrives now begins another. False: it has
-// departed, as it was full. It is called with mu.
-func (m *Model) depart(g *gathering) bool {
-	i := slices.Index(m.gathered, g)
-	if i < 0 {
-		return false
-	}
-	m.gathered = slices.Delete(m.gathered, i, i+1)
-	return true
 }
 
 // end gives a place back.
@@ -701,8 +729,14 @@ func (m *Model) run(batch []*call) {
 		m.stats.Batches[rows] = b
 	}
 	for _, c := range batch {
+		waited := started.Sub(c.arrived)
 		m.stats.Queue.Count++
-		m.stats.Queue.Total += started.Sub(c.arrived)
+		m.stats.Queue.Total += waited
+		if err == nil && c.gathered {
+			m.stats.Success.Count++
+			m.stats.Success.Total += waited + compute
+			m.stats.LastInference = c.arrived
+		}
 	}
 	m.stats.Compute.Count++
 	m.stats.Compute.Total += compute

@@ -108,7 +108,10 @@ func TestCallersWhoAreReadyComeAlong(t *testing.T) {
 }
 
 // turns is a goroutine that answers calls by turns.
-type turns struct{ waiting []*turn }
+type turns struct {
+	waiting []*turn
+	group   api.Group
+}
 
 // turn is one of them: a coroutine.
 type turn struct {
@@ -118,11 +121,11 @@ type turn struct {
 	next  func() (bool, bool)
 }
 
-func (t *turn) Group() any {
+func (t *turn) Group() *api.Group {
 	if t.apart {
 		return nil
 	}
-	return t.of
+	return &t.of.group
 }
 
 func (t *turn) Later() {
@@ -176,7 +179,7 @@ func TestCallsByTurns(t *testing.T) {
 	for k := range 2 {
 		wg.Go(func() {
 			for n := 1; n <= 9; n++ {
-				var s turns
+				s := turns{group: api.Group{Kept: map[any]any{}}}
 				got := make([]float64, n)
 				for i := range n {
 					s.call(func(ctx context.Context) {
@@ -199,7 +202,7 @@ func TestCallsByTurns(t *testing.T) {
 	}
 	wg.Wait()
 
-	var s turns
+	s := turns{group: api.Group{Kept: map[any]any{}}}
 	before := m.Stats()
 	for range 6 {
 		s.call(func(ctx context.Context) { _, _ = ask(ctx, m, 1.) })

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mlc.dev/mlc/runtime/serve/api"
 )
 
 // Listen accepts from l and returns what net/http has to serve: a listener of the
@@ -142,6 +144,7 @@ type loop struct {
 	mu    sync.Mutex
 	inbox []message
 
+	group   api.Group
 	conns   map[int]*conn // by file
 	events  [256]unix.EpollEvent
 	came    int     // of events
@@ -183,7 +186,7 @@ func newLoop(s *Server) (*loop, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	p := &loop{s: s, fd: fd, bell: bell, conns: map[int]*conn{}, now: time.Now()}
+	p := &loop{s: s, fd: fd, bell: bell, conns: map[int]*conn{}, group: api.Group{Kept: map[any]any{}}, now: time.Now()}
 	t := s.Timeouts
 	p.tick = min(max(min(t.Header, t.Body, t.Idle, t.Write)/2, grace), time.Second)
 	err = errors.Join(unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, bell, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(bell)}),
@@ -406,11 +409,11 @@ const (
 )
 
 // Group is the loop, until the request is apart.
-func (t *turn) Group() any {
+func (t *turn) Group() *api.Group {
 	if t.apart {
 		return nil
 	}
-	return t.loop
+	return &t.loop.group
 }
 
 // Later lets the loop's other requests go on; apart, whoever is ready.
