@@ -51,7 +51,8 @@ func Rows(t Tensor, from, to int) Tensor {
 	for _, d := range t.Shape[1:] {
 		width *= int(d)
 	}
-	out := Tensor{Shape: append([]int64{int64(to - from)}, t.Shape[1:]...)}
+	out := Tensor{Shape: slices.Clone(t.Shape)}
+	out.Shape[0] = int64(to - from)
 	from, to = from*width, to*width
 	switch d := t.Data.(type) {
 	case []float64:

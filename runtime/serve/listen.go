@@ -314,8 +314,8 @@ func asked(ctx context.Context, x api.Exchange) (context.Context, context.Cancel
 	if d == 0 {
 		return ctx, func() {}, nil
 	}
-	ctx, cancel := api.Within(ctx, d)
-	return ctx, cancel, nil
+	limit := api.Within(ctx, d)
+	return limit, limit.End, nil
 }
 
 func (s *Server) oip() oip.Options {

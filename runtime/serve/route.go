@@ -182,10 +182,10 @@ func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 		}
 		inner, budget := ctx, r.s.svc.Deadline.Std()
 		if f := r.s.svc.Fallback; f != nil && f.After > 0 {
-			var cancel context.CancelFunc
 			budget = f.After.Std()
-			inner, cancel = api.Within(ctx, budget)
-			defer cancel()
+			limit := api.Within(ctx, budget)
+			defer limit.End()
+			inner = limit
 		}
 		start := r.s.now()
 		a, h, last, err := r.run(inner, b, c)

@@ -229,9 +229,9 @@ func (s *Server) answered(ctx context.Context, c api.Call, variant string, f fun
 		err = api.Errorf(api.TooLarge, "%d rows; a request may have %d", c.Rows, most)
 	} else {
 		if d := s.svc.Deadline.Std(); d > 0 && !endsWithin(ctx, start.Add(d)) {
-			var cancel context.CancelFunc
-			ctx, cancel = api.Within(ctx, d)
-			defer cancel()
+			limit := api.Within(ctx, d)
+			defer limit.End()
+			ctx = limit
 		}
 		a, k, err = f(ctx)
 	}

@@ -7,14 +7,14 @@ import (
 )
 
 // Within is context.WithTimeout for calls most of which end before anyone waits for
-// the end of their time: its timer and channel are made when someone does.
-func Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	w := &within{Context: ctx, by: time.Now().Add(d)}
-	return w, w.cancel
+// the end of their time: its timer and channel are made when someone does. End is to be
+// called once the call is over.
+func Within(ctx context.Context, d time.Duration) *Limit {
+	return &Limit{Context: ctx, by: time.Now().Add(d)}
 }
 
-// within is a context of its own until it is real.
-type within struct {
+// Limit is a context with a deadline: one of its own until it is real.
+type Limit struct {
 	context.Context // the parent
 	by              time.Time
 
@@ -26,7 +26,7 @@ type within struct {
 }
 
 // Deadline is its own or its parent's, whichever is sooner.
-func (w *within) Deadline() (time.Time, bool) {
+func (w *Limit) Deadline() (time.Time, bool) {
 	if by, ok := w.Context.Deadline(); ok && by.Before(w.by) {
 		return by, true
 	}
@@ -34,7 +34,7 @@ func (w *within) Deadline() (time.Time, bool) {
 }
 
 // Done makes it real.
-func (w *within) Done() <-chan struct{} {
+func (w *Limit) Done() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.real == nil {
@@ -48,7 +48,7 @@ func (w *within) Done() <-chan struct{} {
 
 // Err is as package context has it. Of several ends that nobody watched for it
 // tells one, and always the same.
-func (w *within) Err() error {
+func (w *Limit) Err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -67,7 +67,7 @@ func (w *within) Err() error {
 
 // Value is the parent's; once it is real, that of what package context made, by
 // which contexts made of this one find its cause.
-func (w *within) Value(key any) any {
+func (w *Limit) Value(key any) any {
 	w.mu.Lock()
 	real := w.real
 	w.mu.Unlock()
@@ -77,7 +77,8 @@ func (w *within) Value(key any) any {
 	return w.Context.Value(key)
 }
 
-func (w *within) cancel() {
+// End cancels it.
+func (w *Limit) End() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over = true

@@ -31,8 +31,8 @@ func TestWithinIsWithTimeout(t *testing.T) {
 			}
 			theirs, end1 := context.WithTimeout(parent, time.Duration(ownFor)*time.Second)
 			defer end1()
-			ours, end2 := api.Within(parent, time.Duration(ownFor)*time.Second)
-			defer end2()
+			ours := api.Within(parent, time.Duration(ownFor)*time.Second)
+			defer ours.End()
 			kids := [2][]context.Context{}
 			watched, told := false, error(nil)
 			for _, step := range steps {
@@ -51,7 +51,7 @@ func TestWithinIsWithTimeout(t *testing.T) {
 					}
 				case "cancel":
 					end1()
-					end2()
+					ours.End()
 				case "parent":
 					stop(boom)
 				case "value":

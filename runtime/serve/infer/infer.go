@@ -105,6 +105,15 @@ type call struct {
 	done     chan result // of one
 }
 
+// over reports whether the call had no time left when it came. Whose caller has left is
+// not asked for, which takes longer than a quick run is worth.
+func (c *call) over() bool {
+	if by, ok := c.ctx.Deadline(); ok {
+		return !c.arrived.Before(by)
+	}
+	return c.ctx.Err() != nil
+}
+
 // calls are those to come.
 var calls = sync.Pool{New: func() any { return &call{done: make(chan result, 1)} }}
 
@@ -399,7 +408,7 @@ func (m *Model) quick(rows int) bool {
 // run or, where there is none, as the first of one, which has a place: led is that
 // batch. One that is full with the call is its own to run.
 func (m *Model) gather(c *call, turn api.Turn) (full, led *gathering, ok bool) {
-	if c.bucket == "" || !m.quick(c.rows) || m.o.MaxDelay > 0 || c.ctx.Err() != nil {
+	if c.bucket == "" || !m.quick(c.rows) || m.o.MaxDelay > 0 || c.over() {
 		return nil, nil, false
 	}
 	var g *gathering
@@ -419,7 +428,7 @@ func (m *Model) gather(c *call, turn api.Turn) (full, led *gathering, ok bool) {
 		if !m.place(group == nil) {
 			return nil, nil, false
 		}
-		g = &gathering{group: group}
+		g = &gathering{group: group, calls: make([]*call, 0, 16)}
 		led = g
 		if group != nil {
 			group.Kept[m] = g

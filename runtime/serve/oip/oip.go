@@ -92,9 +92,9 @@ func (s *server) shape(m api.Model) *codec.Model {
 // caller's, else what came with the transport, else a new one.
 func (s *server) infer(ctx context.Context, m api.Model, shape *codec.Model, r *codec.Request, protocol, key, id string) (codec.Head, []codec.Out, error) {
 	if r.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = api.Within(ctx, r.Timeout)
-		defer cancel()
+		limit := api.Within(ctx, r.Timeout)
+		defer limit.End()
+		ctx = limit
 	}
 	if r.ID != "" {
 		id = r.ID

@@ -84,9 +84,9 @@ func (a *API) answerProto(ctx context.Context, msg []byte, id *string, header fu
 		return refuse(api.Errorf(api.TooLarge, "the message is larger than %d bytes", a.maxBody()))
 	}
 	if d := a.svc.Deadline.Std(); d > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = api.Within(ctx, d)
-		defer cancel()
+		limit := api.Within(ctx, d)
+		defer limit.End()
+		ctx = limit
 	}
 	m, f, fail := a.serving()
 	if fail != nil {

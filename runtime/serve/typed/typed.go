@@ -263,8 +263,10 @@ func (a *API) Predict(ctx context.Context, x api.Exchange) {
 		a.write(x, http.StatusUnprocessableEntity, append(b, "}\n"...))
 		return
 	}
-	ctx, cancel := a.within(ctx, start, most)
-	defer cancel()
+	if limit := a.within(ctx, start, most); limit != nil {
+		defer limit.End()
+		ctx = limit
+	}
 	ans, res, err := a.infer(ctx, m, c, id, "typed", x.Header)
 	if err != nil {
 		a.failed(x, id, err)
@@ -319,8 +321,8 @@ func Patience(x api.Exchange) (time.Duration, *api.Error) {
 }
 
 // within bounds ctx by the service's deadline, from now, and by the caller's patience,
-// since start.
-func (a *API) within(ctx context.Context, start time.Time, patience time.Duration) (context.Context, context.CancelFunc) {
+// since start; nil: neither is there.
+func (a *API) within(ctx context.Context, start time.Time, patience time.Duration) *api.Limit {
 	d := a.svc.Deadline.Std()
 	if patience > 0 {
 		if left := max(patience-time.Since(start), 1); d <= 0 || left < d {
@@ -328,7 +330,7 @@ func (a *API) within(ctx context.Context, start time.Time, patience time.Duratio
 		}
 	}
 	if d <= 0 {
-		return ctx, func() {}
+		return nil
 	}
 	return api.Within(ctx, d)
 }
