@@ -551,7 +551,7 @@ func (s *Server) busy(h *handle, protocol, variant string) error {
 
 // Infer runs the model.
 func (d *direct) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
-	return d.s.answered(ctx, c, "", func(ctx context.Context) (api.Answer, kept, error) {
+	return d.s.answered(ctx, c, "", func(ctx context.Context, _ time.Time) (api.Answer, kept, error) {
 		h, err := d.sl.use()
 		if err != nil {
 			return api.Answer{Model: d.sl.ref.Model}, kept{}, err

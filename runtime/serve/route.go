@@ -171,7 +171,7 @@ func (r *route) Busy(protocol string) (err error) {
 // Infer answers a call by the service's rules.
 func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 	b := r.pick(c)
-	return r.s.answered(ctx, c, b.Name, func(ctx context.Context) (api.Answer, kept, error) {
+	return r.s.answered(ctx, c, b.Name, func(ctx context.Context, start time.Time) (api.Answer, kept, error) {
 		how, probe := unknown, false
 		if b.breaker != nil {
 			var ok bool
@@ -187,7 +187,6 @@ func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 			defer limit.End()
 			inner = limit
 		}
-		start := r.s.now()
 		a, h, last, err := r.run(inner, b, c)
 		k := r.kept(h, c, last)
 		how = judge(err, err != nil && r.s.now().Sub(start) >= budget)

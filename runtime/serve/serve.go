@@ -215,7 +215,7 @@ var asServer = trace.WithSpanKind(trace.SpanKindServer)
 
 // answered runs a call within the service's deadline and limits, and tells of it:
 // metrics, trace and prediction log.
-func (s *Server) answered(ctx context.Context, c api.Call, variant string, f func(context.Context) (api.Answer, kept, error)) (api.Answer, error) {
+func (s *Server) answered(ctx context.Context, c api.Call, variant string, f func(ctx context.Context, start time.Time) (api.Answer, kept, error)) (api.Answer, error) {
 	var span trace.Span
 	if s.tracer != nil {
 		ctx, span = s.tracer.Start(ctx, s.span, asServer)
@@ -233,7 +233,7 @@ func (s *Server) answered(ctx context.Context, c api.Call, variant string, f fun
 			defer limit.End()
 			ctx = limit
 		}
-		a, k, err = f(ctx)
+		a, k, err = f(ctx, start)
 	}
 	a.Variant = variant
 	took := s.now().Sub(start)

@@ -265,9 +265,9 @@ const (
 	// patience is how long a loop looks for more after several requests came together:
 	// to sleep and to be woken takes as long.
 	patience = 100 * time.Microsecond
-	// rounds is how often it looks for more before a batch goes on, which costs little
-	// more with more rows.
-	rounds = 2
+	// rounds is how often it looks for more before a batch goes on, as long as more comes:
+	// a run costs little more with more rows.
+	rounds = 8
 )
 
 // wait waits for something to happen.
