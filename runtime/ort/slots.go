@@ -16,6 +16,7 @@ type slots struct {
 
 	mu   sync.Mutex
 	free [slotRows + 1][]*slot // by their rows
+	kept int                   // how many they are
 	// fits says whether the model is of the kind that slots are for; it is looked at once.
 	once sync.Once
 	fits bool
@@ -24,6 +25,9 @@ type slots struct {
 // slotRows is the most rows of a slot: with more, the model takes longer than what is
 // made for it.
 const slotRows = 64
+
+// slotsKept is the most slots that are kept, of all sizes together.
+const slotsKept = 256
 
 // slot is the inputs of one call: each [rows,1], of doubles, floats, integers or texts.
 type slot struct {
@@ -88,6 +92,7 @@ func (p *slots) slot(rows int) (*slot, error) {
 	if n := len(p.free[rows]); n > 0 {
 		s := p.free[rows][n-1]
 		p.free[rows] = p.free[rows][:n-1]
+		p.kept--
 		p.mu.Unlock()
 		return s, nil
 	}
@@ -152,8 +157,9 @@ func (s *slot) set(inputs []Value) bool {
 func (p *slots) put(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if free := &p.free[s.rows]; len(*free) < 2*runtime.GOMAXPROCS(0) {
+	if free := &p.free[s.rows]; len(*free) < 2*runtime.GOMAXPROCS(0) && p.kept < slotsKept {
 		*free = append(*free, s)
+		p.kept++
 		return
 	}
 	s.destroy()

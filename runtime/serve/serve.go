@@ -242,6 +242,9 @@ func (s *Server) answered(ctx context.Context, c api.Call, variant string, f fun
 		s.metrics.shed.WithLabelValues("queue").Inc()
 	}
 	if e != nil && e.Kind == api.Internal {
+		if turn := api.TurnOf(ctx); turn != nil {
+			turn.Apart() // nobody else waits for who reads the log
+		}
 		s.log.Error("a request failed", "id", c.ID, "model", a.Model, "version", a.Version, "error", e.Err)
 	}
 	if span != nil && span.IsRecording() {

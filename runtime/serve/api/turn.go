@@ -3,7 +3,8 @@ package api
 import "context"
 
 // Turn is the place of a call among those that one goroutine answers by turns: it goes
-// on until it says that the others may.
+// on until it says that the others may. It is for the goroutine that answers the call,
+// and for no other that the call begins.
 type Turn interface {
 	// Group is the goroutine; nil: the call is apart.
 	Group() *Group

@@ -508,7 +508,9 @@ func (m *Model) await(c *call, turn api.Turn, full, led *gathering) {
 func (m *Model) end() {
 	m.mu.Lock()
 	m.running--
-	if len(m.queue) > 0 {
+	if m.closed {
+		m.wake.Broadcast() // workers that have to end wait for a place
+	} else if len(m.queue) > 0 {
 		m.wake.Signal()
 	}
 	m.mu.Unlock()
@@ -686,13 +688,11 @@ func (m *Model) wakeAll() {
 // run runs a batch, counts it and gives each call its rows. A mistake of ours fails
 // the calls and not the process.
 func (m *Model) run(batch []*call) {
+	left := batch // those without an answer: others may be somebody else's calls by now
 	defer func() {
 		if p := recover(); p != nil {
-			for _, c := range batch {
-				select {
-				case c.done <- result{err: fmt.Errorf("panic: %v", p)}:
-				default: // it was answered before
-				}
+			for _, c := range left {
+				c.done <- result{err: fmt.Errorf("panic: %v", p)}
 			}
 		}
 	}()
@@ -717,6 +717,7 @@ func (m *Model) run(batch []*call) {
 	free()
 	if err != nil && !gone && len(batch) > 1 {
 		for _, c := range batch { // one bad call must not fail the others
+			left = left[1:]
 			m.run([]*call{c})
 		}
 		return
@@ -765,6 +766,7 @@ func (m *Model) run(batch []*call) {
 			r.out = parts[n:len(parts):len(parts)]
 			at += c.rows
 		}
+		left = left[1:]
 		c.done <- r
 	}
 	if m.o.OnRun != nil {

@@ -462,6 +462,37 @@ func TestCloseDrains(t *testing.T) {
 	}
 }
 
+// A model that is closed while callers run it ends when they have.
+func TestCloseWhileCallersRun(t *testing.T) {
+	for range 30 {
+		m, err := infer.Load(double(), infer.Options{MaxRows: 4, Workers: 1, Quick: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		begun := make(chan bool, 8)
+		for range 8 {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					if y, err := ask(context.Background(), m, 1.); err != nil {
+						return // it is closed
+					} else if y[0] != 2 {
+						t.Error(y)
+					}
+					if i == 0 {
+						begun <- true
+					}
+				}
+			})
+		}
+		<-begun
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+	}
+}
+
 // Rows of a model that does not keep them apart are refused at load.
 func TestRowsThatAreNotKept(t *testing.T) {
 	g := onnx.New("unique")

@@ -3,6 +3,7 @@
 package plain
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -21,13 +22,12 @@ type conn struct {
 	state state
 	by    time.Time // when it ends unless something happens; zero: never
 	// buf is what was read and is not answered yet: the request, and what follows it.
-	buf []byte
-	// full: there may be more to read without an event that tells so.
-	full  bool
-	fin   bool // the end of what comes is there to be read
-	eof   bool // nothing more comes
-	ends  int  // ends of lines before the request
-	begun bool // some of a request's head has come
+	buf    []byte
+	unread bool // there may be more to read without an event that tells so
+	drain  bool // there may be, also where a read has brought less than there was room for
+	eof    bool // nothing more comes
+	ends   int  // ends of lines before the request
+	begun  bool // some of a request's head has come
 	// head is the length of the request's head once its body is waited for, else 0.
 	head int
 	x    Exchange
@@ -65,7 +65,7 @@ func (c *conn) begin() {
 		c.by = c.loop.now.Add(grace)
 	}
 	// Edges tell of all changes, so that nothing has to be set again for each request.
-	if unix.EpollCtl(c.loop.fd, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd)}) != nil {
+	if unix.EpollCtl(c.loop.fd, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd)}) != nil {
 		c.drop()
 	}
 }
@@ -79,7 +79,7 @@ func (c *conn) read() bool {
 	n, err := receive(c.fd, room, 0)
 	switch {
 	case err == unix.EINTR:
-		c.full = true
+		c.unread = true
 	case err == unix.EAGAIN:
 	case err != 0:
 		return false
@@ -87,7 +87,7 @@ func (c *conn) read() bool {
 		c.eof = true
 	default:
 		c.buf = c.buf[:len(c.buf)+n]
-		c.full = n == len(room) || c.fin // else there is no more, or its coming is told
+		c.unread = n == len(room) || c.drain // else there is no more, or its coming is told
 	}
 	return true
 }
@@ -96,19 +96,20 @@ func (c *conn) read() bool {
 func (c *conn) happened(events uint32) {
 	ended := events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
 	comes := ended || events&unix.EPOLLIN != 0
-	c.fin = c.fin || ended
+	// An end is yet to be read, and a read stops at an urgent byte.
+	c.drain = c.drain || ended || events&unix.EPOLLPRI != 0
 	switch c.state {
 	case reading:
 		if comes {
 			c.more()
 		}
 	case running:
-		c.full = c.full || comes
+		c.unread = c.unread || comes
 		if ended && c.left() {
 			c.x.here.end()
 		}
 	case writing:
-		c.full = c.full || comes
+		c.unread = c.unread || comes
 		c.send()
 		c.over()
 	case lingering:
@@ -127,7 +128,7 @@ func (c *conn) left() bool {
 
 // more reads, and begins a request that is whole.
 func (c *conn) more() {
-	c.full = false
+	c.unread = false
 	switch {
 	case c.read():
 		c.ahead()
@@ -167,10 +168,10 @@ func (c *conn) ahead() {
 		}
 	}
 	switch {
-	case c.head == 0 && !c.full:
+	case c.head == 0 && !c.unread:
 	case c.head > 0 && len(c.buf) >= c.head+c.x.length:
 		c.request(nil)
-	case c.full:
+	case c.unread:
 		c.more()
 	case c.eof:
 		c.request(io.ErrUnexpectedEOF)
@@ -267,15 +268,19 @@ func (c *conn) over() {
 		return
 	}
 	c.buf = c.buf[:copy(c.buf, c.buf[len(c.x.in):])]
-	if len(c.buf) == 0 && cap(c.buf) > mostHead {
-		c.buf = nil
+	c.x.in = nil
+	if cap(c.buf) > mostHead {
+		c.buf = bytes.Clone(c.buf)
+	}
+	if cap(c.x.set) > firstRoom {
+		c.x.set = nil
 	}
 	c.state, c.head, c.ends, c.begun = reading, 0, 0, false
 	c.by = now.Add(c.loop.s.Timeouts.Idle)
 	if closing {
 		c.by = now.Add(grace)
 	}
-	if len(c.buf) > 0 || c.full || c.eof {
+	if len(c.buf) > 0 || c.unread || c.eof {
 		c.loop.again = append(c.loop.again, c)
 	}
 }
@@ -307,13 +312,22 @@ func (c *conn) linger() {
 	c.drop()
 }
 
-// late ends a wait that has taken too long.
+// late ends a wait that has taken too long, unless what it waited for has come meanwhile
+// and was not looked at yet.
 func (c *conn) late() {
-	if c.state == reading && c.head > 0 {
-		c.request(os.ErrDeadlineExceeded)
+	if c.state != reading {
+		c.drop()
 		return
 	}
-	c.drop()
+	begun, body := c.begun, c.head > 0
+	c.more()
+	switch {
+	case c.state != reading:
+	case body:
+		c.request(os.ErrDeadlineExceeded)
+	case c.head == 0 && (begun || len(c.buf) == 0): // nobody who sends byte by byte gains time
+		c.drop()
+	}
 }
 
 // cut ends the connection, whatever it does.
@@ -352,7 +366,7 @@ func (c *conn) give() {
 		nc, err := net.FileConn(f)
 		_ = f.Close()
 		if err == nil {
-			o.give(nc, c.buf)
+			o.give(nc, c.x.from, c.buf)
 		}
 	}()
 }

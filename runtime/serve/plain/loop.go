@@ -54,7 +54,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.others.Close()
 	<-s.others.accepted // those that come now are among those that it waits for
 	for _, p := range s.loops {
-		p.post(message{what: closing})
+		p.post(message{what: serverCloses})
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -67,14 +67,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	for _, p := range s.loops {
-		p.post(message{what: cutting})
+		p.post(message{what: serverCuts})
 	}
 	select {
 	case <-ended:
-		return err
-	case <-ctx.Done():
-		return errors.Join(err, ctx.Err())
+	case <-time.After(time.Second): // a handler does not heed its context
 	}
+	return errors.Join(err, ctx.Err())
 }
 
 // accept begins connections until there are no more. Where the system has no room for
@@ -103,12 +102,12 @@ func (s *Server) accept() {
 		wait = 5 * time.Millisecond
 		fd, ok := taken(nc)
 		if !ok {
-			go o.give(nc, nil)
+			go o.give(nc, nc.RemoteAddr(), nil)
 			continue
 		}
 		p := slices.MinFunc(s.loops, func(a, b *loop) int { return cmp.Compare(a.n.Load(), b.n.Load()) })
 		p.n.Add(1)
-		p.post(message{what: accepted, conn: newConn(p, fd, nc.RemoteAddr())})
+		p.post(message{what: connAccepted, conn: newConn(p, fd, nc.RemoteAddr())})
 	}
 }
 
@@ -143,6 +142,7 @@ type loop struct {
 
 	mu    sync.Mutex
 	inbox []message
+	gone  bool // it hears nothing more, and its files are closed
 
 	group   api.Group
 	conns   map[int]*conn // by file
@@ -158,6 +158,7 @@ type loop struct {
 	without time.Duration // how long there were none
 	tick    time.Duration
 	sweep   time.Time // when deadlines are next looked at; zero: there are none
+	closing bool      // it has heard so
 	cutting bool
 }
 
@@ -170,10 +171,10 @@ type message struct {
 type what int
 
 const (
-	accepted what = iota // conn is here
-	answered             // conn's handler has returned, apart
-	closing              // connections end as soon as they may
-	cutting              // connections end
+	connAccepted what = iota // conn is here
+	connAnswered             // conn's handler has returned, apart
+	serverCloses             // connections end as soon as they may; no more come
+	serverCuts               // connections end
 )
 
 func newLoop(s *Server) (*loop, error) {
@@ -203,21 +204,23 @@ func newLoop(s *Server) (*loop, error) {
 	return p, nil
 }
 
-// post tells the loop something.
+// post tells the loop something, unless it is gone.
 func (p *loop) post(m message) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone {
+		return
+	}
 	p.inbox = append(p.inbox, m)
-	first := len(p.inbox) == 1
-	p.mu.Unlock()
-	if first {
-		_, _ = unix.Write(p.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // else it is ringing
+	if len(p.inbox) == 1 { // else it is ringing
+		_, _ = unix.Write(p.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	}
 }
 
 // run answers until the server is closing and nobody is left.
 func (p *loop) run() {
 	defer p.close()
-	for !p.s.closing.Load() || p.n.Load() > 0 {
+	for !p.closing || p.n.Load() > 0 {
 		p.wait()
 		p.now = time.Now()
 		p.heed()
@@ -251,6 +254,9 @@ func (p *loop) close() {
 	for _, t := range p.free {
 		t.stop()
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gone = true
 	_ = p.epoll.Close()
 	_ = unix.Close(p.bell)
 }
@@ -276,7 +282,7 @@ func (p *loop) wait() {
 		p.look()
 		return
 	}
-	if p.crowd {
+	if p.crowd && p.now.After(p.shared) {
 		for until := time.Now().Add(patience); p.lull().Before(until); {
 			if p.look() {
 				return
@@ -342,12 +348,13 @@ func (p *loop) hear() {
 	p.mu.Unlock()
 	for _, m := range inbox {
 		switch m.what {
-		case accepted:
+		case connAccepted:
 			p.conns[m.conn.fd] = m.conn
 			m.conn.begin()
-		case answered:
+		case connAnswered:
 			m.conn.over()
-		case closing:
+		case serverCloses:
+			p.closing = true
 			p.tick = min(p.tick, grace)
 			p.by()
 			for _, c := range p.conns {
@@ -355,7 +362,7 @@ func (p *loop) hear() {
 					c.by = p.now.Add(grace)
 				}
 			}
-		case cutting:
+		case serverCuts:
 			p.cutting = true
 			for _, c := range p.conns {
 				c.cut()
@@ -403,9 +410,9 @@ type turn struct {
 type pause int
 
 const (
-	returned pause = iota
-	later
-	apart
+	pauseReturned pause = iota
+	pauseLater
+	pauseApart
 )
 
 // Group is the loop, until the request is apart.
@@ -422,14 +429,14 @@ func (t *turn) Later() {
 		runtime.Gosched()
 		return
 	}
-	t.yield(later)
+	t.yield(pauseLater)
 }
 
 // Apart lets the handler go on in a goroutine of its own.
 func (t *turn) Apart() {
 	if !t.apart {
 		t.apart = true
-		t.yield(apart)
+		t.yield(pauseApart)
 	}
 }
 
@@ -444,7 +451,7 @@ func (p *loop) begin(c *conn) {
 			t.yield = yield
 			for {
 				t.conn.handle()
-				if !yield(returned) {
+				if !yield(pauseReturned) {
 					return
 				}
 			}
@@ -458,16 +465,20 @@ func (p *loop) begin(c *conn) {
 
 // step lets a handler go on.
 func (p *loop) step(t *turn) {
+	c := t.conn
 	switch is, _ := t.next(); is {
-	case returned:
-		p.sending = append(p.sending, t.conn)
-	case later:
+	case pauseReturned:
+		p.sending = append(p.sending, c)
+	case pauseLater:
 		p.waiting = append(p.waiting, t)
-	case apart:
+	case pauseApart:
+		if c.drain && c.left() { // who left at once is told of before the handler runs
+			c.x.here.end()
+		}
 		go func() {
 			_, _ = t.next() // it returns: there are no more turns to end
-			t.conn.send()
-			p.post(message{what: answered, conn: t.conn})
+			c.send()
+			p.post(message{what: connAnswered, conn: c})
 		}()
 	}
 }

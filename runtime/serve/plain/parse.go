@@ -9,7 +9,6 @@ const (
 	plain kind = iota
 	more       // what may be plain once there is more of it
 	other      // what net/http has to judge
-	ended      // nothing: the caller is gone
 )
 
 // mostHeaders is the most headers of a plain request.

@@ -4,7 +4,7 @@
 // which costs more than a small model.
 //
 // A loop for each core reads what has come of all its connections, gives each request
-// its turn (api.Turn), and sends the answers: no goroutine waits for a connection, and
+// its turn (api.Turn), and sends the answers: no goroutine waits for a request, and
 // requests that come together go on together. Elsewhere than on Linux net/http has all
 // connections.
 //
@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-// Timeouts are as those of http.Server; all may be longer by a second.
+// Timeouts are as those of http.Server, all above 0. They may be longer by a second.
 type Timeouts struct {
 	Header time.Duration // of a request's head, from its first byte; of a new connection, from its begin
 	Body   time.Duration // of a request, from the end of its head
@@ -85,9 +85,9 @@ func (o *others) stop(err error) {
 }
 
 // give hands a connection and what was read of it to net/http.
-func (o *others) give(c net.Conn, read []byte) {
+func (o *others) give(c net.Conn, from net.Addr, read []byte) {
 	select {
-	case o.conns <- &begun{Conn: c, read: read}:
+	case o.conns <- &begun{Conn: c, from: from, read: read}:
 	case <-o.end:
 		_ = c.Close()
 	}
@@ -96,8 +96,12 @@ func (o *others) give(c net.Conn, read []byte) {
 // begun is a connection of which something was read.
 type begun struct {
 	net.Conn
+	from net.Addr
 	read []byte
 }
+
+// RemoteAddr is who called, also where the system does not know it any more.
+func (b *begun) RemoteAddr() net.Addr { return b.from }
 
 // Read gives what was read first.
 func (b *begun) Read(p []byte) (int, error) {

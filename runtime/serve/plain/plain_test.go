@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"mlc.dev/mlc/runtime/serve/api"
@@ -324,6 +325,36 @@ func TestCallersThatLeave(t *testing.T) {
 	<-ctx.Done()
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		t.Error(ctx.Err())
+	}
+	for range 50 { // also who leaves before anyone has looked
+		c, _ := dial(t, addr)
+		fmt.Fprint(c, post("4", "X-Wait: 1"))
+		c.Close()
+		<-(<-asked).Done()
+	}
+}
+
+// TestUrgentBytes are no part of what is asked, and hold up nothing of it.
+func TestUrgentBytes(t *testing.T) {
+	c, r := dial(t, server(t, &Server{Timeouts: quick}, echo))
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		b := post(fmt.Sprint(i))
+		err := raw.Control(func(fd uintptr) {
+			_, err = unix.Write(int(fd), []byte(b[:30]))
+			_, err1 := unix.SendmsgN(int(fd), []byte("!"), nil, nil, unix.MSG_OOB)
+			_, err2 := unix.Write(int(fd), []byte(b[30:]))
+			err = errors.Join(err, err1, err2)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, b := answer(t, r); b != fmt.Sprint(i) {
+			t.Error(b)
+		}
 	}
 }
 
@@ -646,6 +677,37 @@ func TestShutdown(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestShutdownOfMany: what many have asked by then is answered, more than a loop looks at
+// at once, and a loop that is gone is told nothing.
+func TestShutdownOfMany(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	s := &Server{Timeouts: quick}
+	addr := server(t, s, echo)
+	const n = 700
+	conns, readers := make([]net.Conn, n), make([]*bufio.Reader, n)
+	for i := range conns {
+		conns[i], readers[i] = dial(t, addr)
+		fmt.Fprint(conns[i], post("0"))
+		answer(t, readers[i])
+	}
+	for i, c := range conns {
+		fmt.Fprint(c, post(fmt.Sprint(i)))
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for i, r := range readers {
+		if _, b := answer(t, r); b != fmt.Sprint(i) {
+			t.Error(i, b)
+		}
+	}
+	for _, p := range s.loops {
+		if p.post(message{what: serverCuts}); len(p.inbox) != 0 {
+			t.Error(p.inbox)
+		}
 	}
 }
 
