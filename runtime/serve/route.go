@@ -405,8 +405,12 @@ func (r *route) mirrorLoop(ctx context.Context) {
 	}
 }
 
-// busy reports whether callers wait: the cores are theirs first.
+// busy reports whether callers wait, for a model or for a core: the cores are theirs
+// first.
 func (r *route) busy() bool {
+	if r.s.inflight.Load() > int64(r.s.cores) {
+		return true
+	}
 	for _, sl := range r.s.slots {
 		if sl == r.shadow {
 			continue

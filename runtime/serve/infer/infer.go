@@ -729,7 +729,9 @@ func (m *Model) run(batch []*call) {
 	if was := m.perRun.Load(); was == 0 {
 		m.perRun.Store(int64(compute))
 	} else {
-		m.perRun.Store(was + (int64(compute)-was)/share)
+		// A run during which somebody else had the core tells little of the model.
+		const most = 4
+		m.perRun.Store(was + (min(int64(compute), most*was)-was)/share)
 	}
 	if err == nil {
 		m.stats.Inferences += uint64(rows)

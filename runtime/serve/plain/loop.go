@@ -153,7 +153,7 @@ type loop struct {
 	sending []*conn // whose answers are made
 	free    []*turn
 	now     time.Time
-	crowd   bool          // several requests came together
+	gap     time.Duration // between events, smoothed: how long it slept
 	shared  time.Time     // there are no lulls before
 	without time.Duration // how long there were none
 	tick    time.Duration
@@ -187,7 +187,7 @@ func newLoop(s *Server) (*loop, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	p := &loop{s: s, fd: fd, bell: bell, conns: map[int]*conn{}, group: api.Group{Kept: map[any]any{}}, now: time.Now()}
+	p := &loop{s: s, fd: fd, bell: bell, conns: map[int]*conn{}, group: api.Group{Kept: map[any]any{}}, now: time.Now(), gap: time.Millisecond}
 	t := s.Timeouts
 	p.tick = min(max(min(t.Header, t.Body, t.Idle, t.Write)/2, grace), time.Second)
 	err = errors.Join(unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, bell, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(bell)}),
@@ -230,7 +230,6 @@ func (p *loop) run() {
 			c.ahead()
 		}
 		p.gather()
-		p.crowd = len(p.waiting)+len(p.sending) > 1
 		for len(p.waiting) > 0 {
 			turns := p.waiting
 			p.waiting = nil
@@ -268,8 +267,9 @@ func (p *loop) look() bool {
 }
 
 const (
-	// patience is how long a loop looks for more after several requests came together:
-	// to sleep and to be woken takes as long.
+	// busy is the gap between events below which a loop looks for more instead of
+	// sleeping, for as long as patience: to sleep and to be woken takes longer then.
+	busy     = 40 * time.Microsecond
 	patience = 100 * time.Microsecond
 	// rounds is how often it looks for more before a batch goes on, as long as more comes:
 	// a run costs little more with more rows.
@@ -282,8 +282,16 @@ func (p *loop) wait() {
 		p.look()
 		return
 	}
-	if p.crowd && p.now.After(p.shared) {
-		for until := time.Now().Add(patience); p.lull().Before(until); {
+	begun := time.Now()
+	p.sleep(begun)
+	const share = 8 // of the newest gap: one in eight
+	p.gap += (min(time.Since(begun), time.Millisecond) - p.gap) / share
+}
+
+// sleep is over when something has happened, or a deadline.
+func (p *loop) sleep(begun time.Time) {
+	if p.gap < busy && begun.After(p.shared) {
+		for until := begun.Add(patience); p.lull().Before(until); {
 			if p.look() {
 				return
 			}
@@ -296,7 +304,7 @@ func (p *loop) wait() {
 // gather sees what comes while requests wait for their turns.
 func (p *loop) gather() {
 	for i := 0; i < rounds && len(p.waiting) > 0 && len(p.waiting) < len(p.events)/2; i++ {
-		if p.crowd || len(p.waiting) > 1 {
+		if p.gap < busy {
 			p.lull()
 		}
 		if !p.look() {

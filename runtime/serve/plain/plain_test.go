@@ -265,6 +265,35 @@ func TestHTTP2(t *testing.T) {
 	}
 }
 
+// TestReset: net/http is told who called, also where the system does not know it any more.
+func TestReset(t *testing.T) {
+	s := &Server{Timeouts: quick, Handler: func(string) func(*Exchange) { return nil }}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := s.Listen(l)
+	defer s.Shutdown(t.Context()) //nolint:errcheck // nobody is left
+	defer others.Close()          //nolint:errcheck // it is
+	for range 20 {
+		c, _ := dial(t, l.Addr().String())
+		fmt.Fprint(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+		given, err := others.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+		if _, err := io.ReadAll(given); err == nil {
+			t.Error("it was no reset")
+		}
+		if a := given.RemoteAddr(); a == nil || a.String() != c.LocalAddr().String() {
+			t.Error(a)
+		}
+		given.Close()
+	}
+}
+
 func dial(t *testing.T, addr string) (net.Conn, *bufio.Reader) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
