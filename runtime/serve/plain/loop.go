@@ -153,7 +153,7 @@ type loop struct {
 	sending []*conn // whose answers are made
 	free    []*turn
 	now     time.Time
-	gap     time.Duration // between events, smoothed: how long it slept
+	gap     time.Duration // how long it has waited for events, smoothed
 	shared  time.Time     // there are no lulls before
 	without time.Duration // how long there were none
 	tick    time.Duration
@@ -267,8 +267,8 @@ func (p *loop) look() bool {
 }
 
 const (
-	// busy is the gap between events below which a loop looks for more instead of
-	// sleeping, for as long as patience: to sleep and to be woken takes longer then.
+	// busy is the gap below which a loop looks for more instead of sleeping, for as long as
+	// patience: to sleep and to be woken takes longer then.
 	busy     = 40 * time.Microsecond
 	patience = 100 * time.Microsecond
 	// rounds is how often it looks for more before a batch goes on, as long as more comes:
