@@ -2,6 +2,7 @@ package expr
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -198,10 +199,12 @@ func (l *lowerer) firstOf(y, m val) val {
 	return l.addK(l.arith("Add", l.arith("Add", l.map2k("Mul", y, 365), leaps), before), -719468)
 }
 
-// floorMod is x mod k in [0, k), exact for whole x and k: the sum is less than 2k.
+// floorMod is x mod k in [0, k), exact for whole k up to a million and whole x up to
+// 2^46, more than any time has of seconds: what is added makes x positive, and the
+// sum is whole.
 func (l *lowerer) floorMod(x val, k float64) val {
-	up := l.g.Op("Add", l.fmod(x.v, l.num(k)), l.num(k))
-	return val{v: l.fmod(up, l.num(k)), nan: true} // of infinity it is NaN
+	positive := k * math.Ceil((1<<46)/k)
+	return val{v: l.fmod(l.addK(x, positive).v, l.num(k)), nan: true} // of infinity it is NaN
 }
 
 // floorDiv is floor(x / k), exact for whole k whose multiples around x are doubles:

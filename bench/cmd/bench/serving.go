@@ -401,8 +401,9 @@ func (f *fixture) peers() [][]string {
 			defer ours.Stop()
 			defer theirs.Stop()
 			request := [][]byte{load.JSON(p.path, p.body)}
-			ask(load.Options{Addr: theirs.Addr, Requests: request, Connections: connections, Count: 500}) // warm all its workers
-			m := inTurns(3, throughput(ours, f.typed, connections), throughput(theirs, request, connections))
+			able := []func() float64{throughput(ours, f.typed, connections), throughput(theirs, request, connections)}
+			inTurns(1, able...) // both are warm
+			m := inTurns(5, able...)
 			ratio = m[0] / m[1]
 			return []string{fmt.Sprintf("one-row requests/s, %d connections, %s", connections, where), fmt.Sprintf("%.0f", m[0]), fmt.Sprintf("%s %.0f", p.title, m[1]), fmt.Sprintf("%.1f", ratio)}, ratio
 		}

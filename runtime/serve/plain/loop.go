@@ -153,7 +153,7 @@ type loop struct {
 	sending []*conn // whose answers are made
 	free    []*turn
 	now     time.Time
-	gap     time.Duration // how long it has waited for events, smoothed
+	pace    pace
 	shared  time.Time     // there are no lulls before
 	without time.Duration // how long there were none
 	tick    time.Duration
@@ -187,7 +187,7 @@ func newLoop(s *Server) (*loop, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	p := &loop{s: s, fd: fd, bell: bell, conns: map[int]*conn{}, group: api.Group{Kept: map[any]any{}}, now: time.Now(), gap: time.Millisecond}
+	p := &loop{s: s, fd: fd, bell: bell, conns: map[int]*conn{}, group: api.Group{Kept: map[any]any{}}, now: time.Now()}
 	t := s.Timeouts
 	p.tick = min(max(min(t.Header, t.Body, t.Idle, t.Write)/2, grace), time.Second)
 	err = errors.Join(unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, bell, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(bell)}),
@@ -222,7 +222,9 @@ func (p *loop) run() {
 	defer p.close()
 	for !p.closing || p.n.Load() > 0 {
 		p.wait()
+		before := p.now
 		p.now = time.Now()
+		p.pace.round(p.now.Sub(before))
 		p.heed()
 		again := p.again
 		p.again = nil
@@ -267,9 +269,9 @@ func (p *loop) look() bool {
 }
 
 const (
-	// busy is the gap below which a loop looks for more instead of sleeping, for as long as
-	// patience: to sleep and to be woken takes longer then.
-	busy     = 40 * time.Microsecond
+	// busy is the time from event to event below which a loop looks for more instead of
+	// sleeping, for as long as patience: to sleep and to be woken takes longer then.
+	busy     = 60 * time.Microsecond
 	patience = 100 * time.Microsecond
 	// rounds is how often it looks for more before a batch goes on, as long as more comes:
 	// a run costs little more with more rows.
@@ -282,15 +284,8 @@ func (p *loop) wait() {
 		p.look()
 		return
 	}
-	begun := time.Now()
-	p.sleep(begun)
-	const share = 8 // of the newest gap: one in eight
-	p.gap += (min(time.Since(begun), time.Millisecond) - p.gap) / share
-}
-
-// sleep is over when something has happened, or a deadline.
-func (p *loop) sleep(begun time.Time) {
-	if p.gap < busy && begun.After(p.shared) {
+	// It is over when something has happened, or a deadline.
+	if begun := time.Now(); p.pace.fast() && begun.After(p.shared) {
 		for until := begun.Add(patience); p.lull().Before(until); {
 			if p.look() {
 				return
@@ -304,7 +299,7 @@ func (p *loop) sleep(begun time.Time) {
 // gather sees what comes while requests wait for their turns.
 func (p *loop) gather() {
 	for i := 0; i < rounds && len(p.waiting) > 0 && len(p.waiting) < len(p.events)/2; i++ {
-		if p.gap < busy {
+		if p.pace.fast() {
 			p.lull()
 		}
 		if !p.look() {
@@ -334,8 +329,23 @@ func (p *loop) lull() time.Time {
 	return after
 }
 
+// pace is how fast events come: those of the last rounds, the older the less, and the
+// time that these took.
+type pace struct{ events, time float64 }
+
+// round counts the time of one.
+func (p *pace) round(took time.Duration) {
+	const share = 1. / 32 // of the newest
+	p.events -= p.events * share
+	p.time += float64(took) - p.time*share
+}
+
+// fast tells whether they come fast enough to look for more.
+func (p *pace) fast() bool { return p.time < p.events*float64(busy) }
+
 // heed looks at what happened.
 func (p *loop) heed() {
+	p.pace.events += float64(p.came)
 	for i := range p.came {
 		e := &p.events[i]
 		if int(e.Fd) == p.bell {

@@ -24,7 +24,7 @@ type Encoder struct{}
 func (Encoder) Name() string { return "date" }
 
 // Version of the implementation.
-func (Encoder) Version() int { return 1 }
+func (Encoder) Version() int { return 2 }
 
 // Learns is false.
 func (Encoder) Learns() bool { return false }
