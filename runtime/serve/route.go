@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"mlc.dev/mlc/compiler/kind"
@@ -17,6 +18,7 @@ import (
 	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/lull"
 	"mlc.dev/mlc/runtime/serve/predlog"
 )
 
@@ -389,19 +391,45 @@ func (r *route) toShadow(c api.Call, a api.Answer) {
 	}
 }
 
-// mirrorLoop answers mirrored calls one by one, until ctx is done.
+// mirrorPause is how long calls are gathered for the shadow, for which nobody waits:
+// those that come together run together, and wake no core each.
+const mirrorPause = 2 * time.Millisecond
+
+// mirrorYields is how long somebody else has to want a core for the shadow to leave it:
+// a proxy, say, or another service of the machine, of whose callers nothing is known here.
+const mirrorYields = time.Millisecond
+
+// mirrorLoop answers mirrored calls until ctx is done.
 func (r *route) mirrorLoop(ctx context.Context) {
+	others := lull.Lull{Long: mirrorYields}
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
+		var calls []mirrored
 		select {
 		case <-ctx.Done():
 			return
 		case m := <-r.mirror:
-			if r.busy() {
-				r.s.metrics.shadow.WithLabelValues(r.s.svc.Name, "", "dropped").Inc()
-				continue
-			}
-			r.compare(ctx, m)
+			calls = append(calls, m)
 		}
+		pause.Reset(mirrorPause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+		for range len(r.mirror) {
+			calls = append(calls, <-r.mirror)
+		}
+		if r.busy() || others.Rests(others.Take(lull.Yield)) {
+			r.s.metrics.shadow.WithLabelValues(r.s.svc.Name, "", "dropped").Add(float64(len(calls)))
+			continue
+		}
+		var wg sync.WaitGroup
+		for _, m := range calls {
+			wg.Go(func() { r.compare(ctx, m) })
+		}
+		wg.Wait()
 	}
 }
 

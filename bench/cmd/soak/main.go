@@ -40,6 +40,7 @@ const (
 	downFor     = 10 * time.Second // the killed replica
 	share       = 0.7              // of the capacity
 	warmUp      = time.Minute      // of a replica, whose memory is not judged
+	callers     = 128              // connections; the proxy keeps as many to the replicas
 	growth      = 0.05             // of resident memory after that, at most
 )
 
@@ -275,7 +276,7 @@ http {
 	upstream replicas {
 		server %[2]s max_fails=1 fail_timeout=2s;
 		server %[3]s max_fails=1 fail_timeout=2s;
-		keepalive 64;
+		keepalive %[6]d;
 	}
 	server {
 		listen %[5]s;
@@ -289,7 +290,7 @@ http {
 		}
 	}
 }
-`, dir, replicas[0].addr, replicas[1].addr, faultLog, addr)
+`, dir, replicas[0].addr, replicas[1].addr, faultLog, addr, callers)
 	path := filepath.Join(dir, "nginx.conf")
 	run.Must(os.WriteFile(path, []byte(conf), 0o644))
 	run.Must(os.Chmod(dir, 0o755)) // nginx's worker may be another user
@@ -306,7 +307,7 @@ func soak(dir, spec string, front *run.Child, replicas []*replica, long time.Dur
 		run.Must(err)
 		return r
 	}
-	capacity := ask(load.Options{Connections: 32, Time: 5 * time.Second}).PerSecond()
+	capacity := ask(load.Options{Connections: callers, Time: 5 * time.Second}).PerSecond()
 	rate := math.Floor(share * capacity)
 	fmt.Printf("soak at %s: %.0f requests/s of at most %.0f through nginx, for %s\n", run.Commit(), rate, capacity, long)
 
@@ -347,7 +348,7 @@ func soak(dir, spec string, front *run.Child, replicas []*replica, long time.Dur
 	kinds := map[string]int{}
 	begun := time.Now()
 	for minute := 1; time.Since(begun) < long; minute++ {
-		r := ask(load.Options{Connections: 128, Rate: rate, Time: min(time.Minute, long-time.Since(begun).Truncate(time.Second))})
+		r := ask(load.Options{Connections: callers, Rate: rate, Time: min(time.Minute, long-time.Since(begun).Truncate(time.Second))})
 		bad := map[string]int{}
 		for code, n := range r.Status {
 			if n > 0 && code != http.StatusOK {

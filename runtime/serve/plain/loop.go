@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/lull"
 )
 
 // Listen accepts from l and returns what net/http has to serve: a listener of the
@@ -154,8 +155,7 @@ type loop struct {
 	free    []*turn
 	now     time.Time
 	pace    pace
-	shared  time.Time     // there are no lulls before
-	without time.Duration // how long there were none
+	lull    lull.Lull
 	tick    time.Duration
 	sweep   time.Time // when deadlines are next looked at; zero: there are none
 	closing bool      // it has heard so
@@ -187,7 +187,7 @@ func newLoop(s *Server) (*loop, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	p := &loop{s: s, fd: fd, bell: bell, conns: map[int]*conn{}, group: api.Group{Kept: map[any]any{}}, now: time.Now()}
+	p := &loop{s: s, fd: fd, bell: bell, conns: map[int]*conn{}, group: api.Group{Kept: map[any]any{}}, now: time.Now(), lull: lull.Lull{Long: kept}}
 	t := s.Timeouts
 	p.tick = min(max(min(t.Header, t.Body, t.Idle, t.Write)/2, grace), time.Second)
 	err = errors.Join(unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, bell, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(bell)}),
@@ -276,6 +276,9 @@ const (
 	// rounds is how often it looks for more before a batch goes on, as long as more comes:
 	// a run costs little more with more rows.
 	rounds = 8
+	// kept is how long somebody takes who keeps the core: callers on the same machine, who
+	// will ask something, do not.
+	kept = 2 * time.Millisecond
 )
 
 // wait waits for something to happen.
@@ -285,8 +288,8 @@ func (p *loop) wait() {
 		return
 	}
 	// It is over when something has happened, or a deadline.
-	if begun := time.Now(); p.pace.fast() && begun.After(p.shared) {
-		for until := begun.Add(patience); p.lull().Before(until); {
+	if begun := time.Now(); p.pace.fast() && !p.lull.Rests(begun) {
+		for until := begun.Add(patience); p.lull.Take(yield).Before(until); {
 			if p.look() {
 				return
 			}
@@ -300,33 +303,13 @@ func (p *loop) wait() {
 func (p *loop) gather() {
 	for i := 0; i < rounds && len(p.waiting) > 0 && len(p.waiting) < len(p.events)/2; i++ {
 		if p.pace.fast() {
-			p.lull()
+			p.lull.Take(yield)
 		}
 		if !p.look() {
 			return
 		}
 		p.heed()
 	}
-}
-
-// lull lets whoever else is ready have the core, as callers on the same machine may be,
-// who will ask something. Where that is somebody who keeps it there is none for a while,
-// which gets longer the more often that is so.
-func (p *loop) lull() time.Time {
-	const long, least, most = 2 * time.Millisecond, 10 * time.Millisecond, time.Second
-	before := time.Now()
-	if before.Before(p.shared) {
-		return before
-	}
-	yield()
-	after := time.Now()
-	if after.Sub(before) < long {
-		p.without -= p.without / 8
-		return after
-	}
-	p.without = min(max(2*p.without, least), most)
-	p.shared = after.Add(p.without)
-	return after
 }
 
 // pace is how fast events come: those of the last rounds, the older the less, and the
