@@ -138,7 +138,7 @@ func OpenWith(model []byte, o Options) (*Session, error) {
 		return nil, fmt.Errorf("ONNX Runtime does not accept the model: %w", err)
 	}
 	s := &Session{inputs: infos(in), outputs: infos(out)}
-	s.slots.inputs = s.inputs
+	s.slots.inputs, s.slots.outputs = s.inputs, len(s.outputs)
 	taken, given := names(s.inputs), names(s.outputs)
 	var renamed map[int]string
 	if model, renamed, s.adapted, err = adapt(model, s.inputs, s.outputs); err != nil {

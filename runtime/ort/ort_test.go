@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -64,8 +65,9 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestSlots runs single rows of several types at once, and others between them.
-func TestSlots(t *testing.T) {
+// doubling is a model that doubles its first column and gives back its second, of texts.
+func doubling(t *testing.T) *ort.Session {
+	t.Helper()
 	g := onnx.New("rows")
 	a, b := g.Input("a", onnx.Double, -1, 1), g.Input("b", onnx.String, -1, 1)
 	g.Output("double", g.Op("Add", a, a), onnx.Double, -1, 1)
@@ -74,7 +76,17 @@ func TestSlots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// TestSlots runs single rows of several types at once, and others between them.
+func TestSlots(t *testing.T) {
+	s := doubling(t)
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
@@ -104,6 +116,84 @@ func TestSlots(t *testing.T) {
 	if _, err := s.Run([]ort.Tensor{{Shape: []int64{2, 1}, Data: []float64{1}}, ort.Column([]string{"a", "b"})}); err == nil {
 		t.Error("a tensor without its data was taken")
 	}
+}
+
+// Outputs whose shapes depend on values, and runs that fail, do not disturb those after.
+func TestSlotsOfOutputs(t *testing.T) {
+	g := onnx.New("some")
+	x := g.Input("x", onnx.Double, -1, 1)
+	g.Output("double", g.Op("Add", x, x), onnx.Double, -1, 1)
+	g.Output("where", g.Op("NonZero", g.Cast(x, onnx.Float)), onnx.Int64, 2, -1)
+	g.Output("one", g.Op("Gather", g.Const([]int64{7, 8, 9}, 3), g.Op("ReduceMax", g.Cast(x, onnx.Int64))), onnx.Int64, 1, 1)
+	s, err := ort.Open(g.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	rapid.Check(t, func(t *rapid.T) {
+		x := rapid.SliceOfN(rapid.SampledFrom([]float64{0, 1, 2, 3}), 1, 3).Draw(t, "x") // 3: there is none to gather
+		out, err := s.Run([]ort.Tensor{ort.Column(x)})
+		if slices.Max(x) == 3 {
+			if err == nil {
+				t.Fatalf("%v of %v", out, x)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := []int64{}
+		for i, v := range x {
+			if out[0].Data.([]float64)[i] != 2*v {
+				t.Fatalf("%v of %v", out[0], x)
+			}
+			if v != 0 {
+				at = append(at, int64(i))
+			}
+		}
+		at = append(at, make([]int64, len(at))...)
+		if got := out[1].Data.([]int64); !slices.Equal(got, at) || out[1].Shape[1] != int64(len(at)/2) {
+			t.Fatalf("%v of %v", out[1], x)
+		}
+		if got := out[2].Data.([]int64)[0]; got != 7+int64(slices.Max(x)) {
+			t.Fatalf("%v of %v", out[2], x)
+		}
+		clear(out[0].Data.([]float64)) // it is the caller's
+	})
+}
+
+// Calls that run together get what each gets alone, whatever their sizes and types.
+func TestRunTogether(t *testing.T) {
+	s := doubling(t)
+	rapid.Check(t, func(t *rapid.T) {
+		var calls [][]ort.Value
+		var want []float64
+		var texts []string
+		for range rapid.IntRange(1, 5).Draw(t, "calls") {
+			x := rapid.SliceOfN(rapid.Float64Range(-9, 9), 1, 30).Draw(t, "x")
+			b := make([]string, len(x))
+			for i := range b {
+				b[i] = rapid.StringMatching(`[a-zé]{0,5}`).Draw(t, "b")
+				want = append(want, 2*x[i])
+			}
+			texts = append(texts, b...)
+			calls = append(calls, []ort.Value{ort.Column(x), ort.Column(b)})
+		}
+		out, err := s.RunTogether(t.Context(), calls)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := out[0].(ort.Tensor); !slices.Equal(got.Data.([]float64), want) || got.Shape[0] != int64(len(want)) {
+			t.Fatalf("%v, not %v", got, want)
+		}
+		if got := out[1].(ort.Tensor); !slices.Equal(got.Data.([]string), texts) {
+			t.Fatalf("%q, not %q", got.Data, texts)
+		}
+		calls = append(calls, []ort.Value{ort.Column([]float32{1}), ort.Column([]string{"a"})})
+		if out, err := s.RunTogether(t.Context(), calls); err == nil {
+			t.Fatalf("floats among doubles gave %v", out)
+		}
+	})
 }
 
 // A text that would be cut off is refused.

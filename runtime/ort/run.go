@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -45,17 +46,40 @@ func (s *Session) Run(inputs []Tensor) ([]Tensor, error) {
 // those that come out are owned by the caller. After ctx is done the model is
 // stopped at its next node, and the error is the context's.
 func (s *Session) RunValues(ctx context.Context, inputs []Value) ([]Value, error) {
-	if len(inputs) != len(s.inputs) {
-		return nil, fmt.Errorf("the model takes %d inputs, not %d", len(s.inputs), len(inputs))
+	return s.RunTogether(ctx, [][]Value{inputs})
+}
+
+// RunTogether is RunValues of the inputs of one or more calls, joined along their first
+// dimension where they are several; tensors then.
+func (s *Session) RunTogether(ctx context.Context, calls [][]Value) ([]Value, error) {
+	for _, inputs := range calls {
+		if len(inputs) != len(s.inputs) {
+			return nil, fmt.Errorf("the model takes %d inputs, not %d", len(s.inputs), len(inputs))
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	in, free, err := s.slots.take(inputs)
+	kept, err := s.slots.take(calls)
 	if err != nil {
 		return nil, err
 	}
-	defer free()
+	if kept != nil {
+		defer s.slots.put(kept)
+		return s.runKept(ctx, kept)
+	}
+	inputs, err := joined(calls)
+	if err != nil {
+		return nil, err
+	}
+	v := &values{made: make([]onnxruntime.Value, 0, len(inputs))}
+	defer v.free()
+	in := make([]onnxruntime.Value, len(inputs))
+	for i, x := range inputs {
+		if in[i], err = v.value(x); err != nil {
+			return nil, fmt.Errorf("input %q: %w", s.inputs[i].Name, err)
+		}
+	}
 	if len(in) == 0 {
 		none, err := onnxruntime.NewTensor(onnxruntime.NewShape(1), make([]int64, 1)) // see unread
 		if err != nil {
@@ -66,12 +90,37 @@ func (s *Session) RunValues(ctx context.Context, inputs []Value) ([]Value, error
 	}
 	out := make([]onnxruntime.Value, len(s.outputs))
 	if err := s.run(ctx, in, out); err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
 		return nil, err
 	}
-	res := make([]Value, len(out))
+	res, err := s.results(out, nil)
+	s.restore(res)
+	return res, err
+}
+
+// runKept runs with a slot's inputs, into its outputs where it has them.
+func (s *Session) runKept(ctx context.Context, k *slot) ([]Value, error) {
+	out := slices.Clone(k.outs)
+	err := s.run(ctx, k.values, out)
+	if err != nil && ctx.Err() == nil && k.forget() { // maybe for the shapes of its outputs alone
+		clear(out)
+		if err = s.run(ctx, k.values, out); err == nil {
+			s.slots.vary.Store(true)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	res, err := s.results(out, k.outs)
+	if err == nil && !s.slots.vary.Load() {
+		err = k.keep(res)
+	}
+	s.restore(res)
+	return res, err
+}
+
+// results reads outputs and frees them, but for those that are kept.
+func (s *Session) results(out, kept []onnxruntime.Value) (res []Value, err error) {
+	res = make([]Value, len(out))
 	for i, v := range out {
 		if v == nil {
 			continue
@@ -80,20 +129,74 @@ func (s *Session) RunValues(ctx context.Context, inputs []Value) ([]Value, error
 		if rerr != nil {
 			err = fmt.Errorf("output %q: %w", s.outputs[i].Name, rerr)
 		}
-		if a, ok := s.adapted[i]; ok {
-			r = a.restore(r)
+		if kept != nil && kept[i] != nil {
+			r = clone(r.(Tensor))
+		} else {
+			v.Destroy()
 		}
 		res[i] = r
-		v.Destroy()
 	}
 	return res, err
+}
+
+// clone is a tensor of a slot with memory of its own.
+func clone(t Tensor) Tensor {
+	t.Shape = slices.Clone(t.Shape)
+	switch d := t.Data.(type) {
+	case []float32:
+		t.Data = slices.Clone(d)
+	case []float64:
+		t.Data = slices.Clone(d)
+	case []int64:
+		t.Data = slices.Clone(d)
+	}
+	return t
+}
+
+// restore undoes what adapting the model has changed in its outputs.
+func (s *Session) restore(out []Value) {
+	for i, a := range s.adapted {
+		if out[i] != nil {
+			out[i] = a.restore(out[i])
+		}
+	}
+}
+
+// joined are the inputs of all calls as those of one.
+func joined(calls [][]Value) ([]Value, error) {
+	if len(calls) == 1 {
+		return calls[0], nil
+	}
+	in := make([]Value, len(calls[0]))
+	parts := make([]Tensor, len(calls))
+	for k := range in {
+		for i, c := range calls {
+			t, ok := c[k].(Tensor)
+			if !ok {
+				return nil, errors.New("only tensors can be joined")
+			}
+			parts[i] = t
+		}
+		t, err := Concat(parts)
+		if err != nil {
+			return nil, err
+		}
+		in[k] = t
+	}
+	return in, nil
 }
 
 // runOptions are kept for runs to come: making one is a call into C, and what is
 // not destroyed is never freed.
 var runOptions = make(chan *onnxruntime.RunOptions, 64)
 
-func (s *Session) run(ctx context.Context, in, out []onnxruntime.Value) error {
+// run fails with the context's error where that is done.
+func (s *Session) run(ctx context.Context, in, out []onnxruntime.Value) (err error) {
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+	}()
 	if ctx.Done() == nil {
 		return s.session.Run(in, out)
 	}
@@ -101,7 +204,6 @@ func (s *Session) run(ctx context.Context, in, out []onnxruntime.Value) error {
 	select {
 	case o = <-runOptions:
 	default:
-		var err error
 		if o, err = onnxruntime.NewRunOptions(); err != nil {
 			return err
 		}
@@ -111,7 +213,7 @@ func (s *Session) run(ctx context.Context, in, out []onnxruntime.Value) error {
 		_ = o.Terminate() // a run that cannot be stopped comes to its end by itself
 		close(ended)
 	})
-	err := s.session.RunWithOptions(in, out, o)
+	err = s.session.RunWithOptions(in, out, o)
 	if stop() {
 		select {
 		case runOptions <- o:

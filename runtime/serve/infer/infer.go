@@ -697,19 +697,16 @@ func (m *Model) run(batch []*call) {
 		}
 	}()
 	started := time.Now()
-	in, rows := batch[0].in, batch[0].rows
-	var err error
-	if len(batch) > 1 {
-		in, rows, err = together(batch)
+	calls, rows := make([][]ort.Value, len(batch)), 0
+	for i, c := range batch {
+		calls[i] = c.in
+		rows += c.rows
 	}
 	ctx, free := context.Background(), func() {}
 	if !m.quick(rows) {
 		ctx, free = anyone(batch)
 	}
-	var out []ort.Value
-	if err == nil {
-		out, err = m.session.RunValues(ctx, in)
-	}
+	out, err := m.session.RunTogether(ctx, calls)
 	if err == nil && len(batch) > 1 {
 		err = apart(out, rows)
 	}
@@ -786,27 +783,6 @@ func apart(out []ort.Value, rows int) error {
 		}
 	}
 	return nil
-}
-
-// together joins the rows of several calls.
-func together(batch []*call) ([]ort.Value, int, error) {
-	in := make([]ort.Value, len(batch[0].in))
-	parts := make([]ort.Tensor, len(batch))
-	for k := range in {
-		for i, c := range batch {
-			parts[i] = c.in[k].(ort.Tensor)
-		}
-		t, err := ort.Concat(parts)
-		if err != nil {
-			return nil, 0, err
-		}
-		in[k] = t
-	}
-	rows := 0
-	for _, c := range batch {
-		rows += c.rows
-	}
-	return in, rows, nil
 }
 
 // anyone is a context that is done when the contexts of all calls are.

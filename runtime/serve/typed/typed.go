@@ -50,6 +50,8 @@ package typed
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -408,14 +410,10 @@ func idOf(x api.Exchange) string {
 
 // newID makes a name for a request: 32 hexadecimal digits. It is no secret.
 func newID() string {
-	const hex = "0123456789abcdef"
-	var b [32]byte
-	for i := 0; i < len(b); i += 16 {
-		v := rand.Uint64()
-		for k := range 16 {
-			b[i+k] = hex[v&15]
-			v >>= 4
-		}
-	}
-	return string(b[:])
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
+	var text [2 * len(b)]byte
+	hex.Encode(text[:], b[:])
+	return string(text[:])
 }
