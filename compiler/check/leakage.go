@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/expr"
@@ -102,15 +103,15 @@ func (r *resolver) leaks(p *ir.Problem, f *ir.Feature, answers map[string]bool, 
 	// The outcome of a row is decided window after its time and known delay later;
 	// a snapshot may use earlier rows' outcomes once they are known.
 	late := p.Label.Window + p.Label.Delay
-	// A column's delay counts from the row's event, so it only covers the outcome
-	// where the event is the prediction time.
+	// Delays of a source and a column count from the row's event, so they only cover the
+	// outcome where the event is the prediction time.
 	// Under a horizon or behind a lag, the row itself is not known yet.
-	back := col.Delay + f.Lag
+	back := g.Source.Time.Delay + col.Delay + f.Lag
 	covered := f.Kind == ir.Snapshot && back >= late && back+p.Label.Horizon > 0 && p.Label.At != nil && g.Source.Time.Event != nil && g.Source.Time.Event.Name == p.Label.At.Name
 	switch {
 	case r.sameRows(g.Source, p.Label.Source) && answers[col.Name] && !covered:
 		also(r.add(f.Path, diag.LabelLeak, "feature %q is a column from which the label of problem %q is computed", f.Name, p.Name).
-			Because("the model would be told the answer in training, and not have it when it predicts", "leave it out"+r.historyHint(f, types.FormatDuration(late))))
+			Because("the model would be told the answer in training, and not have it when it predicts", "leave it out"+r.historyHint(f, late-g.Source.Time.Delay)))
 	case f.Kind == ir.Request && p.Label.Horizon > 0 && !col.Ahead && col != p.Label.At:
 		also(r.add(f.Path, diag.LateColumn, "feature %q is of the label's own row, and the forecast is made %s before it", f.Name, types.FormatDuration(p.Label.Horizon)).
 			Because("it is not known yet", `look back by kind: "lag" or "window", or declare the column ahead: true if it is known long before, as a calendar is`))
@@ -149,9 +150,9 @@ func (r *resolver) sameRows(a, b *ir.Source) bool {
 }
 
 // historyHint says how past outcomes can be used where the source has a time.
-func (r *resolver) historyHint(f *ir.Feature, late string) string {
-	if f.Kind == ir.Snapshot && late != "0s" {
-		return fmt.Sprintf("; for earlier rows' outcomes give the column delay: %q or more", late)
+func (r *resolver) historyHint(f *ir.Feature, late time.Duration) string {
+	if f.Kind == ir.Snapshot && late > 0 {
+		return fmt.Sprintf("; for earlier rows' outcomes give the column delay: %q or more", types.FormatDuration(late))
 	}
 	return ""
 }

@@ -973,7 +973,7 @@ func (r *resolver) model(name string, v *spec.Value) {
 				r.byOutcome(p, name, sp.Path+".column")
 			}
 			if ok && !r.spec.Broken(sp.Path) {
-				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: r.timed(p), HasEntity: p.Entity != nil}))
+				r.faults(sp.Path, k.Check(m.Split.Args, kind.SplitInfo{HasTime: r.timed(p), HasEntity: p.Entity != nil, Late: p.Label.Late().Microseconds()}))
 			}
 		}
 	}

@@ -167,6 +167,39 @@ type LabelExpr struct {
 	Expr       *expr.Node
 }
 
+// Known is how long after At the outcome is known, and how long after the row's event or
+// creation, whichever is later, as its source and its columns declare it; of a source
+// without times the latter is 0.
+func (l Label) Known() (afterAt, afterRow time.Duration) {
+	afterAt = l.Window + l.Delay
+	if l.Source == nil || l.Source.Time.Event == nil {
+		return afterAt, 0
+	}
+	return afterAt, l.Source.Time.Delay + l.ColumnDelay()
+}
+
+// ColumnDelay is the longest delay of the columns from which the label is computed.
+func (l Label) ColumnDelay() time.Duration {
+	var longest time.Duration
+	for _, e := range l.Exprs {
+		for _, n := range e.Expr.Columns() {
+			if c := l.Source.Column(n.Name); c != nil {
+				longest = max(longest, c.Delay)
+			}
+		}
+	}
+	return longest
+}
+
+// Late is how long after the prediction time the outcome is known at the earliest.
+func (l Label) Late() time.Duration {
+	afterAt, afterRow := l.Known()
+	if l.Source != nil && l.At != nil && l.Source.Time.Event == l.At {
+		afterAt = max(afterAt, afterRow)
+	}
+	return l.Horizon + afterAt
+}
+
 // Text is the label as people read it.
 func (l Label) Text() string {
 	out := make([]string, len(l.Exprs))

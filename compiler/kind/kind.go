@@ -422,24 +422,27 @@ var PartNames = []string{"train", "validation", "test", "purged"}
 type SplitInfo struct {
 	HasTime   bool
 	HasEntity bool
+	// Late is how long after the prediction time every outcome is known at the earliest,
+	// microseconds.
+	Late int64
 }
 
-// SplitJob asks for the part of every row. Slices are parallel; Time is empty
-// without a prediction time.
+// SplitJob asks for the part of every row. Slices are parallel; Time and Known are
+// empty without a prediction time.
 type SplitJob struct {
-	Args   json.RawMessage
-	Seed   uint64
-	Group  []string // identity: rows with the same one stay together under random splits
-	Time   []int64  // prediction time, microseconds
-	Window int64    // until the outcome is known, microseconds
-	Label  []float64
-	File   []int32
-	Files  []string
+	Args  json.RawMessage
+	Seed  uint64
+	Group []string // identity: rows with the same one stay together under random splits
+	Time  []int64  // prediction time, microseconds
+	Known []int64  // from when on the outcome is known, microseconds
+	Label []float64
+	File  []int32
+	Files []string
 	// Column is that of a ByColumn, as texts; types.NullString is a missing value.
 	Column []string
 	Task   Task
 	// Rows is the dataset, a Parquet file: the columns _row_id (from 0, the index
-	// into the slices), _label, _at, _group and the features.
+	// into the slices), _label, _at, _known, _group and the features.
 	Rows   string
 	Engine Engine
 	Work

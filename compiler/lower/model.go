@@ -25,8 +25,13 @@ type DatasetArgs struct {
 	Source    string    `json:"source"` // input of the label's rows
 	At        string    `json:"at,omitempty"`
 	Event     string    `json:"event,omitempty"` // the newest of it is "now"
-	Mature    int64     `json:"mature"`          // microseconds: window + delay
-	Group     []string  `json:"group,omitempty"` // key columns of the entity
+	Created   string    `json:"created,omitempty"`
+	// Mature is how long after At an outcome is known, ColumnDelay how long after Event
+	// at the earliest, and RowDelay how long after Event and Created, in microseconds.
+	Mature      int64    `json:"mature"`
+	ColumnDelay int64    `json:"column_delay,omitempty"`
+	RowDelay    int64    `json:"row_delay,omitempty"`
+	Group       []string `json:"group,omitempty"` // key columns of the entity
 	// Horizon is how long, in microseconds, before At the prediction is made.
 	Horizon int64 `json:"horizon,omitempty"`
 	// Features are read from the label's own row.
@@ -89,13 +94,12 @@ type Aggregate struct {
 
 // SplitArgs are the arguments of dataset.split.
 type SplitArgs struct {
-	Kind   string          `json:"kind"`
-	Args   json.RawMessage `json:"args"`
-	Seed   uint64          `json:"seed"`
-	Window int64           `json:"window"`
-	Files  []string        `json:"files"`
-	Timed  bool            `json:"timed"`
-	Task   string          `json:"task"`
+	Kind  string          `json:"kind"`
+	Args  json.RawMessage `json:"args"`
+	Seed  uint64          `json:"seed"`
+	Files []string        `json:"files"`
+	Timed bool            `json:"timed"`
+	Task  string          `json:"task"`
 	// Fold is that of a kind.Folded, from 1; 0: the model that is kept.
 	Fold int `json:"fold,omitempty"`
 }
@@ -394,7 +398,7 @@ func (l *lowerer) split(m *ir.Model, dataset, fold int) int {
 	if fold > 0 {
 		subject += fmt.Sprintf(".fold%d", fold)
 	}
-	step := l.add(OpSplit, subject, m.Split.Path, SplitArgs{m.Split.Kind.Name(), m.Split.Args, m.Seed, (p.Label.Horizon + p.Label.Window + p.Label.Delay).Microseconds(), p.Label.Source.Files, p.Label.At != nil, p.Task, fold}, needs, inputs, []string{"parts"}, m.Split.Kind)
+	step := l.add(OpSplit, subject, m.Split.Path, SplitArgs{m.Split.Kind.Name(), m.Split.Args, m.Seed, p.Label.Source.Files, p.Label.At != nil, p.Task, fold}, needs, inputs, []string{"parts"}, m.Split.Kind)
 	l.contain(step, m.Split.Container, m.Split.Path)
 	l.argAt(step, "args", m.Split.Path)
 	l.argAt(step, "kind", m.Split.Path+".kind")
@@ -553,7 +557,7 @@ func sourcesOf(m *ir.Model, fs *features) []*ir.Source {
 func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 	p := m.Problem
 	src := p.Label.Source
-	a := DatasetArgs{Task: p.Task, Quantiles: p.Quantiles, Source: l.rows[src].Name, Mature: (p.Label.Window + p.Label.Delay).Microseconds(), Features: []Projection{}}
+	a := DatasetArgs{Task: p.Task, Quantiles: p.Quantiles, Source: l.rows[src].Name, Features: []Projection{}}
 	for _, e := range p.Label.Exprs {
 		sql := e.Expr.SQL(column("l"))
 		if p.Task == kind.Multiclass {
@@ -568,8 +572,13 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 		a.Horizon = p.Label.Horizon.Microseconds()
 		a.At = p.Label.At.Name
 		a.Event = a.At
+		afterAt, afterRow := p.Label.Known()
+		a.Mature, a.RowDelay = afterAt.Microseconds(), afterRow.Microseconds()
 		if src.Time.Event != nil {
-			a.Event = src.Time.Event.Name
+			a.Event, a.ColumnDelay = src.Time.Event.Name, p.Label.ColumnDelay().Microseconds()
+			if src.Time.Created != nil {
+				a.Created = src.Time.Created.Name
+			}
 		}
 	}
 	if p.Entity != nil {

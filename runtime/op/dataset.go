@@ -21,6 +21,7 @@ const (
 	colRow   = "_row_id" // from 0, in the order of the label's rows
 	colLabel = "_label"  // 0 or 1, class index, or value
 	colAt    = "_at"     // prediction time, microseconds; 0 without one
+	colKnown = "_known"  // from when on the outcome is known, microseconds; 0 without a prediction time
 	colGroup = "_group"  // identity for splits
 	colFile  = "_file"   // index of the file that the row comes from
 )
@@ -109,7 +110,7 @@ func datasetBuild(ctx context.Context, s *Stage) error {
 	for k := range a.Labels {
 		cols = append(cols, expr.QuoteName(labelColumn(k)))
 	}
-	cols = append(cols, colAt, colGroup, colFile)
+	cols = append(cols, colAt, colKnown, colGroup, colFile)
 	for _, f := range a.Features {
 		features = append(features, expr.QuoteName(f.Name))
 	}
@@ -151,8 +152,9 @@ func (b *builder) labels() error {
 	if b.a.At != "" {
 		q := "l." + expr.QuoteName(b.a.At)
 		at = q + " IS NOT NULL"
-		if b.a.Mature > 0 {
-			mature = fmt.Sprintf("epoch_us(%s) + %d <= (SELECT max(epoch_us(%s)) FROM %s)", q, b.a.Mature, expr.QuoteName(b.a.Event), b.s.rows(b.a.Source))
+		if b.a.Mature > 0 || b.a.ColumnDelay > 0 {
+			event := expr.QuoteName(b.a.Event)
+			mature = fmt.Sprintf("greatest(epoch_us(%s) + %d, epoch_us(l.%s) + %d) <= (SELECT max(epoch_us(%s)) FROM %s)", q, b.a.Mature, event, b.a.ColumnDelay, event, b.s.rows(b.a.Source))
 		}
 	}
 	missing, targets, finite := make([]string, len(b.a.Labels)), make([]string, len(b.a.Labels)), "true"
@@ -250,9 +252,15 @@ func (b *builder) spine() error {
 		}
 		y = "CAST(list_position([" + strings.Join(quoted, ", ") + "], _y) - 1 AS DOUBLE)"
 	}
-	at := "0::BIGINT"
+	at, known := "0::BIGINT", "0::BIGINT"
 	if a.At != "" {
-		at = fmt.Sprintf("epoch_us(l.%s) - %d", expr.QuoteName(a.At), a.Horizon)
+		q := expr.QuoteName(a.At)
+		at = fmt.Sprintf("epoch_us(l.%s) - %d", q, a.Horizon)
+		row := "epoch_us(l." + expr.QuoteName(a.Event) + ")"
+		if a.Created != "" {
+			row = fmt.Sprintf("greatest(%s, epoch_us(l.%s))", row, expr.QuoteName(a.Created))
+		}
+		known = fmt.Sprintf("greatest(epoch_us(l.%s) + %d, %s + %d)", q, a.Mature, row, a.RowDelay)
 	}
 	group := "CAST(l._row AS VARCHAR)"
 	if len(a.Group) > 0 {
@@ -264,7 +272,7 @@ func (b *builder) spine() error {
 		}
 		group = strings.Join(parts, " || ")
 	}
-	cols := []string{"row_number() OVER (ORDER BY l._row) - 1 AS " + colRow, y + " AS " + expr.QuoteName(colLabel), at + " AS " + colAt, group + " AS " + colGroup, "CAST(l._file AS BIGINT) AS " + colFile}
+	cols := []string{"row_number() OVER (ORDER BY l._row) - 1 AS " + colRow, y + " AS " + expr.QuoteName(colLabel), at + " AS " + colAt, known + " AS " + colKnown, group + " AS " + colGroup, "CAST(l._file AS BIGINT) AS " + colFile}
 	for k := 1; k < len(a.Labels); k++ {
 		cols = append(cols, "CAST("+target(k)+" AS DOUBLE) AS "+expr.QuoteName(labelColumn(k)))
 	}
@@ -493,9 +501,9 @@ func datasetSplit(ctx context.Context, s *Stage) error {
 	if !ok {
 		return fmt.Errorf("no split kind %q", a.Kind)
 	}
-	job := kind.SplitJob{Args: a.Args, Seed: a.Seed, Window: a.Window, Files: a.Files, Task: kind.Task{Kind: a.Task}, Rows: s.In("dataset", "rows.parquet")}
+	job := kind.SplitJob{Args: a.Args, Seed: a.Seed, Files: a.Files, Task: kind.Task{Kind: a.Task}, Rows: s.In("dataset", "rows.parquet")}
 	var ids []int64
-	columns := map[string]table.Form{colRow: table.Ints, colLabel: table.Floats, colAt: table.Ints, colGroup: table.Texts, colFile: table.Ints}
+	columns := map[string]table.Form{colRow: table.Ints, colLabel: table.Floats, colAt: table.Ints, colKnown: table.Ints, colGroup: table.Texts, colFile: table.Ints}
 	targets := 1
 	if a.Task == kind.Multilabel {
 		meta, err := readJSON[Meta](s.In("meta", "meta.json"))
@@ -535,6 +543,7 @@ func datasetSplit(ctx context.Context, s *Stage) error {
 		job.Group = append(job.Group, b.Texts(colGroup)...)
 		if a.Timed {
 			job.Time = append(job.Time, b.Ints(colAt)...)
+			job.Known = append(job.Known, b.Ints(colKnown)...)
 		}
 		for _, f := range b.Ints(colFile) {
 			job.File = append(job.File, int32(f))

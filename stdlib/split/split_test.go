@@ -95,39 +95,70 @@ func TestStratifiedKeepsShares(t *testing.T) {
 	})
 }
 
-// TestTimeNeverLooksBack: no training row's window reaches beyond the start of
-// validation, no validation row's beyond that of the test, and time decides.
+// TestTimeNeverLooksBack: no training row's outcome is known only after the start of
+// validation, no validation row's only after that of the test, and time decides. Where no
+// row is left to validate it fails.
 func TestTimeNeverLooksBack(t *testing.T) {
 	day := (24 * time.Hour).Microseconds()
+	k, _ := stdlib.Kinds().Splits.Get("time")
 	rapid.Check(t, func(t *rapid.T) {
-		job := kind.SplitJob{Time: rapid.SliceOfN(rapid.Int64Range(0, 100*day), 1, 60).Draw(t, "times"), Window: rapid.Int64Range(0, 5*day).Draw(t, "window")}
-		parts := assign(t, "time", `{"validation":"10d","test":"20d"}`, job)
+		job := kind.SplitJob{Args: json.RawMessage(`{"validation":"10d","test":"20d"}`), Time: rapid.SliceOfN(rapid.Int64Range(0, 100*day), 1, 60).Draw(t, "times")}
 		newest := int64(0)
 		for _, at := range job.Time {
 			newest = max(newest, at)
+			job.Known = append(job.Known, at+rapid.Int64Range(0, 12*day).Draw(t, "delay"))
 		}
 		test, valid := newest-20*day, newest-30*day
+		parts, err := k.Assign(t.Context(), job)
+		if err != nil {
+			late := 0
+			for i, at := range job.Time {
+				if at > valid && at <= test {
+					if late++; job.Known[i] <= test {
+						t.Fatalf("row at %d could validate: %v", at, err)
+					}
+				}
+			}
+			if late == 0 || diag.From(err, diag.Range{})[0].Code != diag.EmptySplit {
+				t.Fatalf("%d rows of validation: %v", late, err)
+			}
+			return
+		}
 		for i, at := range job.Time {
+			known := job.Known[i]
 			switch parts[i] {
 			case kind.Train:
-				if at+job.Window > valid {
-					t.Fatalf("training row at %d with window %d reaches into validation", at, job.Window)
+				if known > valid {
+					t.Fatalf("training row at %d, known at %d, reaches into validation", at, known)
 				}
 			case kind.Valid:
-				if at <= valid || at+job.Window > test {
-					t.Fatalf("validation row at %d", at)
+				if at <= valid || known > test {
+					t.Fatalf("validation row at %d, known at %d", at, known)
 				}
 			case kind.Test:
 				if at <= test {
 					t.Fatalf("test row at %d", at)
 				}
 			case kind.Purged:
-				if at > test || at+job.Window <= valid {
-					t.Fatalf("row at %d is purged for nothing", at)
+				if at > test || known <= valid {
+					t.Fatalf("row at %d, known at %d, is purged for nothing", at, known)
 				}
 			}
 		}
 	})
+}
+
+// A validation span that no outcome of its rows outlasts is told before anything runs.
+func TestShortValidation(t *testing.T) {
+	day := (24 * time.Hour).Microseconds()
+	for name, args := range map[string]string{"time": `{"validation":"10d","test":"20d"}`, "rolling": `{"validation":"10d","test":"20d","folds":2}`} {
+		k, _ := stdlib.Kinds().Splits.Get(name)
+		for late, want := range map[int64]int{0: 0, 9 * day: 0, 10 * day: 1, 11 * day: 1} {
+			if faults := k.Check(json.RawMessage(args), kind.SplitInfo{HasTime: true, Late: late}); len(faults) != want || want > 0 && faults[0].Field != "validation" {
+				t.Errorf("%s, %d late: %v", name, late, faults)
+			}
+		}
+	}
 }
 
 func TestFiles(t *testing.T) {
@@ -206,9 +237,9 @@ func TestKFoldTestsEachOnce(t *testing.T) {
 // next span, and what is too old takes no part.
 func TestRollingLooksBack(t *testing.T) {
 	day := int64(24 * time.Hour / time.Microsecond)
-	job := kind.SplitJob{Window: day}
+	var job kind.SplitJob
 	for i := range 100 {
-		job.Time = append(job.Time, int64(i)*day)
+		job.Time, job.Known = append(job.Time, int64(i)*day), append(job.Known, int64(i+1)*day)
 	}
 	for k := range 3 {
 		parts := fold(t, "rolling", `{"folds":3,"test":"10d","validation":"5d","train":"30d"}`, job, k)

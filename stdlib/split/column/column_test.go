@@ -50,7 +50,7 @@ func TestFaults(t *testing.T) {
 	if f := assign(`{"column":"c","test":["test"]}`, kind.SplitJob{Column: []string{"train", "test"}, Group: []string{"e", "e"}}); f.Field != "column" || f.Code != diag.FittedLeak {
 		t.Errorf("an entity in two parts: %+v", f)
 	}
-	if f := assign(`{"column":"c","test":["test"]}`, kind.SplitJob{Column: []string{"train", "test"}, Group: apart, Time: []int64{9, 3}}); f.Code != diag.FittedLeak {
+	if f := assign(`{"column":"c","test":["test"]}`, kind.SplitJob{Column: []string{"train", "test"}, Group: apart, Time: []int64{9, 3}, Known: []int64{9, 3}}); f.Code != diag.FittedLeak {
 		t.Errorf("training rows after the test: %+v", f)
 	}
 }

@@ -31,7 +31,7 @@ type Split struct{ container.Kind }
 var _ kind.Commanded = Split{}
 
 // Version of the contract with the command.
-func (Split) Version() int { return 1 }
+func (Split) Version() int { return 2 }
 
 // Schema is #ContainerSplit.
 func (Split) Schema() schema.Kind {
@@ -52,7 +52,6 @@ type rows struct {
 	Classes []string        `json:"classes,omitempty"`
 	Rows    int             `json:"rows"`
 	Timed   bool            `json:"timed"`
-	Window  int64           `json:"window"`
 	Seed    uint64          `json:"seed"`
 	Params  json.RawMessage `json:"params,omitempty"`
 }
@@ -61,7 +60,7 @@ type rows struct {
 // not leak.
 func (Split) Assign(ctx context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	a := kind.DecodeArgs[container.Args](job.Args)
-	s := rows{Format: "mlc.split.v1", Task: job.Task.Kind, Classes: job.Task.Classes, Rows: len(job.Label), Timed: len(job.Time) > 0, Window: job.Window, Seed: job.Seed, Params: a.Params}
+	s := rows{Format: "mlc.split.v2", Task: job.Task.Kind, Classes: job.Task.Classes, Rows: len(job.Label), Timed: len(job.Time) > 0, Seed: job.Seed, Params: a.Params}
 	out, err := container.Call(ctx, job.Work, a.Command, s, map[string]string{"rows.parquet": job.Rows})
 	if err != nil {
 		return nil, err

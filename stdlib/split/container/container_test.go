@@ -60,7 +60,12 @@ func TestAssign(t *testing.T) {
 // TestBadParts: each thing that a command can leave wrong is a fault that says so.
 func TestBadParts(t *testing.T) {
 	timed := func(window int64) func(*kind.SplitJob) {
-		return func(j *kind.SplitJob) { j.Time, j.Window = []int64{0, 10, 20, 30}, window }
+		return func(j *kind.SplitJob) {
+			j.Time = []int64{0, 10, 20, 30}
+			for _, t := range j.Time {
+				j.Known = append(j.Known, t+window)
+			}
+		}
 	}
 	all := csv("_row_id,part", "0,train", "1,validation", "2,test", "3,test")
 	for _, c := range []struct {

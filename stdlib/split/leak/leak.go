@@ -11,7 +11,7 @@ import (
 )
 
 // Check proves that the test judges no hindsight, or is a fault of a field. With a prediction time, what the
-// model learns of or stops by was decided before the first test row's time;
+// model learns of or stops by was known before the first test row's time;
 // without one, no entity is in two parts.
 func Check(job kind.SplitJob, parts []kind.Part, field string) error {
 	leak := func(mend, what string, args ...any) error {
@@ -26,7 +26,7 @@ func Check(job kind.SplitJob, parts []kind.Part, field string) error {
 		}
 		late, example := 0, 0
 		for i, p := range parts {
-			if (p == kind.Train || p == kind.Valid) && job.Time[i]+job.Window > first {
+			if (p == kind.Train || p == kind.Valid) && job.Known[i] > first {
 				if late == 0 {
 					example = i
 				}

@@ -62,6 +62,7 @@ func (Split) Check(raw json.RawMessage, info kind.SplitInfo) []kind.Fault {
 			faults = append(faults, kind.Fault{Field: field, Code: diag.BadArgs, What: "a " + field + " span of nothing", Mend: "give a span such as 30d"})
 		}
 	}
+	faults = append(faults, time.Short(a.Validation, info.Late)...)
 	if !info.HasTime {
 		faults = append(faults, kind.Fault{Code: diag.NotTimed, What: "a rolling split of a problem without a prediction time",
 			Why: "the rows have no order in time", Mend: "name the time column in label.at, or split by kfold"})
@@ -80,7 +81,8 @@ func (Split) Assign(_ context.Context, job kind.SplitJob) ([]kind.Part, error) {
 	if len(job.Time) == 0 {
 		return []kind.Part{}, nil
 	}
-	return a.recent(job, time.Cut(job, slices.Max(job.Time), 0, time.Micros(a.Validation))), nil
+	parts, err := time.Cut(job, slices.Max(job.Time), 0, time.Micros(a.Validation))
+	return a.recent(job, parts), err
 }
 
 // AssignFold tests the fold's span. What comes after it takes no part.
@@ -91,7 +93,8 @@ func (Split) AssignFold(_ context.Context, job kind.SplitJob, fold int) ([]kind.
 	}
 	test := time.Micros(a.Test)
 	end := slices.Max(job.Time) - int64(a.Folds-1-fold)*test
-	return a.recent(job, time.Cut(job, end, test, time.Micros(a.Validation))), nil
+	parts, err := time.Cut(job, end, test, time.Micros(a.Validation))
+	return a.recent(job, parts), err
 }
 
 // recent purges training rows that are older than training goes back.
