@@ -17,7 +17,7 @@ import (
 // Versions of the operations. One rises whenever the same arguments and inputs
 // can give other bytes.
 var versions = map[string]int{
-	OpSnapshot: 4, OpValidate: 5, OpDataset: 4, OpSplit: 2, OpFit: 4, OpStack: 1, OpTrain: 2, OpCalibrate: 2, OpEvaluate: 5, OpPool: 3, OpMeasure: 1, OpExplain: 3, OpGate: 5, OpChallenge: 3, OpPackage: 5, OpRegister: 1,
+	OpSnapshot: 4, OpValidate: 5, OpDataset: 4, OpSplit: 2, OpFit: 4, OpStack: 1, OpTrain: 2, OpCalibrate: 2, OpEvaluate: 5, OpPool: 3, OpMeasure: 1, OpExplain: 3, OpGate: 6, OpChallenge: 3, OpPackage: 6, OpRegister: 1,
 }
 
 // The operations.

@@ -227,17 +227,19 @@ type Challenge struct {
 
 // PackageArgs are the arguments of model.package: what the bundle says of itself.
 type PackageArgs struct {
-	Name      string            `json:"name"`
-	System    string            `json:"system"`
-	Goal      string            `json:"goal,omitempty"`
-	Owner     string            `json:"owner,omitempty"`
-	Problem   string            `json:"problem"`
-	Task      string            `json:"task"`
-	Label     string            `json:"label"`
-	Primary   string            `json:"primary"`
-	Trainer   json.RawMessage   `json:"trainer"`
-	Split     json.RawMessage   `json:"split"`
-	Sensitive map[string]string `json:"sensitive,omitempty"` // feature to reason
+	Name    string          `json:"name"`
+	System  string          `json:"system"`
+	Goal    string          `json:"goal,omitempty"`
+	Owner   string          `json:"owner,omitempty"`
+	Problem string          `json:"problem"`
+	Task    string          `json:"task"`
+	Label   string          `json:"label"`
+	Primary string          `json:"primary"`
+	Trainer json.RawMessage `json:"trainer"`
+	Split   json.RawMessage `json:"split"`
+	// Challenged says that model.challenge judges the model too.
+	Challenged bool              `json:"challenged,omitempty"`
+	Sensitive  map[string]string `json:"sensitive,omitempty"` // feature to reason
 	// Raw and Computed let predict take rows as the label's source has them.
 	Raw      []Field      `json:"raw"`
 	Computed []Projection `json:"computed,omitempty"`
@@ -939,6 +941,9 @@ func (l *lowerer) packageArgs(s *ir.System, m *ir.Model, fs *features, first int
 	p := m.Problem
 	a := PackageArgs{Name: m.Name, System: s.Name, Goal: s.Goal, Owner: s.Owner, Problem: p.Name, Task: p.Task, Label: p.Label.Text(), Primary: p.Primary.Name,
 		Trainer: m.Trainer.Args, Split: m.Split.Args, Raw: []Field{}}
+	for _, g := range p.Gates {
+		a.Challenged = a.Challenged || g.OverProduction != nil
+	}
 	for _, in := range m.AllInputs() {
 		if in.AllowSensitive != "" {
 			if a.Sensitive == nil {

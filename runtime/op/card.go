@@ -98,6 +98,9 @@ func (s *Stage) report(a lower.PackageArgs, meta Meta, sig bundle.Signature, v v
 	}
 	for _, f := range v.gate.Fairness {
 		r := report.Fairness{By: f.By, Metric: f.Metric, Value: f.Value, Low: math.NaN(), High: math.NaN(), Passed: f.Passed, Groups: f.Groups}
+		if f.Inconclusive {
+			r.Value = math.NaN()
+		}
 		if f.Error != nil {
 			reach := evaluate.Z(0.975) * *f.Error
 			r.Low, r.High = max(f.Value-reach, 0), min(f.Value+reach, 1) // of rates
@@ -220,8 +223,12 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 	}
 	w("- Trainer: `%s`%s", a.Trainer, kept)
 	w("- Split: `%s`", a.Split)
+	challenged := ""
+	if a.Challenged {
+		challenged = " What is asked of it over production is judged apart, against the version there is then."
+	}
 	w("\n## Results\n")
-	w("On %d test rows; %d rows trained it. Gates: %s.\n", ours.Rows["test"], training.Rows, map[bool]string{true: "passed", false: "missed"}[gate.Passed])
+	w("On %d test rows; %d rows trained it. Gates: %s.%s\n", ours.Rows["test"], training.Rows, map[bool]string{true: "passed", false: "missed"}[gate.Passed], challenged)
 	w("| metric | test | 95 %% interval | validation | baseline (test) | gate |")
 	w("|---|---|---|---|---|---|")
 	var names []string
@@ -266,11 +273,14 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 		w("A row is decided to be true from a probability of %.4f on, chosen on the validation rows.", ours.Threshold)
 	}
 	for _, f := range gate.Fairness {
-		line := fmt.Sprintf("- fairness %s by %s: %.4f over %d groups", f.Metric, f.By, f.Value, len(f.Groups))
-		if !f.Passed {
-			line += ", missed"
+		value, missed := fmt.Sprintf("%.4f", f.Value), ""
+		switch {
+		case f.Inconclusive:
+			value = "inconclusive"
+		case !f.Passed:
+			missed = ", missed"
 		}
-		w("%s", line)
+		w("- fairness %s by %s: %s over %d groups%s", f.Metric, f.By, value, len(f.Groups), missed)
 	}
 	if len(explained.Worst) > 0 {
 		w("\n## Where it is worse\n")

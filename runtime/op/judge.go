@@ -188,8 +188,10 @@ type FairnessOutcome struct {
 	Error  *float64        `json:"error,omitempty"`
 	Groups []evaluate.Rate `json:"groups"`
 	// Small are the groups with too few rows to tell.
-	Small  []evaluate.Rate `json:"small,omitempty"`
-	Passed bool            `json:"passed"`
+	Small []evaluate.Rate `json:"small,omitempty"`
+	// Inconclusive says that there are too few rows to tell, and no value to judge by.
+	Inconclusive bool `json:"inconclusive,omitempty"`
+	Passed       bool `json:"passed"`
 }
 
 // gates collects what demands miss.
@@ -428,10 +430,10 @@ func (s *Stage) fairness(ctx context.Context, a lower.GateArgs, boot *evaluate.B
 			r := o.Small[0]
 			need := math.Ceil(float64(g.rows) * float64(f.Least) / math.Max(float64(r.Rows), 1))
 			inconclusive(fmt.Sprintf("group %q has %d rows that count, not %d", r.Group, r.Rows, f.Least), fmt.Sprintf("test on about %.0f rows, or lower min_rows", need))
-			o.Passed = false
+			o.Passed, o.Inconclusive = false, true
 		case math.IsNaN(value):
 			inconclusive("there are not two groups with a rate to compare", "compare by another column")
-			o.Passed = false
+			o.Passed, o.Inconclusive = false, true
 		default:
 			o.Value = value
 			m := measured{value: value, floor: boot.DisparityFloor(f.Metric, o.Groups), width: 1, hi: 1}

@@ -533,6 +533,9 @@ var rates = []struct{ prefix, text string }{
 }
 
 func fairValue(f Fairness) string {
+	if math.IsNaN(f.Value) {
+		return "inconclusive"
+	}
 	s := number(f.Value)
 	if drawn(f.Low, f.High) {
 		s += " (interval " + span(f.Low, f.High) + ")"

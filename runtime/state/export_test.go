@@ -22,3 +22,9 @@ func (d *DB) Age(ctx context.Context) error {
 func (d *DB) Remembers(path string) (n bool) {
 	return d.files.QueryRow("SELECT true FROM digests WHERE path = ?", path).Scan(&n) == nil
 }
+
+// OpenRead opens a state as where nothing may be written.
+func OpenRead(ctx context.Context, path string) (*DB, error) {
+	db, err := openRead(path)
+	return &DB{ctx: ctx, db: db, files: db, path: path, name: path}, err
+}

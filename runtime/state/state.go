@@ -118,7 +118,7 @@ func open(ctx context.Context, o Options, create bool) (*DB, bool, error) {
 		}
 		// Without a log beside it, the file alone is the state, and can be read.
 		db.Close()
-		if d.db, err = openFile(o.Location, reading); err != nil {
+		if d.db, err = openRead(o.Location); err != nil {
 			return nil, false, err
 		}
 		d.files = d.db
@@ -139,7 +139,7 @@ func open(ctx context.Context, o Options, create bool) (*DB, bool, error) {
 	return d, true, d.fits(have)
 }
 
-// How a file is opened: to write, or to read what nobody writes.
+// How a file is opened: to write, or to read it alone, without the files beside it.
 const (
 	writing = "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"
 	reading = "mode=ro&immutable=1"
@@ -191,6 +191,16 @@ func openFile(path, how string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", uri.String())
 	if err == nil {
 		db.SetMaxOpenConns(1)
+	}
+	return db, err
+}
+
+// openRead opens a file that is not written from here. Each question opens it anew, as
+// others may write it, which SQLite does not look for then.
+func openRead(path string) (*sql.DB, error) {
+	db, err := openFile(path, reading)
+	if err == nil {
+		db.SetMaxIdleConns(-1)
 	}
 	return db, err
 }

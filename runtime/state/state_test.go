@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -238,6 +239,34 @@ func TestNothingThereYet(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	again.Close()
+}
+
+// Who may only read sees what others write meanwhile, as a service has to.
+func TestReaderSeesWhatOthersWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	register := func(bundle plan.Digest) {
+		t.Helper()
+		db, err := state.Open(t.Context(), state.Options{Location: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if _, _, err := db.Register(t.Context(), "m", bundle, json.RawMessage(`{}`), 0, "production", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	register("sha256:1")
+	r, err := state.OpenRead(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for want := 1; want <= 3; want++ {
+		if v, err := r.Resolve("m@production"); err != nil || v.Version != want {
+			t.Fatalf("version %d, %v, not %d", v.Version, err, want)
+		}
+		register(plan.Digest(fmt.Sprint("sha256:", want+1)))
+	}
 }
 
 func locked(err error) bool {

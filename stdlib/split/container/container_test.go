@@ -85,7 +85,7 @@ func TestBadParts(t *testing.T) {
 		{"twice", csv("_row_id,part", "0,train", "0,test"), nil, diag.BadOutput, "row 2 of parts.csv: row 0 comes twice"},
 		{"missing", csv("_row_id,part", "0,train", "2,test", "3,test"), nil, diag.BadOutput, "parts.csv has 3 rows of 4; row 1 has no part"},
 		{"entity", all, nil, diag.FittedLeak, "the one with _row_id 1, counted from 0 among the labelled rows, is validation, another of its entity is train"},
-		{"hindsight", csv("_row_id,part", "0,train", "1,test", "2,train", "3,test"), timed(0), diag.FittedLeak, "1 train and validation rows have an outcome that is decided after the first test row's time, 1970-01-01T00:00:00Z; the first has _row_id 2, counted from 0 among the labelled rows"},
+		{"hindsight", csv("_row_id,part", "0,train", "1,test", "2,train", "3,test"), timed(0), diag.FittedLeak, "1 train and validation rows have an outcome that is known only after the first test row's time, 1970-01-01T00:00:00Z; the first has _row_id 2, counted from 0 among the labelled rows"},
 		{"window", all, timed(11), diag.FittedLeak, "the first has _row_id 1, counted from 0 among the labelled rows"},
 		{"status", "exit 3", nil, diag.CommandFailed, "ended with exit status 3"},
 	} {

@@ -34,7 +34,7 @@ func Check(job kind.SplitJob, parts []kind.Part, field string) error {
 			}
 		}
 		if late > 0 {
-			return leak("purge them, or test on later rows", "%d train and validation rows have an outcome that is decided after the first test row's time, %s; the first has _row_id %d, counted from 0 among the labelled rows",
+			return leak("purge them, or test on later rows", "%d train and validation rows have an outcome that is known only after the first test row's time, %s; the first has _row_id %d, counted from 0 among the labelled rows",
 				late, time.UnixMicro(first).UTC().Format(time.RFC3339), example)
 		}
 		return nil

@@ -214,7 +214,7 @@ func nameOf(v state.Version) string {
 }
 
 func gone(v state.Version, err error) error {
-	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s cannot be read: %v", nameOf(v), err), Mend: "apply again to rebuild it"}
+	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("the bundle of %s cannot be read: %v", nameOf(v), err), Mend: "apply the spec that made it again to rebuild it, or put its files back"}
 }
 
 // blocked is the model that the last run made and did not register, as a version
@@ -406,6 +406,10 @@ func (a *app) promoteCmd() *cobra.Command {
 			v, err := s.State.Resolve(args[0])
 			if err != nil {
 				return err
+			}
+			// An alias is what services and batches load next.
+			if err := s.Store.Verify(c.Context(), v.Bundle, s.FileDigest); err != nil {
+				return gone(v, err)
 			}
 			from, err := s.State.Promote(c.Context(), v.Model, args[1], v.Version, time.Now(), why)
 			if err != nil {

@@ -55,7 +55,10 @@ func Main(args []string) int {
 	}
 	a.view.Live("")
 	var status exit
-	switch {
+	switch lost := a.view.Lost(); {
+	case lost != nil:
+		a.view.Notef("mlc: the output is not whole: %v\n", lost)
+		return 1
 	case err == nil:
 		return 0
 	case errors.As(err, &status):

@@ -34,10 +34,37 @@ type View struct {
 	live string // the progress line on the terminal
 }
 
+// output is standard output, and the first error of writing to it.
+type output struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := os.Stdout.Write(b)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// Lost is why some of the output is not where it was to go; nil: all is there.
+func (v *View) Lost() error {
+	o, ok := v.Out.(*output)
+	if !ok {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
 // New returns a view of the process's streams.
 func New(jsonOut bool) *View {
 	tty := term.IsTerminal(int(os.Stderr.Fd()))
-	return &View{Out: os.Stdout, Err: os.Stderr, JSON: jsonOut, Terminal: tty && !jsonOut, Colour: tty && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+	return &View{Out: &output{}, Err: os.Stderr, JSON: jsonOut, Terminal: tty && !jsonOut, Colour: tty && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }
 
 // Format is the version of the JSON stream. Readers ignore what they do not
