@@ -59,15 +59,18 @@ type Projection struct {
 // Join is a point-in-time join of one source about one entity. Columns of the
 // source have the alias r.
 type Join struct {
-	Group   string       `json:"group"` // what features call it
-	Input   string       `json:"input"`
-	Left    []string     `json:"left"`  // key columns of the label's rows
-	Right   []string     `json:"right"` // of the source
-	Static  bool         `json:"static,omitempty"`
-	Event   string       `json:"event,omitempty"`
-	Created string       `json:"created,omitempty"`
-	Delay   int64        `json:"delay"`         // microseconds after greatest(event, created)
-	TTL     int64        `json:"ttl,omitempty"` // microseconds
+	Group   string   `json:"group"` // what features call it
+	Input   string   `json:"input"`
+	Left    []string `json:"left"`  // key columns of the label's rows
+	Right   []string `json:"right"` // of the source
+	Static  bool     `json:"static,omitempty"`
+	Event   string   `json:"event,omitempty"`
+	Created string   `json:"created,omitempty"`
+	Delay   int64    `json:"delay"`         // microseconds after greatest(event, created)
+	TTL     int64    `json:"ttl,omitempty"` // microseconds
+	// Earlier joins what was known before the prediction and not at its very time, as the
+	// label's own row is.
+	Earlier bool         `json:"earlier,omitempty"`
 	Columns []Projection `json:"columns"`
 }
 
@@ -80,7 +83,8 @@ type Windowed struct {
 	Right   []string    `json:"right"` // of the source
 	Event   string      `json:"event"`
 	Created string      `json:"created,omitempty"`
-	Delay   int64       `json:"delay"` // microseconds after greatest(event, created)
+	Delay   int64       `json:"delay"`             // microseconds after greatest(event, created)
+	Earlier bool        `json:"earlier,omitempty"` // as of a Join; the span has its start then
 	Columns []Aggregate `json:"columns"`
 }
 
@@ -631,8 +635,9 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 		// A column of its own delay makes a join of its own: what was known of the
 		// row then is not what was known of its other columns.
 		delay += f.Column.Delay
+		earlier := g.Source == src && delay+f.Lag+p.Label.Horizon == 0
 		if f.Fn != "" {
-			a.Windows = l.windowed(a.Windows, f, delay.Microseconds())
+			a.Windows = l.windowed(a.Windows, f, delay.Microseconds(), earlier)
 			if !slices.ContainsFunc(inputs, func(in plan.Input) bool { return in.Name == l.rows[g.Source].Name }) {
 				inputs = append(inputs, l.rows[g.Source])
 			}
@@ -645,6 +650,7 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 			i = len(a.Snapshots)
 			joins[id] = i
 			j := l.join(g, delay.Microseconds())
+			j.Earlier = earlier
 			if j.TTL > 0 {
 				j.TTL += f.Lag.Microseconds()
 			}
@@ -681,9 +687,9 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 }
 
 // windowed adds a statistic to those of its group, source and delay.
-func (l *lowerer) windowed(all []Windowed, f *ir.Feature, delay int64) []Windowed {
+func (l *lowerer) windowed(all []Windowed, f *ir.Feature, delay int64, earlier bool) []Windowed {
 	j := l.join(f.Group, delay)
-	w := Windowed{Group: j.Group, Input: j.Input, Left: j.Left, Right: j.Right, Event: j.Event, Created: j.Created, Delay: delay}
+	w := Windowed{Group: j.Group, Input: j.Input, Left: j.Left, Right: j.Right, Event: j.Event, Created: j.Created, Delay: delay, Earlier: earlier}
 	i := slices.IndexFunc(all, func(o Windowed) bool { return o.Group == w.Group && o.Delay == delay })
 	if i < 0 {
 		i = len(all)

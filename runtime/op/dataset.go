@@ -335,7 +335,8 @@ const ties = 1 << 40
 
 // window computes statistics over the rows of each key that became known in the span
 // (at - window, at], for each row of the spine: facts and spine go into one sequence by
-// time, a fact before what is predicted at its very time.
+// time, a fact before what is predicted at its very time. Of earlier facts the span is
+// [at - window, at), and a fact comes after.
 func (b *builder) window(name string, w lower.Windowed) error {
 	keys, left, notNull := make([]string, len(w.Right)), make([]string, len(w.Right)), make([]string, 0, len(w.Right)+2)
 	for i, k := range w.Right {
@@ -354,7 +355,10 @@ func (b *builder) window(name string, w lower.Windowed) error {
 	for i := range by {
 		by[i] = fmt.Sprintf("_k%d", i)
 	}
-	part := strings.Join(by, ", ")
+	part, place := strings.Join(by, ", "), int64(ties-1)
+	if w.Earlier {
+		place = 0
+	}
 	counts := WindowCounts{Group: w.Group, Input: strings.TrimPrefix(w.Input, "source:"), Statistics: len(w.Columns)}
 	var facts, nulls, stats, found []string
 	for i, c := range w.Columns {
@@ -373,9 +377,9 @@ func (b *builder) window(name string, w lower.Windowed) error {
     SELECT CAST(NULL AS BIGINT) AS %[2]s, %[4]s, %[5]s, CAST(_known AS HUGEINT) * %[6]d + row_number() OVER (PARTITION BY %[7]s, _known ORDER BY _row) AS _at
       FROM (SELECT *, greatest(%[8]s, %[9]s) + %[10]d AS _known, %[4]s FROM %[11]s AS r WHERE %[12]s) AS r
     UNION ALL BY NAME
-    SELECT s.%[2]s, %[13]s, %[14]s, CAST(s.%[15]s AS HUGEINT) * %[6]d + (%[6]d - 1) AS _at FROM spine AS s))
+    SELECT s.%[2]s, %[13]s, %[14]s, CAST(s.%[15]s AS HUGEINT) * %[6]d + %[16]d AS _at FROM spine AS s))
 WHERE %[2]s IS NOT NULL`, name, colRow, strings.Join(stats, ", "), strings.Join(keys, ", "), strings.Join(facts, ", "), int64(ties), part,
-		event, created, w.Delay, b.s.rows(w.Input), strings.Join(notNull, " AND "), strings.Join(left, ", "), strings.Join(nulls, ", "), colAt))
+		event, created, w.Delay, b.s.rows(w.Input), strings.Join(notNull, " AND "), strings.Join(left, ", "), strings.Join(nulls, ", "), colAt, place))
 	if err != nil {
 		return err
 	}
@@ -463,8 +467,12 @@ QUALIFY lead(_available) OVER known IS DISTINCT FROM _available AND %s`, known, 
 	if j.TTL > 0 {
 		fresh += fmt.Sprintf(" AND r._event >= s.%s - %d", colAt, j.TTL)
 	}
-	err = b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT s.%s, CASE WHEN r._available IS NULL THEN 1 WHEN NOT (%s) THEN 2 ELSE 0 END AS _status, %s FROM spine AS s ASOF LEFT JOIN %s AS r ON %s AND s.%s >= r._available",
-		name, colRow, fresh, values(fresh, func(i int) string { return fmt.Sprintf("r._v%d", i) }), known, strings.Join(on, " AND "), colAt))
+	from := ">="
+	if j.Earlier {
+		from = ">"
+	}
+	err = b.db.Exec(b.ctx, fmt.Sprintf("CREATE TEMP TABLE %s AS SELECT s.%s, CASE WHEN r._available IS NULL THEN 1 WHEN NOT (%s) THEN 2 ELSE 0 END AS _status, %s FROM spine AS s ASOF LEFT JOIN %s AS r ON %s AND s.%s %s r._available",
+		name, colRow, fresh, values(fresh, func(i int) string { return fmt.Sprintf("r._v%d", i) }), known, strings.Join(on, " AND "), colAt, from))
 	if err != nil {
 		return err
 	}

@@ -29,12 +29,12 @@ type fact struct {
 }
 
 // latest is the definition, by brute force: of the rows of the key that were
-// known at t, the one with the greatest (event, created, offset); nothing when
-// that one is older than the TTL.
-func latest(facts []fact, key string, t, delay, ttl int64) float64 {
+// known at t, or earlier, the one with the greatest (event, created, offset); nothing
+// when that one is older than the TTL.
+func latest(facts []fact, key string, t, delay, ttl int64, earlier bool) float64 {
 	best := -1
 	for i, f := range facts {
-		if key == "" || f.key != key || max(f.event, f.created)+delay > t {
+		if known := max(f.event, f.created) + delay; key == "" || f.key != key || known > t || earlier && known == t {
 			continue
 		}
 		if best < 0 || f.event > facts[best].event || f.event == facts[best].event && (f.created > facts[best].created || f.created == facts[best].created && f.row > facts[best].row) {
@@ -69,6 +69,7 @@ func TestJoinIsPointInTime(t *testing.T) {
 			labels[i] = label{keys[rapid.IntRange(0, 3).Draw(rt, "lkey")], rapid.Int64Range(-1, 20).Draw(rt, "at")}
 		}
 		delay, ttl := rapid.Int64Range(0, 3).Draw(rt, "delay"), rapid.Int64Range(0, 6).Draw(rt, "ttl")
+		earlier := rapid.Bool().Draw(rt, "earlier")
 
 		dir := t.TempDir()
 		write(rt, dir, "source:facts", "SELECT * FROM (VALUES "+values(n, func(i int) string {
@@ -79,7 +80,7 @@ func TestJoinIsPointInTime(t *testing.T) {
 			return fmt.Sprintf("(%d::BIGINT, 0, %s, make_timestamp(%d), %d::BIGINT)", i+1, text(labels[i].key), labels[i].at, i%2)
 		})+") AS r(_row, _file, key, \"at\", y)")
 		args := lower.DatasetArgs{Task: kind.Regression, Labels: []lower.Target{{SQL: "CAST(l.y + l._row AS DOUBLE)"}}, Source: "source:labels", At: "at", Event: "at", Features: []lower.Projection{},
-			Snapshots: []lower.Join{{Input: "source:facts", Left: []string{"key"}, Right: []string{"key"}, Event: "event", Created: "created", Delay: delay, TTL: ttl,
+			Snapshots: []lower.Join{{Input: "source:facts", Left: []string{"key"}, Right: []string{"key"}, Event: "event", Created: "created", Delay: delay, TTL: ttl, Earlier: earlier,
 				Columns: []lower.Projection{{Name: "f.value", Type: types.Int, SQL: `CAST(r."value" AS DOUBLE)`}}}}}
 		stage(rt, dir, lower.OpDataset, args, []string{"source:labels", "source:facts"}, []string{"rows", "meta"})
 		var got []float64
@@ -91,7 +92,7 @@ func TestJoinIsPointInTime(t *testing.T) {
 			rt.Fatalf("%d rows of %d: %v", len(got), m, err)
 		}
 		for i, l := range labels {
-			if want := latest(facts, l.key, l.at, delay, ttl); got[i] != want && !(math.IsNaN(got[i]) && math.IsNaN(want)) {
+			if want := latest(facts, l.key, l.at, delay, ttl, earlier); got[i] != want && !(math.IsNaN(got[i]) && math.IsNaN(want)) {
 				rt.Fatalf("label %d (%q at %d, delay %d, ttl %d): row %v, want %v\n%v", i, l.key, l.at, delay, ttl, got[i], want, facts)
 			}
 		}

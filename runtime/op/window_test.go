@@ -41,6 +41,7 @@ func TestWindowIsPointInTime(t *testing.T) {
 			labels[i] = label{rapid.SampledFrom(keys).Draw(rt, "lkey"), rapid.Int64Range(-1, 20).Draw(rt, "at")}
 		}
 		delay, span, horizon := rapid.Int64Range(0, 3).Draw(rt, "delay"), rapid.Int64Range(1, 8).Draw(rt, "window"), rapid.Int64Range(0, 3).Draw(rt, "horizon")
+		earlier := rapid.Bool().Draw(rt, "earlier")
 
 		dir := t.TempDir()
 		write(rt, dir, "source:facts", "SELECT * FROM (VALUES "+values(len(facts), func(i int) string {
@@ -58,7 +59,7 @@ func TestWindowIsPointInTime(t *testing.T) {
 			columns = append(columns, lower.Aggregate{Name: "w." + fn, Fn: fn, SQL: "r.x", Window: span})
 		}
 		args := lower.DatasetArgs{Task: kind.Regression, Labels: []lower.Target{{SQL: "CAST(l.y AS DOUBLE)"}}, Source: "source:labels", At: "at", Event: "at", Horizon: horizon, Features: []lower.Projection{},
-			Windows: []lower.Windowed{{Group: "w", Input: "source:facts", Left: []string{"key"}, Right: []string{"key"}, Event: "event", Created: "created", Delay: delay, Columns: columns}}}
+			Windows: []lower.Windowed{{Group: "w", Input: "source:facts", Left: []string{"key"}, Right: []string{"key"}, Event: "event", Created: "created", Delay: delay, Earlier: earlier, Columns: columns}}}
 		stage(rt, dir, lower.OpDataset, args, []string{"source:labels", "source:facts"}, []string{"rows", "meta"})
 		want := map[string]table.Form{}
 		for _, c := range columns {
@@ -72,7 +73,7 @@ func TestWindowIsPointInTime(t *testing.T) {
 				var xs []float64
 				for _, f := range facts {
 					known := max(f.event, f.created) + delay
-					if f.key == l.key && known <= at && known > at-span && f.x == f.x {
+					if f.key == l.key && (!earlier && known <= at && known > at-span || earlier && known < at && known >= at-span) && f.x == f.x {
 						n, sum, low, high, xs = n+1, sum+f.x, min(low, f.x), max(high, f.x), append(xs, f.x)
 					}
 				}
