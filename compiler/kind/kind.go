@@ -147,6 +147,12 @@ type Source interface {
 	Snapshot(ctx context.Context, job SnapshotJob) (SnapshotReport, error)
 }
 
+// NullTexts is a source that reads some texts as missing values.
+type NullTexts interface {
+	// NullTexts are those that none of its rows can have, in all of its files.
+	NullTexts(args json.RawMessage, files []string) []string
+}
+
 // SnapshotJob asks for one copy. Lines that cannot be split into columns go to Rejects
 // as JSON lines {"file","line","row","reason","text"}; the rows of a file are numbered
 // from 1, with those that are rejected.

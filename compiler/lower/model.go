@@ -263,14 +263,16 @@ type PackageArgs struct {
 // Field is a raw input: its feature name and, for what comes with a request, the
 // column of the label's source that it was read from.
 type Field struct {
-	Name      string     `json:"name"`
-	Column    string     `json:"column,omitempty"`
-	Type      types.Type `json:"type"`
-	Nullable  bool       `json:"nullable"`
-	Min       *float64   `json:"min,omitempty"`
-	Max       *float64   `json:"max,omitempty"`
-	In        []any      `json:"in,omitempty"`
-	Sensitive bool       `json:"sensitive,omitempty"`
+	Name     string     `json:"name"`
+	Column   string     `json:"column,omitempty"`
+	Type     types.Type `json:"type"`
+	Nullable bool       `json:"nullable"`
+	Min      *float64   `json:"min,omitempty"`
+	Max      *float64   `json:"max,omitempty"`
+	In       []any      `json:"in,omitempty"`
+	// Nulls are texts that training has read as missing, of a string.
+	Nulls     []string `json:"nulls,omitempty"`
+	Sensitive bool     `json:"sensitive,omitempty"`
 }
 
 // RegisterArgs are the arguments of model.register.
@@ -963,6 +965,11 @@ func (l *lowerer) packageArgs(s *ir.System, m *ir.Model, fs *features, first int
 		field := Field{Name: f.Name, Type: f.Type, Nullable: f.Kind == ir.Snapshot || !c.Never, Sensitive: c.Sensitive}
 		if f.Kind == ir.Request {
 			field.Column, field.Min, field.Max, field.In = c.Name, c.Min, c.Max, c.In
+		}
+		if src := f.Group.Source; f.Type == types.String {
+			if k, ok := src.Kind.(kind.NullTexts); ok {
+				field.Nulls = k.NullTexts(src.Args, src.Files)
+			}
 		}
 		a.Raw = append(a.Raw, field)
 	}

@@ -516,8 +516,14 @@ func (p *Prepared) check(ctx context.Context, db *sql.DB, raw, unread string, co
 	for _, r := range rules(cols, cells, nil) {
 		reasons = append(reasons, r.reasons...)
 	}
+	from := expr.ReadParquet(raw)
+	for i, f := range o.Signature.Raw { // texts that training has read as missing
+		for _, text := range f.Nulls {
+			from = fmt.Sprintf("(SELECT * REPLACE (nullif(%[1]s, %[2]s) AS %[1]s) FROM %[3]s)", cells[i], expr.QuoteString(text), from)
+		}
+	}
 	q := fmt.Sprintf("CREATE TEMP TABLE checked AS SELECT r.*, replace(concat_ws(chr(31), %s), chr(31), '; ') AS _faults, u._texts FROM %s AS r LEFT JOIN %s AS u USING (_row)",
-		strings.Join(reasons, ", "), expr.ReadParquet(raw), readUnread(unread))
+		strings.Join(reasons, ", "), from, readUnread(unread))
 	if err := db.Exec(ctx, q); err != nil {
 		return 0, err
 	}

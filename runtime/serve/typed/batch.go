@@ -155,10 +155,15 @@ func (b *batch) num(i int, v float64) {
 	}
 }
 
-// str brings a text; well-formed UTF-8 is the caller's to see to.
+// str brings a text; well-formed UTF-8 is the caller's to see to. One that training has
+// read as missing is missing.
 func (b *batch) str(i int, s []byte) {
 	x := &b.fields[i]
 	switch {
+	case x.nulls[string(s)]:
+		if !x.Nullable {
+			b.fault(i, Missing, "", "%q, which stands for a missing value, where %s is needed", short(string(s)), article(x.Type))
+		}
 	case string(s) == b.sig.NullString:
 		b.fault(i, Reserved, "write null", "%q stands for a missing value", b.sig.NullString)
 	case bytes.IndexByte(s, 0) >= 0:

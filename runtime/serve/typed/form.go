@@ -21,9 +21,10 @@ type field struct {
 	min, max float64
 	numbers  []float64
 	texts    map[string]bool
-	values   []string // the texts in order, to suggest one
-	proto    string   // its name in the .proto
-	number   int      // and its number
+	values   []string        // the texts in order, to suggest one
+	nulls    map[string]bool // texts that stand for a missing value
+	proto    string          // its name in the .proto
+	number   int             // and its number
 }
 
 // form is what is made of a signature: how its rows are read and its answers told.
@@ -74,6 +75,12 @@ func newForm(svc *service.Service, sig *bundle.Signature) *form {
 		} else {
 			x.slot = f.numbers
 			f.numbers++
+		}
+		for _, v := range r.Nulls {
+			if x.nulls == nil {
+				x.nulls = map[string]bool{}
+			}
+			x.nulls[v] = true
 		}
 		for _, v := range r.In {
 			switch v := v.(type) {

@@ -168,6 +168,26 @@ func post(a *API, body string, headers ...string) *httptest.ResponseRecorder {
 	return w
 }
 
+// A text that training has read as missing is missing here, too.
+func TestTextsThatAreMissing(t *testing.T) {
+	sig := birds(kind.Binary)
+	sig.Raw[0].In, sig.Raw[0].Nulls, sig.Raw[4].Nulls = nil, []string{"", "n/a"}, []string{"", "n/a"}
+	a, m := setup(sig, nil)
+	if w := post(a, `{"rows":[{"bird.species":"owl","bird.weight":1,"bird.note":"n/a"},{"bird.species":"owl","bird.weight":1,"bird.note":"","nest.note":""}]}`); w.Code != http.StatusOK {
+		t.Fatal(w.Body)
+	}
+	for k, name := range m.last.Names {
+		want := map[string][]string{"bird.note": {types.NullString, types.NullString}, "nest.note": {types.NullString, ""}}[name]
+		if got := m.last.Inputs[k].(ort.Tensor).Data; want != nil && !slices.Equal(got.([]string), want) {
+			t.Errorf("%s is %q, not %q", name, got, want)
+		}
+	}
+	w := post(a, `{"features":{"bird.species":"n/a","bird.weight":1}}`)
+	if w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), `\"n/a\", which stands for a missing value, where a string is needed`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
 func get(a *API, path string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	a.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))

@@ -117,6 +117,17 @@ func (Source) Names(ctx context.Context, raw json.RawMessage, path string, engin
 // Ordered is true without a header: then the columns' places are their names.
 func (Source) Ordered(raw json.RawMessage) bool { return !kind.DecodeArgs[args](raw).Header }
 
+// NullTexts are the null_values of CSV and TSV; other formats have a null of their own.
+func (Source) NullTexts(raw json.RawMessage, files []string) []string {
+	a := kind.DecodeArgs[args](raw)
+	for _, f := range files {
+		if format, err := a.format(f); err != nil || format != "csv" && format != "tsv" {
+			return nil
+		}
+	}
+	return a.NullValues
+}
+
 // Snapshot copies the rows. Lines that cannot be split go to the rejects; a file
 // of which lines are unaccounted for, or that is no table at all, fails whole.
 func (Source) Snapshot(ctx context.Context, job kind.SnapshotJob) (kind.SnapshotReport, error) {
