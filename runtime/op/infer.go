@@ -48,28 +48,52 @@ func forms(raw []lower.RawFeature) map[string]table.Form {
 	return out
 }
 
-// run feeds n rows of columns to the model and returns its outputs' data.
+// run feeds rows of columns to the model and returns its outputs' data.
 func (m *model) run(c columns) ([]any, error) {
-	in := make([]ort.Tensor, len(m.Inputs()))
+	in, n := make([]ort.Value, len(m.Inputs())), 0
 	for i, info := range m.Inputs() {
 		switch d := c[info.Name].(type) {
 		case []float64:
-			in[i] = ort.Column(d)
+			in[i], n = ort.Column(d), len(d)
 		case []string:
-			in[i] = ort.Column(d)
+			in[i], n = ort.Column(d), len(d)
 		default:
 			return nil, fmt.Errorf("no values for input %q", info.Name)
 		}
 	}
-	res, err := m.Run(in)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]any, len(res))
-	for i, t := range res {
-		out[i] = t.Data
+	var out []any
+	from := 0
+	for _, to := range ort.Portions(in, n, chunk) {
+		part := make([]ort.Tensor, len(in))
+		for i, v := range in {
+			part[i] = ort.Rows(v.(ort.Tensor), from, to)
+		}
+		res, err := m.Run(part)
+		if err != nil {
+			return nil, err
+		}
+		if from = to; out == nil {
+			out = make([]any, len(res))
+		}
+		for i, t := range res {
+			out[i] = more(out[i], t.Data)
+		}
 	}
 	return out, nil
+}
+
+// more is an output's data with that of the next rows; nil: there is none yet.
+func more(have, next any) any {
+	if have == nil {
+		return next
+	}
+	switch next := next.(type) {
+	case []float32:
+		return extend(have, next)
+	case []string:
+		return extend(have, next)
+	}
+	return have // no model of ours has others
 }
 
 // parallel runs n rows on all cores, in pieces that do not depend on their number,
@@ -106,12 +130,7 @@ func (m *model) parallel(ctx context.Context, c columns, n int) ([]any, error) {
 	out := make([]any, len(m.Outputs()))
 	for _, p := range pieces {
 		for i, d := range p {
-			switch d := d.(type) {
-			case []float32:
-				out[i] = extend(out[i], d)
-			case []string:
-				out[i] = extend(out[i], d)
-			}
+			out[i] = more(out[i], d)
 		}
 	}
 	return out, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -194,6 +195,32 @@ func TestRunTogether(t *testing.T) {
 			t.Fatalf("floats among doubles gave %v", out)
 		}
 	})
+}
+
+// Rows are cut into runs, in order and whole, of no more rows and bytes of padded texts
+// than there may be, but for a text that alone is longer.
+func TestPortions(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		lengths := rapid.SliceOfN(rapid.SampledFrom([]int{0, 1, 50, 3000, 300000, 2 << 20}), 0, 60).Draw(t, "lengths")
+		n, most := len(lengths), rapid.IntRange(1, 40).Draw(t, "most")
+		texts := make([]string, n)
+		for i, k := range lengths {
+			texts[i] = strings.Repeat("a", k)
+		}
+		from := 0
+		for _, to := range ort.Portions([]ort.Value{ort.Column(make([]float64, n)), ort.Column(texts)}, n, most) {
+			if rows := to - from; rows < 1 || rows > most || rows > 1 && rows*slices.Max(lengths[from:to]) > 1<<20 {
+				t.Fatalf("rows [%d, %d) of %v", from, to, lengths)
+			}
+			from = to
+		}
+		if from != n {
+			t.Fatalf("%d of %d rows", from, n)
+		}
+	})
+	if ends := ort.Portions([]ort.Value{ort.Column(make([]float64, 5000))}, 5000, 1024); len(ends) != 5 {
+		t.Errorf("numbers are cut at %v", ends)
+	}
 }
 
 // A text that would be cut off is refused.

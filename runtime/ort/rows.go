@@ -87,6 +87,38 @@ func Rows(t Tensor, from, to int) Tensor {
 	return out
 }
 
+// textRoom is how many bytes the texts of one run may have, each as long as its longest.
+const textRoom = 1 << 20
+
+// Portions cut n rows into runs of at most most rows, as the ends of each. Tokenizers pad
+// all texts of a run to its longest, at some 40 bytes for a word or a character: long
+// texts go with few others.
+func Portions(inputs []Value, n, most int) (ends []int) {
+	var texts [][]string
+	for _, v := range inputs {
+		if t, ok := v.(Tensor); ok {
+			if d, ok := t.Data.([]string); ok && len(d) == n {
+				texts = append(texts, d)
+			}
+		}
+	}
+	begin, longest := 0, 0
+	for i := range n {
+		long := 0
+		for _, d := range texts {
+			long = max(long, len(d[i]))
+		}
+		if rows := i - begin; rows == most || rows > 0 && (rows+1)*max(longest, long) > textRoom {
+			ends, begin, longest = append(ends, i), i, 0
+		}
+		longest = max(longest, long)
+	}
+	if n > 0 {
+		ends = append(ends, n)
+	}
+	return ends
+}
+
 // Concat joins tensors of one type along their first dimension. It fails where
 // their other dimensions or types differ.
 func Concat(parts []Tensor) (Tensor, error) {

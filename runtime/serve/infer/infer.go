@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -280,8 +281,12 @@ func (m *Model) Infer(ctx context.Context, in []ort.Value, rows int) ([]ort.Valu
 	var t Timing
 	var err error
 	counted := false
-	if m.batch && rows > chunk {
-		out, t, err = m.chunks(ctx, in, rows)
+	var ends []int
+	if m.batch && rows > 1 {
+		ends = ort.Portions(in, rows, chunk)
+	}
+	if len(ends) > 1 {
+		out, t, err = m.chunks(ctx, in, ends)
 	} else {
 		out, t, counted, err = m.one(ctx, start, in, rows, true)
 	}
@@ -307,14 +312,15 @@ func (m *Model) Infer(ctx context.Context, in []ort.Value, rows int) ([]ort.Valu
 	return out, t, nil
 }
 
-// chunks runs a large call in parts, as many at once as there are workers.
-func (m *Model) chunks(ctx context.Context, in []ort.Value, rows int) ([]ort.Value, Timing, error) {
+// chunks runs a large call in parts, by the ends of their rows, as many at once as there
+// are workers.
+func (m *Model) chunks(ctx context.Context, in []ort.Value, ends []int) ([]ort.Value, Timing, error) {
 	if turn := api.TurnOf(ctx); turn != nil {
 		turn.Apart()
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	n := (rows + chunk - 1) / chunk
+	n := len(ends)
 	parts := make([][]ort.Value, n)
 	times := make([]Timing, n)
 	next := make(chan int, n)
@@ -326,7 +332,10 @@ func (m *Model) chunks(ctx context.Context, in []ort.Value, rows int) ([]ort.Val
 	for range min(n, m.o.Workers) {
 		wg.Go(func() {
 			for i := range next {
-				from, to := i*chunk, min((i+1)*chunk, rows)
+				from, to := 0, ends[i]
+				if i > 0 {
+					from = ends[i-1]
+				}
 				part := make([]ort.Value, len(in))
 				for k, v := range in {
 					part[k] = ort.Rows(v.(ort.Tensor), from, to)
@@ -517,12 +526,16 @@ func (m *Model) end() {
 }
 
 // bucket names the form of a call's values: calls of one bucket can be put
-// together. Models with columns [N,1] have one bucket only.
+// together; those of none go alone. Models with columns [N,1] have one bucket only, but
+// for long texts, to whose length all texts of a run would be padded.
 func bucket(in []ort.Value) string {
 	plain := true
 	for _, v := range in {
 		t, ok := v.(ort.Tensor)
 		if !ok {
+			return ""
+		}
+		if texts, ok := t.Data.([]string); ok && slices.ContainsFunc(texts, long) {
 			return ""
 		}
 		plain = plain && len(t.Shape) == 2 && t.Shape[1] == 1
@@ -539,6 +552,9 @@ func bucket(in []ort.Value) string {
 	}
 	return string(b)
 }
+
+// long reports whether a text is so long that none is put together with it.
+func long(text string) bool { return len(text) > 16<<10 }
 
 // enqueue accepts a call or refuses it: when the queue is full, or when it could
 // not be answered in time, so that what is accepted is answered.
