@@ -684,6 +684,15 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 	for i, path := range groups {
 		l.argAt(step, fmt.Sprintf("snapshots[%d]", i), path)
 	}
+	for i, w := range a.Windows {
+		for k, c := range w.Columns {
+			for _, f := range rows.raw {
+				if f.Name == c.Name {
+					l.argAt(step, fmt.Sprintf("windows[%d].columns[%d]", i, k), f.Path)
+				}
+			}
+		}
+	}
 	l.argAt(step, "computed", m.Path+".inputs")
 	return step
 }

@@ -56,7 +56,17 @@ func (a *app) serveCmd() *cobra.Command {
 					a.view.Emit("serving", map[string]any{"service": o.Service.Name, "http": e.HTTP, "grpc": e.GRPC, "metrics": e.Metrics})
 					return
 				}
-				a.view.Printf("%s answers at http://%s (gRPC at %s, metrics at %s); Ctrl-C ends it\n", o.Service.Name, e.HTTP, e.GRPC, e.Metrics)
+				var also []string
+				for _, at := range [][2]string{{"gRPC", e.GRPC}, {"metrics", e.Metrics}} {
+					if at[1] != "" {
+						also = append(also, at[0]+" at "+at[1])
+					}
+				}
+				beside := ""
+				if len(also) > 0 {
+					beside = " (" + strings.Join(also, ", ") + ")"
+				}
+				a.view.Printf("%s answers at http://%s%s; Ctrl-C ends it\n", o.Service.Name, e.HTTP, beside)
 			})
 		},
 	}
