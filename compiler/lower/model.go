@@ -374,7 +374,7 @@ func (l *lowerer) model(s *ir.System, m *ir.Model) {
 	inputs := []plan.Input{
 		from("transform", model.fit, "transform"), from("model", model.train, "model"), from("heldout", model.train, "heldout"),
 		from("metrics", judged.metrics, "metrics"), from("baseline", base.metrics, "metrics"), from("gate", gate, "result"), from("explain", explain, "report"),
-		from("dataset", dataset, "rows"), from("split", model.split, "parts"), from("meta", dataset, "meta"),
+		from("dataset", dataset, "rows"), from("split", model.split, "parts"), from("meta", dataset, "meta"), from("origin", dataset, "origin"),
 	}
 	for _, src := range sourcesOf(m, fs) {
 		inputs = append(inputs, l.profiles[src])
@@ -670,7 +670,7 @@ func (l *lowerer) dataset(m *ir.Model, fs *features) int {
 	if len(p.RuleUses) > 0 {
 		a.Computed = append(a.Computed, computed(ruleFeature, p.Rule, p.RuleUses))
 	}
-	step := l.add(OpDataset, m.Name, p.Path+".label", a, wide, inputs, []string{"rows", "meta"})
+	step := l.add(OpDataset, m.Name, p.Path+".label", a, wide, inputs, []string{"rows", "meta", "origin"})
 	for i, e := range p.Label.Exprs {
 		l.argAt(step, fmt.Sprintf("labels[%d]", i), e.Path)
 	}

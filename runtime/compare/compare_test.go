@@ -272,7 +272,7 @@ func planOf(o options) *plan.Plan {
 	}
 	snap := add(lower.OpSnapshot, "rows", "1 file.1", lower.SnapshotArgs{Kind: "file", Args: json.RawMessage("{}"), Columns: columns}, []string{"rows", "rejects"}, plan.Input{Name: "files", Step: -1, Files: []string{"rows.csv"}})
 	val := add(lower.OpValidate, "rows", "1", lower.ValidateArgs{Source: "rows", Columns: columns}, []string{"rows", "quarantine", "profile"}, from("rows", snap, "rows"))
-	dataset := add(lower.OpDataset, "y", "2", d, []string{"rows", "meta"}, from("source:rows", val, "rows"))
+	dataset := add(lower.OpDataset, "y", "2", d, []string{"rows", "meta", "origin"}, from("source:rows", val, "rows"))
 	// judged adds the steps of a training, and returns the last.
 	judged := func(name, kindOf string, fold int) int {
 		split := add(lower.OpSplit, name, "1 "+kindOf+".1", lower.SplitArgs{Kind: kindOf, Args: args(map[string]int{"folds": o.folds}), Seed: o.seed, Task: kind.Binary, Fold: fold}, []string{"parts"}, from("dataset", dataset, "rows"))

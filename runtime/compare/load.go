@@ -303,10 +303,14 @@ func (l *Loader) model(ctx context.Context, s *Side, name string, m *Model, bund
 		}
 	}
 	var meta *op.Meta
+	var origin *op.Origin
 	err := errors.Join(optional(ctx, l, out(measured, "metrics"), "metrics.json", &m.Scores), optional(ctx, l, out(lower.OpGate+" "+name, "result"), lower.GateFile, &m.Gate),
-		optional(ctx, l, out(lower.OpExplain+" "+name, "report"), "evaluation.json", &m.Report), optional(ctx, l, out(dataset, "meta"), "meta.json", &meta))
+		optional(ctx, l, out(lower.OpExplain+" "+name, "report"), "evaluation.json", &m.Report), optional(ctx, l, out(dataset, "meta"), "meta.json", &meta), optional(ctx, l, out(dataset, "origin"), "origin.json", &origin))
 	if err != nil {
 		return err
+	}
+	if meta != nil && origin != nil {
+		meta.Origin = *origin
 	}
 	if meta, err = l.bundle(ctx, s, m, meta, bundle); err != nil {
 		return err

@@ -44,6 +44,9 @@ func modelPackage(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
+	if meta.Origin, err = readJSON[Origin](s.In("origin", "origin.json")); err != nil {
+		return err
+	}
 	t, m, err := fusedInputs(s, meta, map[string]string{"mlc.model": a.Name, "mlc.problem": a.Problem, "mlc.task": a.Task})
 	if err != nil {
 		return err

@@ -215,7 +215,7 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 	}
 	w("- Problem: %s, %s; the label is `%s`", a.Problem, a.Task, a.Label)
 	if len(meta.Task.Classes) > 0 {
-		w("- Classes: %s", strings.Join(meta.Task.Classes, ", "))
+		w("- Classes: %s", cell(strings.Join(meta.Task.Classes, ", ")))
 	}
 	kept := ""
 	if rounds, ok := training.Report["rounds"]; ok {
@@ -298,7 +298,7 @@ func (s *Stage) card(a lower.PackageArgs, meta Meta, t Transform, sig bundle.Sig
 		if f.Sensitive {
 			sensitive = "yes"
 		}
-		w("| %s | %s | %s | %s |", f.Name, f.Column, f.Type, sensitive)
+		w("| %s | %s | %s | %s |", cell(f.Name), cell(f.Column), f.Type, sensitive)
 	}
 	if len(a.Sensitive) > 0 {
 		w("\nSensitive features are used because:\n")

@@ -44,13 +44,19 @@ func target(k int) string {
 
 // Meta describes a dataset.
 type Meta struct {
-	Task    kind.Task        `json:"task"`
-	Rows    int64            `json:"rows"`
+	Task kind.Task `json:"task"`
+	Rows int64     `json:"rows"`
+	Origin
+}
+
+// Origin is what a dataset comes from, for people alone: what trains and judges does not
+// read it, and so does not run again where the same rows come of other sources.
+type Origin struct {
 	Dropped map[string]int64 `json:"dropped,omitempty"`
 	Joins   []JoinCounts     `json:"joins,omitempty"`
 	Windows []WindowCounts   `json:"windows,omitempty"`
 	// Sources are the digests of the validated rows that it was made of.
-	Sources map[string]string `json:"sources"`
+	Sources map[string]string `json:"sources,omitempty"`
 }
 
 // JoinCounts tells what a point-in-time join found.
@@ -91,7 +97,7 @@ func datasetBuild(ctx context.Context, s *Stage) error {
 		return err
 	}
 	defer db.Close()
-	m := Meta{Task: kind.Task{Kind: a.Task, Quantiles: a.Quantiles}, Dropped: map[string]int64{}, Sources: map[string]string{}}
+	m := Meta{Task: kind.Task{Kind: a.Task, Quantiles: a.Quantiles}, Origin: Origin{Dropped: map[string]int64{}, Sources: map[string]string{}}}
 	for _, in := range s.Inputs {
 		m.Sources[strings.TrimPrefix(in.Name, "source:")] = string(in.Digest)
 	}
@@ -134,7 +140,10 @@ func datasetBuild(ctx context.Context, s *Stage) error {
 	}
 	s.Report["rows"], s.Report["dropped"], s.Report["joins"] = m.Rows, m.Dropped, m.Joins
 	s.Progress(m.Rows, m.Rows, "rows", "")
-	return s.writeJSON(s.Out("meta", "meta.json"), m)
+	if err := s.writeJSON(s.Out("origin", "origin.json"), m.Origin); err != nil {
+		return err
+	}
+	return s.writeJSON(s.Out("meta", "meta.json"), Meta{Task: m.Task, Rows: m.Rows})
 }
 
 type builder struct {

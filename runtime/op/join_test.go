@@ -82,7 +82,7 @@ func TestJoinIsPointInTime(t *testing.T) {
 		args := lower.DatasetArgs{Task: kind.Regression, Labels: []lower.Target{{SQL: "CAST(l.y + l._row AS DOUBLE)"}}, Source: "source:labels", At: "at", Event: "at", Features: []lower.Projection{},
 			Snapshots: []lower.Join{{Input: "source:facts", Left: []string{"key"}, Right: []string{"key"}, Event: "event", Created: "created", Delay: delay, TTL: ttl, Earlier: earlier,
 				Columns: []lower.Projection{{Name: "f.value", Type: types.Int, SQL: `CAST(r."value" AS DOUBLE)`}}}}}
-		stage(rt, dir, lower.OpDataset, args, []string{"source:labels", "source:facts"}, []string{"rows", "meta"})
+		stage(rt, dir, lower.OpDataset, args, []string{"source:labels", "source:facts"}, []string{"rows", "meta", "origin"})
 		var got []float64
 		err := table.Read(context.Background(), filepath.Join(dir, "out/rows/rows.parquet"), map[string]table.Form{"f.value": table.Floats, colRow: table.Ints}, func(b table.Batch) error {
 			got = append(got, b.Floats("f.value")...)

@@ -60,7 +60,7 @@ func TestWindowIsPointInTime(t *testing.T) {
 		}
 		args := lower.DatasetArgs{Task: kind.Regression, Labels: []lower.Target{{SQL: "CAST(l.y AS DOUBLE)"}}, Source: "source:labels", At: "at", Event: "at", Horizon: horizon, Features: []lower.Projection{},
 			Windows: []lower.Windowed{{Group: "w", Input: "source:facts", Left: []string{"key"}, Right: []string{"key"}, Event: "event", Created: "created", Delay: delay, Earlier: earlier, Columns: columns}}}
-		stage(rt, dir, lower.OpDataset, args, []string{"source:labels", "source:facts"}, []string{"rows", "meta"})
+		stage(rt, dir, lower.OpDataset, args, []string{"source:labels", "source:facts"}, []string{"rows", "meta", "origin"})
 		want := map[string]table.Form{}
 		for _, c := range columns {
 			want[c.Name] = table.Floats

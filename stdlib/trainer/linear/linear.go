@@ -75,12 +75,12 @@ func (Trainer) Train(ctx context.Context, job kind.TrainJob) (kind.TrainResult, 
 		if v-v == 0 {
 			continue
 		}
-		what := "missing"
+		what, mend := "missing", `begin its encode with {kind: "impute"}, or leave encode out for the default`
 		if math.IsInf(float64(v), 0) {
-			what = "infinite"
+			what, mend = "infinite, or beyond what a float32 holds,", `begin its encode with {kind: "clip"}`
 		}
 		return kind.TrainResult{}, diag.Diagnostic{Severity: diag.Error, Code: diag.BadArgs, What: fmt.Sprintf("feature %q is %s in a training row", job.Names[i%x.Cols], what),
-			Why: "a linear model multiplies every feature", Mend: `begin its encode with {kind: "impute"}, or leave encode out for the default`}
+			Why: "a linear model multiplies every feature", Mend: mend}
 	}
 	s, err := solve(ctx, a, job)
 	if err != nil {
