@@ -163,6 +163,32 @@ func TestSlotsOfOutputs(t *testing.T) {
 	})
 }
 
+// What is no tensor of rows comes out again and again as it is.
+func TestSlotsOfScalars(t *testing.T) {
+	g := onnx.New("sum")
+	x := g.Input("x", onnx.Double, -1, 1)
+	g.Output("scalar", g.OpA("ReduceSum", onnx.Attrs{"keepdims": 0}, x), onnx.Double)
+	g.Output("rows", g.Op("Add", x, x), onnx.Double, -1, 1)
+	s, err := ort.Open(g.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := range 5 {
+		x := []float64{float64(i), 1}
+		out, err := s.Run([]ort.Tensor{ort.Column(x)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := out[0].Data.([]float64); len(sum) != 1 || sum[0] != x[0]+1 || len(out[0].Shape) != 0 {
+			t.Errorf("the sum of %v is %v", x, out[0])
+		}
+		if rows := out[1].Data.([]float64); !slices.Equal(rows, []float64{2 * x[0], 2}) {
+			t.Errorf("%v of %v", rows, x)
+		}
+	}
+}
+
 // Calls that run together get what each gets alone, whatever their sizes and types.
 func TestRunTogether(t *testing.T) {
 	s := doubling(t)
