@@ -413,7 +413,7 @@ type Typed interface {
 type Part uint8
 
 // A row trains, validates, tests, or is left out (purged) because its outcome
-// overlaps a later part.
+// is known only in a later part.
 const (
 	Train Part = iota
 	Valid

@@ -76,24 +76,27 @@ func (m *model) run(c columns) ([]any, error) {
 			out = make([]any, len(res))
 		}
 		for i, t := range res {
-			out[i] = more(out[i], t.Data)
+			if out[i], err = more(out[i], t.Data); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return out, nil
 }
 
-// more is an output's data with that of the next rows; nil: there is none yet.
-func more(have, next any) any {
+// more is an output's data with that of the next rows; nil: there is none yet. The
+// outputs of models of ours are floats and texts.
+func more(have, next any) (any, error) {
 	if have == nil {
-		return next
+		return next, nil
 	}
 	switch next := next.(type) {
 	case []float32:
-		return extend(have, next)
+		return extend(have, next), nil
 	case []string:
-		return extend(have, next)
+		return extend(have, next), nil
 	}
-	return have // no model of ours has others
+	return nil, fmt.Errorf("an output of %T", next)
 }
 
 // parallel runs n rows on all cores, in pieces that do not depend on their number,
@@ -130,7 +133,10 @@ func (m *model) parallel(ctx context.Context, c columns, n int) ([]any, error) {
 	out := make([]any, len(m.Outputs()))
 	for _, p := range pieces {
 		for i, d := range p {
-			out[i] = more(out[i], d)
+			var err error
+			if out[i], err = more(out[i], d); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return out, nil

@@ -235,7 +235,7 @@ func TestPortions(t *testing.T) {
 		}
 		from := 0
 		for _, to := range ort.Portions([]ort.Value{ort.Column(make([]float64, n)), ort.Column(texts)}, n, most) {
-			if rows := to - from; rows < 1 || rows > most || rows > 1 && rows*slices.Max(lengths[from:to]) > 1<<20 {
+			if rows := to - from; rows < 1 || rows > most || rows > 1 && rows*slices.Max(lengths[from:to]) > ort.TextRoom {
 				t.Fatalf("rows [%d, %d) of %v", from, to, lengths)
 			}
 			from = to

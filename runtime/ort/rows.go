@@ -87,8 +87,8 @@ func Rows(t Tensor, from, to int) Tensor {
 	return out
 }
 
-// textRoom is how many bytes the texts of one run may have, each as long as its longest.
-const textRoom = 1 << 20
+// TextRoom is how many bytes the texts of one run may have, each as long as its longest.
+const TextRoom = 1 << 20
 
 // Portions cut n rows into runs of at most most rows, as the ends of each. Tokenizers pad
 // all texts of a run to its longest, at some 40 bytes for a word or a character: long
@@ -108,7 +108,7 @@ func Portions(inputs []Value, n, most int) (ends []int) {
 		for _, d := range texts {
 			long = max(long, len(d[i]))
 		}
-		if rows := i - begin; rows == most || rows > 0 && (rows+1)*max(longest, long) > textRoom {
+		if rows := i - begin; rows == most || rows > 0 && (rows+1)*max(longest, long) > TextRoom {
 			ends, begin, longest = append(ends, i), i, 0
 		}
 		longest = max(longest, long)

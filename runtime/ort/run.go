@@ -49,8 +49,8 @@ func (s *Session) RunValues(ctx context.Context, inputs []Value) ([]Value, error
 	return s.RunTogether(ctx, [][]Value{inputs})
 }
 
-// RunTogether is RunValues of the inputs of one or more calls, joined along their first
-// dimension where they are several; tensors then.
+// RunTogether is RunValues of the inputs of one or more calls. Those of several have to be
+// tensors, and are joined along their first dimension.
 func (s *Session) RunTogether(ctx context.Context, calls [][]Value) ([]Value, error) {
 	for _, inputs := range calls {
 		if len(inputs) != len(s.inputs) {

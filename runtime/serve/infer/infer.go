@@ -554,7 +554,7 @@ func bucket(in []ort.Value) string {
 }
 
 // long reports whether a text is so long that none is put together with it.
-func long(text string) bool { return len(text) > 16<<10 }
+func long(text string) bool { return len(text) > ort.TextRoom/quickRows }
 
 // enqueue accepts a call or refuses it: when the queue is full, or when it could
 // not be answered in time, so that what is accepted is answered.

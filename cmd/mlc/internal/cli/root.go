@@ -56,7 +56,7 @@ func Main(args []string) int {
 	a.view.Live("")
 	var status exit
 	switch lost := a.view.Lost(); {
-	case lost != nil:
+	case lost != nil && (err == nil || errors.As(err, &status)): // else the command has failed for what is told below
 		a.view.Notef("mlc: the output is not whole: %v\n", lost)
 		return 1
 	case err == nil:
