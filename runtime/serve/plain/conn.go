@@ -18,9 +18,12 @@ import (
 type conn struct {
 	loop *loop
 	fd   int
+	from net.Addr
 
 	state state
 	by    time.Time // when it ends unless something happens; zero: never
+	// x is the request and its answer; nil while nothing has come.
+	x *Exchange
 	// buf is what was read and is not answered yet: the request, and what follows it.
 	buf    []byte
 	unread bool // there may be more to read without an event that tells so
@@ -28,17 +31,14 @@ type conn struct {
 	eof    bool // nothing more comes
 	ends   int  // ends of lines before the request
 	begun  bool // some of a request's head has come
+	asked  bool // there was a request before
 	// head is the length of the request's head once its body is waited for, else 0.
 	head int
-	x    Exchange
 	turn *turn // of the handler; nil: it does not run
 	sent int   // of x.out
 	err  error // of sending
 	// lost is how much was read of what nobody asked for.
 	lost int
-	// path and handler are those of the last request; none before the first.
-	path    string
-	handler func(*Exchange)
 }
 
 // state is what a connection does.
@@ -53,9 +53,7 @@ const (
 )
 
 func newConn(p *loop, fd int, from net.Addr) *conn {
-	c := &conn{loop: p, fd: fd}
-	c.x.from, c.x.closing = from, p.s.closing.Load
-	return c
+	return &conn{loop: p, fd: fd, from: from}
 }
 
 // begin waits for a request.
@@ -72,6 +70,10 @@ func (c *conn) begin() {
 
 // read reads once, after what is there. False: the connection fails.
 func (c *conn) read() bool {
+	if c.x == nil {
+		c.x = c.loop.exchange()
+		c.x.from, c.buf = c.from, c.x.room
+	}
 	if len(c.buf) == cap(c.buf) {
 		c.buf = append(c.buf, make([]byte, max(cap(c.buf), firstRoom))...)[:len(c.buf)]
 	}
@@ -145,12 +147,16 @@ func (c *conn) ahead() {
 		return
 	}
 	if c.head == 0 {
-		for c.handler != nil && c.ends < mostEnds && len(c.buf) > 0 && (c.buf[0] == '\r' || c.buf[0] == '\n') {
+		for c.asked && c.ends < mostEnds && len(c.buf) > 0 && (c.buf[0] == '\r' || c.buf[0] == '\n') {
 			c.buf = c.buf[:copy(c.buf, c.buf[1:])]
 			c.ends++
 		}
 		began := len(c.buf) > 0
-		switch n, is := c.x.parse(c.buf); {
+		n, is := 0, more
+		if began {
+			n, is = c.x.parse(c.buf)
+		}
+		switch {
 		case is == plain && c.route():
 			c.head = n
 			if len(c.buf) < n+c.x.length {
@@ -169,6 +175,7 @@ func (c *conn) ahead() {
 	}
 	switch {
 	case c.head == 0 && !c.unread:
+		c.idle()
 	case c.head > 0 && len(c.buf) >= c.head+c.x.length:
 		c.request(nil)
 	case c.unread:
@@ -180,23 +187,16 @@ func (c *conn) ahead() {
 
 // route finds the handler of the request; false: it is not for here.
 func (c *conn) route() bool {
-	path := c.buf[c.x.path[0]:c.x.path[1]]
-	if string(path) != c.path || c.handler == nil {
-		h := c.loop.s.Handler(string(path))
-		if h == nil {
-			return false
-		}
-		c.path, c.handler = string(path), h
-	}
-	return true
+	c.x.handler = c.loop.handler(c.buf[c.x.path[0]:c.x.path[1]])
+	return c.x.handler != nil
 }
 
 // request begins the request; cut tells why its body is not whole.
 func (c *conn) request(cut error) {
-	x := &c.x
+	x := c.x
 	x.in, x.head, x.cut = c.buf[:min(len(c.buf), c.head+x.length)], c.head, cut
 	x.set, x.out, x.shut = x.set[:0], nil, cut != nil
-	c.sent, c.err = 0, nil
+	c.sent, c.err, c.asked = 0, nil, true
 	c.loop.begin(c)
 }
 
@@ -208,7 +208,7 @@ func (c *conn) handle() {
 			c.loop.s.panicked(p)
 		}
 	}()
-	c.handler(&c.x)
+	c.x.handler(c.x)
 }
 
 // send sends as much of the answer as the other side takes.
@@ -272,9 +272,7 @@ func (c *conn) over() {
 	if cap(c.buf) > mostHead {
 		c.buf = bytes.Clone(c.buf)
 	}
-	if cap(c.x.set) > firstRoom {
-		c.x.set = nil
-	}
+	c.idle()
 	c.state, c.head, c.ends, c.begun = reading, 0, 0, false
 	c.by = now.Add(c.loop.s.Timeouts.Idle)
 	if closing {
@@ -282,6 +280,14 @@ func (c *conn) over() {
 	}
 	if len(c.buf) > 0 || c.unread || c.eof {
 		c.loop.again = append(c.loop.again, c)
+	}
+}
+
+// idle leaves the exchange to others while nothing has come.
+func (c *conn) idle() {
+	if c.x != nil && len(c.buf) == 0 {
+		c.loop.take(c.x)
+		c.x, c.buf = nil, nil
 	}
 }
 
@@ -366,7 +372,7 @@ func (c *conn) give() {
 		nc, err := net.FileConn(f)
 		_ = f.Close()
 		if err == nil {
-			o.give(nc, c.x.from, c.buf)
+			o.give(nc, c.from, c.buf)
 		}
 	}()
 }

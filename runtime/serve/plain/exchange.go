@@ -16,6 +16,8 @@ import (
 // Exchange is a request and its answer, until the handler returns.
 type Exchange struct {
 	request
+	handler func(*Exchange)
+	room    []byte // where the request is read to, if it is no longer
 	in      []byte // the request: its head, and what has come of its body
 	head    int    // the length of the request's head
 	cut     error  // why the body is not whole; nil: it is

@@ -146,20 +146,23 @@ type loop struct {
 	gone  bool // it hears nothing more, and its files are closed
 
 	group   api.Group
-	conns   map[int]*conn // by file
-	events  [256]unix.EpollEvent
-	came    int     // of events
-	again   []*conn // that may have a request without anything more coming
-	waiting []*turn // that go on later
-	sending []*conn // whose answers are made
+	conns   map[int]*conn       // by file
+	events  [32]unix.EpollEvent // so few that what their requests touch stays in a core's cache
+	came    int                 // of events
+	again   []*conn             // that may have a request without anything more coming
+	waiting []*turn             // that go on later
+	sending []*conn             // whose answers are made
 	free    []*turn
-	now     time.Time
-	pace    pace
-	lull    lull.Lull
-	tick    time.Duration
-	sweep   time.Time // when deadlines are next looked at; zero: there are none
-	closing bool      // it has heard so
-	cutting bool
+	idle    []*Exchange // to be used again, the warmest at the end
+	// handlers are those of paths, mostPaths of them.
+	handlers map[string]func(*Exchange)
+	now      time.Time
+	pace     pace
+	lull     lull.Lull
+	tick     time.Duration
+	sweep    time.Time // when deadlines are next looked at; zero: there are none
+	closing  bool      // it has heard so
+	cutting  bool
 }
 
 // message is what a loop is told.
@@ -187,7 +190,7 @@ func newLoop(s *Server) (*loop, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	p := &loop{s: s, fd: fd, bell: bell, conns: map[int]*conn{}, group: api.Group{Kept: map[any]any{}}, now: time.Now(), lull: lull.Lull{Long: kept}}
+	p := &loop{s: s, fd: fd, bell: bell, conns: map[int]*conn{}, handlers: map[string]func(*Exchange){}, group: api.Group{Kept: map[any]any{}}, now: time.Now(), lull: lull.Lull{Long: kept}}
 	t := s.Timeouts
 	p.tick = min(max(min(t.Header, t.Body, t.Idle, t.Write)/2, grace), time.Second)
 	err = errors.Join(unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, bell, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(bell)}),
@@ -301,7 +304,7 @@ func (p *loop) wait() {
 
 // gather sees what comes while requests wait for their turns.
 func (p *loop) gather() {
-	for i := 0; i < rounds && len(p.waiting) > 0 && len(p.waiting) < len(p.events)/2; i++ {
+	for i := 0; i < rounds && len(p.waiting) > 0 && len(p.waiting) < len(p.events); i++ {
 		if p.pace.fast() {
 			p.lull.Take(yield)
 		}
@@ -487,9 +490,47 @@ func (p *loop) step(t *turn) {
 // end takes a turn back, to be used again.
 func (p *loop) end(t *turn) {
 	t.conn = nil
-	if len(p.free) < len(p.events) {
+	if len(p.free) < 2*len(p.events) {
 		p.free = append(p.free, t)
 		return
 	}
 	t.stop()
+}
+
+// exchange is for a request that begins to come.
+func (p *loop) exchange() *Exchange {
+	n := len(p.idle)
+	if n == 0 {
+		return &Exchange{room: make([]byte, 0, firstRoom), closing: p.s.closing.Load}
+	}
+	x := p.idle[n-1]
+	p.idle = p.idle[:n-1]
+	return x
+}
+
+// take has it back when it is over.
+func (p *loop) take(x *Exchange) {
+	if len(p.idle) == 2*len(p.events) {
+		return
+	}
+	if cap(x.set) > firstRoom {
+		x.set = nil
+	}
+	p.idle = append(p.idle, x)
+}
+
+// mostPaths is of those whose handlers a loop remembers: who asks may make them up.
+const mostPaths = 64
+
+// handler is that of a path; nil: it is not for here.
+func (p *loop) handler(path []byte) func(*Exchange) {
+	h, ok := p.handlers[string(path)]
+	if !ok {
+		h = p.s.Handler(string(path))
+		if len(p.handlers) == mostPaths {
+			clear(p.handlers)
+		}
+		p.handlers[string(path)] = h
+	}
+	return h
 }

@@ -34,7 +34,7 @@ type Timeouts struct {
 type Server struct {
 	// Handler is what answers a post to a path, with one call of Answer; nil: net/http
 	// does. It must not keep the exchange, and ends its turn where it waits for something.
-	// It is what a path has for good: a connection may not ask again for the next request.
+	// It is what a path has for good: it may not be asked again for the next request.
 	Handler  func(path string) func(*Exchange)
 	Timeouts Timeouts
 	// Panicked is told of a mistake of ours, which ends its connection and no more; nil:

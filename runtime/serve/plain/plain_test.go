@@ -512,6 +512,32 @@ func TestBuffersAreBounded(t *testing.T) {
 	}
 }
 
+// TestIdleHoldNothing: connections that wait share what their loop has for requests, and
+// a loop remembers no more paths than it has to, whatever callers make up.
+func TestIdleHoldNothing(t *testing.T) {
+	s := &Server{Timeouts: quick}
+	addr := server(t, s, echo)
+	conns, readers := make([]net.Conn, 100), make([]*bufio.Reader, 100)
+	for i := range conns {
+		conns[i], readers[i] = dial(t, addr)
+		for range 2 {
+			body := fmt.Sprint(i)
+			fmt.Fprint(conns[i], strings.Replace(post(body), path, fmt.Sprintf("%s/%d", path, i), 1))
+			if _, b := answer(t, readers[i]); b != body {
+				t.Fatalf("%q for %q", b, body)
+			}
+		}
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range s.loops {
+		if len(p.idle) > 1 || len(p.handlers) > mostPaths {
+			t.Errorf("%d exchanges for requests one by one, %d paths", len(p.idle), len(p.handlers))
+		}
+	}
+}
+
 // TestTurns: requests that come together have their turns one after the other, and who
 // waits for something apart holds up nobody.
 func TestTurns(t *testing.T) {
