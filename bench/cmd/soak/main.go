@@ -38,7 +38,8 @@ const (
 	moveEvery   = 20 * time.Second // the alias moves
 	sampleEvery = time.Second      // of memory
 	downFor     = 10 * time.Second // the killed replica
-	share       = 0.7              // of the capacity
+	share       = 0.7              // of the capacity, which is measured each minute: that of the machine changes
+	probe       = 3 * time.Second  // how long that takes
 	warmUp      = time.Minute      // of a replica, whose memory is not judged
 	callers     = 128              // connections; the proxy keeps as many to the replicas
 	growth      = 0.05             // of resident memory after that, at most
@@ -307,9 +308,7 @@ func soak(dir, spec string, front *run.Child, replicas []*replica, long time.Dur
 		run.Must(err)
 		return r
 	}
-	capacity := ask(load.Options{Connections: callers, Time: 5 * time.Second}).PerSecond()
-	rate := math.Floor(share * capacity)
-	fmt.Printf("soak at %s: %.0f requests/s of at most %.0f through nginx, for %s\n", run.Commit(), rate, capacity, long)
+	fmt.Printf("soak at %s: %.0f %% of what comes through nginx, for %s\n", run.Commit(), 100*share, long)
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -346,24 +345,33 @@ func soak(dir, spec string, front *run.Child, replicas []*replica, long time.Dur
 
 	var sent, unanswered int
 	kinds := map[string]int{}
-	begun := time.Now()
-	for minute := 1; time.Since(begun) < long; minute++ {
-		r := ask(load.Options{Connections: callers, Rate: rate, Time: min(time.Minute, long-time.Since(begun).Truncate(time.Second))})
-		bad := map[string]int{}
-		for code, n := range r.Status {
-			if n > 0 && code != http.StatusOK {
-				bad[strconv.Itoa(code)] = n
+	bad := func(rs ...*load.Result) map[string]int {
+		out := map[string]int{}
+		for _, r := range rs {
+			for code, n := range r.Status {
+				if n > 0 && code != http.StatusOK {
+					out[strconv.Itoa(code)] += n
+				}
+			}
+			for why, n := range r.Failed {
+				out[why] += n
 			}
 		}
-		for why, n := range r.Failed {
-			bad[why] = n
-		}
-		for why, n := range bad {
+		return out
+	}
+	begun := time.Now()
+	for minute := 1; time.Since(begun) < long; minute++ {
+		end := min(time.Duration(minute)*time.Minute, long)
+		most := ask(load.Options{Connections: callers, Time: probe})
+		rate := math.Floor(share * most.PerSecond())
+		r := ask(load.Options{Connections: callers, Rate: rate, Time: max(end-time.Since(begun), probe)})
+		faults := bad(most, r)
+		for why, n := range faults {
 			kinds[why] += n
 			unanswered += n
 		}
-		sent += r.Sent
-		fmt.Printf("minute %d: %d requests, failures %v, p50 %s, p99 %s, memory %s and %s\n", minute, r.Sent, bad, r.OK.Quantile(0.5), r.OK.Quantile(0.99), replicas[0].memory(), replicas[1].memory())
+		sent += most.Sent + r.Sent
+		fmt.Printf("minute %d: %.0f requests/s of at most %.0f, failures %v, p50 %s, p99 %s, memory %s and %s\n", minute, rate, most.PerSecond(), faults, r.OK.Quantile(0.5), r.OK.Quantile(0.99), replicas[0].memory(), replicas[1].memory())
 	}
 	cancel()
 	wg.Wait()
