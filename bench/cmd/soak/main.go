@@ -333,7 +333,9 @@ func soak(dir, spec string, front *run.Child, replicas []*replica, long time.Dur
 	victim := replicas[1]
 	var before, killed time.Time
 	wg.Go(func() {
-		if !pause(ctx, long/2) {
+		// In the middle of a minute: with one replica less more comes through, and its
+		// capacity is not that of both.
+		if !pause(ctx, (long/2).Truncate(time.Minute)+time.Minute/2) {
 			return
 		}
 		before = time.Now()
