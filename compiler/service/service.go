@@ -5,6 +5,7 @@ package service
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"time"
 )
 
@@ -193,6 +194,30 @@ func (s *Service) Models() []Ref {
 		add(s.Shadow.Model)
 	}
 	return out
+}
+
+// In is the service with the paths of its files from a folder, where they are relative.
+// References of secrets stay as they are.
+func (s *Service) In(dir string) *Service {
+	from := func(path string) string {
+		if path == "" || filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(dir, path)
+	}
+	out := *s
+	if t := s.TLS; t != nil {
+		out.TLS = &TLS{Cert: from(t.Cert), Key: from(t.Key), ClientCA: from(t.ClientCA)}
+	}
+	if s.Log != nil {
+		l := *s.Log
+		l.Dir = from(l.Dir)
+		if t := l.TLS; t != nil {
+			l.TLS = &ClientTLS{CA: from(t.CA), Cert: from(t.Cert), Key: from(t.Key)}
+		}
+		out.Log = &l
+	}
+	return &out
 }
 
 // Duration is a time.Duration in JSON as Go writes it: "20ms".

@@ -76,3 +76,21 @@ func TestModels(t *testing.T) {
 		t.Errorf("a reference prints as %s", a)
 	}
 }
+
+// TestIn: relative paths are from the folder, in a service of its own.
+func TestIn(t *testing.T) {
+	s := service.Service{TLS: &service.TLS{Cert: "a.pem", Key: "/keys/a", ClientCA: ""}, Log: &service.Log{Dir: "log", TLS: &service.ClientTLS{CA: "ca.pem"}, Kafka: []string{"b:1"}}}
+	got := s.In("spec")
+	if want := (service.TLS{Cert: "spec/a.pem", Key: "/keys/a"}); *got.TLS != want {
+		t.Errorf("%+v", *got.TLS)
+	}
+	if got.Log.Dir != "spec/log" || *got.Log.TLS != (service.ClientTLS{CA: "spec/ca.pem"}) || got.Log.Kafka[0] != "b:1" {
+		t.Errorf("%+v", *got.Log)
+	}
+	if s.TLS.Cert != "a.pem" || s.Log.Dir != "log" || s.Log.TLS.CA != "ca.pem" {
+		t.Errorf("the service itself changed: %+v %+v", *s.TLS, *s.Log)
+	}
+	if bare := (&service.Service{}).In("spec"); bare.TLS != nil || bare.Log != nil {
+		t.Errorf("%+v", bare)
+	}
+}

@@ -97,7 +97,10 @@ func (f *Flags) Run(ctx context.Context, o serve.Options, ready func(serve.Endpo
 		o.Log.Debug("the memory of the process has no known limit", "cause", err)
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { o.Log.Warn("traces are not sent", "error", err) }))
-	o.Secret, o.Control = secret.Value, f.Control
+	if o.Secret == nil {
+		o.Secret = secret.Value
+	}
+	o.Control = f.Control
 	tracer, flush, err := tracing(ctx, o.Service.Name)
 	if err != nil {
 		return err

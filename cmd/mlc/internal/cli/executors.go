@@ -34,7 +34,7 @@ func executors(s *runtime.System) (func(env.Runner) (executor.Executor, error), 
 			return &local.Executor{Command: []string{self, "stage"}, Store: s.Store}, nil
 		case env.DaggerKind:
 			p, err := program()
-			return &dagger.Executor{Runner: r, Store: s.Store, Program: p, Secret: secret.Value}, err
+			return &dagger.Executor{Runner: r, Store: s.Store, Program: p, Secret: secret.In(s.Dir)}, err
 		}
 		return nil, fmt.Errorf("runner kind %q has no executor", r.Kind)
 	}, nil

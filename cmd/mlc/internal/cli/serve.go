@@ -12,6 +12,7 @@ import (
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/service"
+	"mlc.dev/mlc/runtime/secret"
 	"mlc.dev/mlc/runtime/serve"
 	"mlc.dev/mlc/runtime/serve/registry"
 )
@@ -43,9 +44,11 @@ func (a *app) serveCmd() *cobra.Command {
 					return err
 				}
 				defer s.Close()
-				if o.Service, err = realtime(r, name); err != nil {
+				svc, err := realtime(r, name)
+				if err != nil {
 					return err
 				}
+				o.Service, o.Secret = svc.In(a.dir), secret.In(a.dir)
 				if s.State == nil {
 					return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: "nothing has been applied here yet", Mend: "run `mlc apply`"}
 				}
