@@ -261,7 +261,7 @@ func replace(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // killed starts mlc apply and, as soon as the step named by the argument has begun,
-// kills it, or interrupts it as Ctrl-C does: killed STEP [interrupt].
+// kills it, or ends it as Ctrl-C or SIGTERM does: killed STEP [interrupt|terminate].
 func killed(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := exec.Command("mlc", "--json", "apply")
 	exe, err := exec.LookPath(filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "mlc"))
@@ -284,12 +284,16 @@ func killed(ts *testscript.TestScript, neg bool, args []string) {
 		_ = cmd.Wait() // killed, as it should be
 		return
 	}
-	ts.Check(cmd.Process.Signal(os.Interrupt))
+	by, want := os.Interrupt, 130
+	if args[1] == "terminate" {
+		by, want = syscall.SIGTERM, 143
+	}
+	ts.Check(cmd.Process.Signal(by))
 	rest, err := io.ReadAll(out)
 	ts.Check(err)
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(string(rest), "MLC4004") {
-		ts.Fatalf("exit status %d after an interrupt:\n%s", code, rest)
+	if code := cmd.ProcessState.ExitCode(); code != want || !strings.Contains(string(rest), "MLC4004") {
+		ts.Fatalf("exit status %d after it was told to end:\n%s", code, rest)
 	}
 }
 

@@ -2,17 +2,15 @@
 package command
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/interrupt"
 	"mlc.dev/mlc/cmd/internal/serving"
 	"mlc.dev/mlc/runtime/artifact"
 	"mlc.dev/mlc/runtime/serve"
@@ -22,7 +20,7 @@ import (
 
 // Main runs the command line and returns the exit status.
 func Main(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interrupt.Context()
 	defer stop()
 	c := root()
 	c.SetArgs(args)

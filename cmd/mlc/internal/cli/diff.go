@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/interrupt"
 	"mlc.dev/mlc/cmd/mlc/internal/view"
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/plan"
@@ -161,7 +162,7 @@ func (a *app) mixtures(ctx context.Context, s *runtime.System, p *plan.Plan) ([]
 		_, list := s.Apply(ctx, runtime.Options{Plan: p, At: nowhere, Now: time.Now, OnEvent: view.NewProgress(a.view).Event, Executor: ex, Apart: true})
 		a.view.Live("")
 		if ctx.Err() != nil {
-			return nil, exit(130)
+			return nil, exit(interrupt.Status(ctx))
 		}
 		for i := range list {
 			if list[i].Code == diag.Locked {

@@ -6,17 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"mlc.dev/mlc/cmd/internal/interrupt"
 	"mlc.dev/mlc/cmd/mlc/internal/view"
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
@@ -42,9 +40,9 @@ type exit int
 func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // Main runs the command line and returns the exit status: 0, or 1 for an error,
-// or 2 with --detailed-exitcode for changes. 130 after an interrupt.
+// or 2 with --detailed-exitcode for changes. 130 after an interrupt, 143 after SIGTERM.
 func Main(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interrupt.Context()
 	defer stop()
 	a := &app{}
 	root := a.root()
@@ -65,7 +63,7 @@ func Main(args []string) int {
 		return int(status)
 	case ctx.Err() != nil:
 		a.view.Notef("interrupted\n")
-		return 130
+		return interrupt.Status(ctx)
 	}
 	var list diag.ListError
 	var one diag.Diagnostic

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/interrupt"
 	"mlc.dev/mlc/cmd/mlc/internal/view"
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
@@ -234,7 +235,7 @@ func (a *app) apply(ctx context.Context, r *compiler.Result, s *runtime.System) 
 	}
 	switch {
 	case ctx.Err() != nil:
-		return exit(130)
+		return exit(interrupt.Status(ctx))
 	case list.HasErrors():
 		return exit(1)
 	}
