@@ -4,7 +4,9 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,12 +34,19 @@ func (d *DB) Busy() (bool, error) {
 	if d.postgres {
 		return d.leased()
 	}
-	release, err := lockFile(d.path+".lock", "")
+	f, err := os.Open(d.path + ".lock")
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+	defer f.Close()
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return true, nil
 	}
-	release()
-	return false, nil
+	return false, err
 }
 
 // lockFile takes the one lock of a file.
@@ -56,7 +65,7 @@ func lockFile(path, owner string) (unlock func(), err error) {
 		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.Locked, What: fmt.Sprintf("another apply is at work here (%s)", strings.TrimSpace(string(other[:n]))),
 			Why: "two at once would do the same work twice", Mend: "wait for it, or stop it"}
 	}
-	if err := f.Truncate(0); err == nil && owner != "" {
+	if err := f.Truncate(0); err == nil {
 		fmt.Fprint(f, owner)
 	}
 	return func() { f.Close() }, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -272,6 +273,32 @@ func TestReaderSeesWhatOthersWrite(t *testing.T) {
 func locked(err error) bool {
 	var d diag.Diagnostic
 	return errors.As(err, &d) && d.Code == diag.Locked
+}
+
+// TestBusyOnlyLooks: who asks whether an apply is at work leaves no trace.
+func TestBusyOnlyLooks(t *testing.T) {
+	at := filepath.Join(t.TempDir(), "state.db")
+	a, b := open(t, at, nil), open(t, at, nil)
+	if busy, err := b.Busy(); busy || err != nil {
+		t.Error(busy, err)
+	}
+	if _, err := os.Stat(at + ".lock"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	_, release, err := a.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if busy, err := b.Busy(); !busy || err != nil {
+		t.Error(busy, err)
+	}
+	if owner, err := os.ReadFile(at + ".lock"); !strings.HasPrefix(string(owner), "process ") {
+		t.Errorf("%q, %v", owner, err)
+	}
+	release()
+	if busy, err := b.Busy(); busy || err != nil {
+		t.Error(busy, err)
+	}
 }
 
 func TestLeaseHasOneOwner(t *testing.T) {
