@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,10 +41,10 @@ func (a *app) buildCmd() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" && push == "" {
-				return errors.New("nowhere to put the image: name an archive with --output, or a registry with --push")
+				return misuse("nowhere to put the image: name an archive with --output, or a registry with --push")
 			}
 			if name != "" && out == "" {
-				return errors.New("--tag names the image of an archive: give --output too; --push has a reference of its own")
+				return misuse("--tag names the image of an archive: give --output too; --push has a reference of its own")
 			}
 			if name != "" {
 				if err := oci.Named(name); err != nil {

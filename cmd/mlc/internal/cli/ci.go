@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,7 +26,7 @@ func (a *app) ciCmd() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			name, ok := target.CI[args[0]]
 			if !ok {
-				return fmt.Errorf("no pipeline for %q%s", args[0], diag.Suggest(args[0], target.CINames()))
+				return misuse("no pipeline for %q%s", args[0], diag.Suggest(args[0], target.CINames()))
 			}
 			r, err := a.compile(c.Context())
 			if err != nil {
@@ -43,7 +42,7 @@ func (a *app) ciCmd() *cobra.Command {
 			}
 			path := filepath.Join(root, filepath.FromSlash(name))
 			if _, err := os.Stat(path); err == nil && !force {
-				return fmt.Errorf("%s is there already; --force writes it anew", path)
+				return misuse("%s is there already; --force writes it anew", path)
 			} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}

@@ -32,7 +32,7 @@ func (a *app) diffCmd() *cobra.Command {
 			"the newest before it that did otherwise.",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 || len(args) > 2 {
-				return errors.New("name two runs or two versions, or none")
+				return misuse("name two runs or two versions, or none")
 			}
 			return nil
 		},

@@ -45,10 +45,10 @@ func (a *app) gcCmd() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			age, err := types.ParseDuration(keep)
 			if err != nil {
-				return fmt.Errorf("--keep: %w", err)
+				return misuse("--keep: %w", err)
 			}
 			if runs < 0 {
-				return fmt.Errorf("--keep-runs %d: write 0 or more", runs)
+				return misuse("--keep-runs %d: write 0 or more", runs)
 			}
 			e, err := a.environment()
 			if err != nil {

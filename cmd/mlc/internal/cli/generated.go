@@ -98,7 +98,7 @@ func replace(ctx context.Context, dir, service string, files map[string][]byte, 
 		}
 	}
 	if len(changed) > 0 && !force {
-		return nil, fmt.Errorf("%s holds files that are not as mlc wrote them for service %s: %s; give --force to replace them", dir, service, strings.Join(changed, ", "))
+		return nil, misuse("%s holds files that are not as mlc wrote them for service %s: %s; give --force to replace them", dir, service, strings.Join(changed, ", "))
 	}
 	defer func() { // also of what was done before an error
 		b, merr := json.MarshalIndent(g, "", "  ")

@@ -142,7 +142,7 @@ func (a *app) showCmd() *cobra.Command {
 				return a.quarantine(c.Context(), s, source)
 			}
 			if blocked && len(args) == 0 {
-				return errors.New("--blocked needs a model: mlc show MODEL --blocked")
+				return misuse("--blocked needs a model: mlc show MODEL --blocked")
 			}
 			if len(args) == 0 {
 				versions, err := s.State.Versions("")
@@ -394,9 +394,9 @@ func (a *app) promoteCmd() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			if !alias.MatchString(args[1]) {
 				if n, err := strconv.Atoi(strings.TrimPrefix(args[1], "v")); err == nil && args[1][0] == 'v' {
-					return fmt.Errorf("%q is no alias: it names version %d; take another name, such as production", args[1], n)
+					return misuse("%q is no alias: it names version %d; take another name, such as production", args[1], n)
 				}
-				return fmt.Errorf("%q is no alias: it is a letter, then letters, digits or underscores", args[1])
+				return misuse("%q is no alias: it is a letter, then letters, digits or underscores", args[1])
 			}
 			s, err := a.registry(c.Context())
 			if err != nil {
@@ -468,7 +468,7 @@ func (a *app) predictCmd() *cobra.Command {
 				in = op.Stdin
 			}
 			if (len(args) == 1) == (folder != "") {
-				return errors.New("name a model of the registry, or a bundle's folder with --bundle")
+				return misuse("name a model of the registry, or a bundle's folder with --bundle")
 			}
 			who := folder
 			files := bundle.Dir(folder)
@@ -511,7 +511,7 @@ func (a *app) predictCmd() *cobra.Command {
 				return diag.Diagnostic{Severity: diag.Error, Code: diag.BadArgs, What: fmt.Sprintf("no format %q%s", format, diag.Suggest(format, formats[1:])), Mend: "--format is csv, tsv, jsonl or parquet"}
 			}
 			if a.json && (out == "" || out == "-") {
-				return errors.New("--json tells of a prediction on standard output; name a file for the rows with --output")
+				return misuse("--json tells of a prediction on standard output; name a file for the rows with --output")
 			}
 			rep, err := op.Predict(c.Context(), o)
 			a.view.Live("")

@@ -48,8 +48,11 @@ func Main(args []string) int {
 	root := a.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if a.view == nil {
-		a.view = view.New(false)
+	if err != nil && (a.view == nil || strings.HasPrefix(err.Error(), "required flag")) { // cobra's own
+		err = &misused{err}
+	}
+	if a.view == nil { // no command has run
+		a.view = view.New(a.json || jsonAsked(args))
 	}
 	a.view.Live("")
 	var status exit
@@ -67,12 +70,38 @@ func Main(args []string) int {
 	}
 	var list diag.ListError
 	var one diag.Diagnostic
-	if errors.As(err, &list) || errors.As(err, &one) {
+	var bad *misused
+	switch {
+	case errors.As(err, &list), errors.As(err, &one):
 		a.view.Diagnostics(diag.From(err, diag.Range{}))
-	} else {
+	case !a.view.JSON:
 		a.view.Notef("mlc: %v\n", err)
+	case errors.As(err, &bad):
+		a.view.Diagnostics(diag.List{{Severity: diag.Error, Code: diag.BadArgs, What: err.Error(), Mend: "see `mlc help`"}})
+	default:
+		a.view.Diagnostics(diag.From(err, diag.Range{}))
 	}
 	return 1
+}
+
+// misused is an error of the command line, which the spec has no part in.
+type misused struct{ error }
+
+func (m *misused) Unwrap() error { return m.error }
+
+func misuse(format string, args ...any) error { return &misused{fmt.Errorf(format, args...)} }
+
+// jsonAsked reports whether --json is among arguments that could not be read.
+func jsonAsked(args []string) bool {
+	for _, s := range args {
+		switch s {
+		case "--json", "--json=true":
+			return true
+		case "--":
+			return false
+		}
+	}
+	return false
 }
 
 func (a *app) root() *cobra.Command {
@@ -120,7 +149,7 @@ func plainFlag(_ *cobra.Command, err error) error {
 	case "float32", "float64":
 		want = "a number"
 	}
-	return fmt.Errorf("--%s %s: write %s", bad.GetFlag().Name, bad.GetValue(), want)
+	return misuse("--%s %s: write %s", bad.GetFlag().Name, bad.GetValue(), want)
 }
 
 // variables parses --var.
@@ -129,7 +158,7 @@ func (a *app) variables() (map[string]string, error) {
 	for _, v := range a.vars {
 		name, value, ok := strings.Cut(v, "=")
 		if !ok {
-			return nil, fmt.Errorf("--var %s: write it as name=value", v)
+			return nil, misuse("--var %s: write it as name=value", v)
 		}
 		out[name] = value
 	}

@@ -35,7 +35,7 @@ func (a *app) initCmd() *cobra.Command {
 				dir = args[0]
 			}
 			if label != "" && data == "" {
-				return fmt.Errorf("--label %s: it names a column of the table that --from names", label)
+				return misuse("--label %s: it names a column of the table that --from names", label)
 			}
 			return a.init(c.Context(), draft.Ask{Dir: dir, Path: data, Label: label}, vendor)
 		},
@@ -353,7 +353,7 @@ func (a *app) graphCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if format != "text" && format != "mermaid" {
-				return fmt.Errorf("--format %s: it is text or mermaid", format)
+				return misuse("--format %s: it is text or mermaid", format)
 			}
 			r, err := a.compile(c.Context())
 			if err != nil {
@@ -388,7 +388,7 @@ func (a *app) explainCmd() *cobra.Command {
 				for _, c := range diag.Codes() {
 					all = append(all, string(c))
 				}
-				return fmt.Errorf("no code %q%s", code, diag.Suggest(string(code), all))
+				return misuse("no code %q%s", code, diag.Suggest(string(code), all))
 			}
 			if a.json {
 				a.view.Emit("explanation", map[string]any{"code": code, "markdown": page})
