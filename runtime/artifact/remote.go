@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gocloud.dev/blob"
@@ -28,6 +29,7 @@ type remote struct {
 	bucket *blob.Bucket
 	name   string
 	told   func(string)
+	met    atomic.Bool // the store has answered
 
 	mu   sync.Mutex
 	have map[plan.Digest]bool // nil: not listed yet
@@ -66,7 +68,7 @@ func (r *remote) key(d plan.Digest) string {
 
 // do runs an operation, again while the store is out of reach.
 func (r *remote) do(ctx context.Context, what string, f func(context.Context) error) error {
-	err := retry.Do(ctx, retry.Policy{Passing: passing, Told: func(err error, wait time.Duration) {
+	err := retry.Do(ctx, retry.Policy{Passing: passing, Met: &r.met, Told: func(err error, wait time.Duration) {
 		if r.told != nil {
 			r.told(fmt.Sprintf("artifact store %s: %s: %v; again in %s", r.name, what, plain(err), wait))
 		}

@@ -5,6 +5,7 @@ package retry
 import (
 	"context"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,8 +15,9 @@ type Policy struct {
 	Passing func(error) bool
 	// Told hears of each retry before its pause; nil: nobody.
 	Told func(err error, wait time.Duration)
-	// Within is how long to go on after the first failure; 0: two minutes.
-	Within time.Duration
+	// Met is whether the other side has ever answered, and is set when it does: one that
+	// never has is likelier misspelt than away for a moment, and is given up sooner. nil: it has.
+	Met *atomic.Bool
 }
 
 // The pauses: doubled from the first to the longest, less up to a quarter by
@@ -23,26 +25,31 @@ type Policy struct {
 const (
 	firstPause   = 250 * time.Millisecond
 	longestPause = 10 * time.Second
-	within       = 2 * time.Minute
+	within       = 2 * time.Minute // from the first failure
+	withinUnmet  = 10 * time.Second
 )
 
 // Do runs f until it succeeds, fails for good, or has failed for too long. It
 // returns f's last error, or the context's.
 func Do(ctx context.Context, p Policy, f func(context.Context) error) error {
-	if p.Within == 0 {
-		p.Within = within
+	long := within
+	if p.Met != nil && !p.Met.Load() {
+		long = withinUnmet
 	}
 	var since time.Time
 	pause := firstPause
 	for {
 		err := f(ctx)
+		if err == nil && p.Met != nil {
+			p.Met.Store(true)
+		}
 		if err == nil || ctx.Err() != nil || !p.Passing(err) {
 			return err
 		}
 		if since.IsZero() {
 			since = time.Now()
 		}
-		if time.Since(since) > p.Within {
+		if time.Since(since) > long {
 			return err
 		}
 		wait := pause - time.Duration(rand.Int64N(int64(pause)/4))

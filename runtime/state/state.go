@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver
@@ -38,7 +39,8 @@ type DB struct {
 	files *sql.DB
 	path  string // of the SQLite file; "" for PostgreSQL
 	told  func(string)
-	lease string // the token of the lease that this process holds
+	met   atomic.Bool // the database has answered
+	lease string      // the token of the lease that this process holds
 }
 
 // Options say where a state is.
@@ -270,7 +272,7 @@ func (d *DB) do(ctx context.Context, f func(context.Context) error) error {
 	if !d.postgres {
 		return d.explain(f(ctx))
 	}
-	err := retry.Do(ctx, retry.Policy{Passing: passing, Told: func(err error, wait time.Duration) {
+	err := retry.Do(ctx, retry.Policy{Passing: passing, Met: &d.met, Told: func(err error, wait time.Duration) {
 		if d.told != nil {
 			d.told(fmt.Sprintf("state %s: %s; again in %s", d.name, plain(err), wait))
 		}
