@@ -500,17 +500,23 @@ func (r *resolver) threshold(s *ir.Service, v *spec.Value, p *ir.Problem) {
 }
 
 // rate is requests in a second.
-func (r *resolver) rate(v *spec.Value) float64 {
+func (r *resolver) rate(v *spec.Value) (perSecond float64) {
+	perSecond, _ = r.quota(v)
+	return perSecond
+}
+
+// quota is a rate, and the number of its unit: 10 of 10/m.
+func (r *resolver) quota(v *spec.Value) (perSecond, n float64) {
 	num, per, ok := strings.Cut(text(v), "/")
 	if !ok {
-		return 0
+		return 0, 0
 	}
 	n, err := strconv.ParseFloat(num, 64)
 	if err != nil || n == 0 || math.IsInf(n, 0) {
 		r.add(v.Path, diag.BadValue, "%q is no rate", text(v)).Because("", "write a rate above nothing, like 200/s")
-		return 0
+		return 0, 0
 	}
-	return n / map[string]float64{"s": 1, "m": 60, "h": 3600}[per]
+	return n / map[string]float64{"s": 1, "m": 60, "h": 3600}[per], n
 }
 
 // span is a duration above nothing.
@@ -540,8 +546,9 @@ func (r *resolver) size(v *spec.Value) int64 {
 // limits reads the bounds of a service, with defaults.
 func (r *resolver) limits(s *ir.Service, v *spec.Value) {
 	l, b, res := v.Get("limits"), v.Get("batching"), v.Get("resources")
+	perClient, burst := r.quota(l.Get("per_client"))
 	s.Limits = service.Limits{Body: r.size(l.Get("body")), Rows: get[int](l.Get("rows")), Concurrent: get[int](l.Get("concurrent")),
-		PerClient: r.rate(l.Get("per_client")), Read: service.Duration(r.span(l.Get("read")))}
+		PerClient: perClient, PerClientBurst: int(math.Ceil(min(burst, 1<<30))), Read: service.Duration(r.span(l.Get("read")))}
 	s.Batching = service.Batching{MaxRows: get[int](b.Get("max_rows")), MaxDelay: service.Duration(r.duration(b.Get("max_delay"))), Queue: get[int](b.Get("queue"))}
 	s.Deadline, s.P99 = service.Duration(r.span(v.Get("deadline"))), service.Duration(r.span(v.Get("latency").Get("p99")))
 	s.Expected, s.Peak = r.rate(v.Get("load").Get("expected")), r.rate(v.Get("load").Get("peak"))

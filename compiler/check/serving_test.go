@@ -473,7 +473,7 @@ func TestServices(t *testing.T) {
 			P99: ms(20), Deadline: ms(100), Expected: 10. / 60, Peak: 1000, Batching: service.Batching{MaxRows: 32, MaxDelay: ms(2), Queue: 2000},
 			Fallback: &service.Fallback{After: ms(50), Answer: map[string]any{"probability": 0.25}, Breaker: &service.Breaker{Errors: 0.5, Over: ms(5000), Least: 20}},
 			Log:      &service.Log{Sample: 0.1, Dir: ".mlc/predictions/api", Mask: []string{"order.distance", "order.ordered_at"}, Rows: 100000, Every: ms(60000), Buffer: 8192},
-			Limits:   service.Limits{Body: 64 << 10, Rows: 1000, Concurrent: 256, PerClient: 50, Read: ms(10000)},
+			Limits:   service.Limits{Body: 64 << 10, Rows: 1000, Concurrent: 256, PerClient: 50, PerClientBurst: 50, Read: ms(10000)},
 			Auth:     &service.Auth{Bearer: []string{"env:TOKEN"}}, TLS: &service.TLS{Cert: "/etc/tls/tls.crt", Key: "/etc/tls/tls.key"}, CORS: []string{"https://app.example.com"},
 			Replicas: service.Replicas{Min: 2, Max: 4}, CPU: 1, Memory: 512 << 20, Providers: []string{"cuda"},
 		},

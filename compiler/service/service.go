@@ -148,11 +148,13 @@ type SASL struct {
 
 // Limits bound what one caller can ask.
 type Limits struct {
-	Body       int64    `json:"body"` // bytes
-	Rows       int      `json:"rows"` // of a request
-	Concurrent int      `json:"concurrent"`
-	PerClient  float64  `json:"per_client,omitempty"` // requests a second; 0: no limit
-	Read       Duration `json:"read"`                 // the time that a request's body may take
+	Body       int64   `json:"body"` // bytes
+	Rows       int     `json:"rows"` // of a request
+	Concurrent int     `json:"concurrent"`
+	PerClient  float64 `json:"per_client,omitempty"` // requests a second; 0: no limit
+	// PerClientBurst are the requests of PerClient that may come at once: the 10 of "10/m"; 0: those of a second.
+	PerClientBurst int      `json:"per_client_burst,omitempty"`
+	Read           Duration `json:"read"` // the time that a request's body may take
 }
 
 // Auth says who may call. Secrets are references: "env:NAME" or "file:PATH".

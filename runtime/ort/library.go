@@ -104,6 +104,15 @@ func Find() (Library, error) {
 	return Library{}, missing("no ONNX Runtime library on this machine")
 }
 
+// Pinned is the SHA-256 of the library that Install tries to get first; "" where there is
+// none for this machine.
+func Pinned() string {
+	if sources := downloads[runtime.GOOS+"/"+runtime.GOARCH]; len(sources) > 0 {
+		return sources[0].sha256
+	}
+	return ""
+}
+
 func missing(what string) error {
 	return diag.Diagnostic{Severity: diag.Error, Code: diag.NoRuntimeLib, What: what,
 		Why:  "models are transformed, proved and run by ONNX Runtime",

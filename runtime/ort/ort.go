@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 
 	onnxruntime "github.com/yalue/onnxruntime_go"
@@ -54,12 +55,14 @@ const (
 	optionalType = "optional"
 )
 
-// Session is a loaded model. It is safe for concurrent use.
+// Session is a loaded model. It is safe for concurrent use. One that nobody closes is
+// closed some time after nobody has it any more.
 type Session struct {
 	inputs, outputs []Info
 	session         *onnxruntime.DynamicAdvancedSession
 	adapted         map[int]adaption
-	slots           slots
+	slots           *slots
+	left            runtime.Cleanup
 }
 
 // Options say how a model runs.
@@ -137,8 +140,11 @@ func OpenWith(model []byte, o Options) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime does not accept the model: %w", err)
 	}
+	if len(out) == 0 {
+		return nil, errors.New("the model has no outputs")
+	}
 	s := &Session{inputs: infos(in), outputs: infos(out)}
-	s.slots.inputs, s.slots.outputs = s.inputs, len(s.outputs)
+	s.slots = &slots{inputs: s.inputs, outputs: len(s.outputs)}
 	taken, given := names(s.inputs), names(s.outputs)
 	var renamed map[int]string
 	if model, renamed, s.adapted, err = adapt(model, s.inputs, s.outputs); err != nil {
@@ -158,6 +164,12 @@ func OpenWith(model []byte, o Options) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime does not accept the model: %w", err)
 	}
+	// Its slots are pinned, and must not go before they are let loose.
+	inner := s.session
+	s.left = runtime.AddCleanup(s, func(kept *slots) {
+		kept.close()
+		_ = inner.Destroy()
+	}, s.slots)
 	return s, nil
 }
 

@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"mlc.dev/mlc/compiler/onnx"
+	"mlc.dev/mlc/compiler/onnx/onnxpb"
 	"mlc.dev/mlc/runtime/ort"
 )
 
@@ -116,6 +119,43 @@ func TestSlots(t *testing.T) {
 	}
 	if _, err := s.Run([]ort.Tensor{{Shape: []int64{2, 1}, Data: []float64{1}}, ort.Column([]string{"a", "b"})}); err == nil {
 		t.Error("a tensor without its data was taken")
+	}
+}
+
+// TestUnclosed: sessions that nobody closes are closed when nobody has them any more, and
+// not while they run.
+func TestUnclosed(t *testing.T) {
+	for i := range 30 {
+		g := onnx.New("twice")
+		g.Output("y", g.Op("Add", g.Input("x", onnx.Double, -1, 1), "x"), onnx.Double, -1, 1)
+		s, err := ort.Open(g.Marshal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := 1; n < 4; n++ {
+			out, err := s.Run([]ort.Tensor{ort.Column(slices.Repeat([]float64{float64(i)}, n))})
+			if err != nil || !slices.Equal(out[0].Data.([]float64), slices.Repeat([]float64{float64(2 * i)}, n)) {
+				t.Fatal(out, err)
+			}
+		}
+		runtime.GC() // a pin that is lost ends the process
+	}
+}
+
+func TestNoOutputs(t *testing.T) {
+	g := onnx.New("none")
+	g.Output("y", g.Input("x", onnx.Double, -1, 1), onnx.Double, -1, 1)
+	var m onnxpb.ModelProto
+	if err := proto.Unmarshal(g.Marshal(), &m); err != nil {
+		t.Fatal(err)
+	}
+	m.Graph.Output = nil
+	raw, err := proto.Marshal(&m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ort.Open(raw); err == nil || !strings.Contains(err.Error(), "no outputs") {
+		t.Error(err)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 // Close frees the model. No call may be under way.
 func (s *Session) Close() error {
+	s.left.Stop()
 	s.slots.close()
 	err := s.session.Destroy()
 	trim()
@@ -52,6 +53,7 @@ func (s *Session) RunValues(ctx context.Context, inputs []Value) ([]Value, error
 // RunTogether is RunValues of the inputs of one or more calls. Those of several have to be
 // tensors, and are joined along their first dimension.
 func (s *Session) RunTogether(ctx context.Context, calls [][]Value) ([]Value, error) {
+	defer runtime.KeepAlive(s) // else it might be closed meanwhile
 	for _, inputs := range calls {
 		if len(inputs) != len(s.inputs) {
 			return nil, fmt.Errorf("the model takes %d inputs, not %d", len(s.inputs), len(inputs))

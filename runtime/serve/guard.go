@@ -21,6 +21,7 @@ import (
 type guard struct {
 	bearer, keys [][sha256.Size]byte
 	perClient    rate.Limit
+	burst        int // of perClient
 
 	mu       sync.Mutex
 	now, old map[string]*rate.Limiter // two generations: who has not called for one is forgotten
@@ -37,7 +38,7 @@ const (
 )
 
 func newGuard(svc *service.Service, secret func(string) (string, error)) (*guard, error) {
-	g := &guard{perClient: rate.Limit(svc.Limits.PerClient), now: map[string]*rate.Limiter{}}
+	g := &guard{perClient: rate.Limit(svc.Limits.PerClient), burst: max(svc.Limits.PerClientBurst, int(svc.Limits.PerClient), 1), now: map[string]*rate.Limiter{}}
 	if svc.Auth == nil {
 		return g, nil
 	}
@@ -86,7 +87,7 @@ func (g *guard) admit(authorization, apiKey, remote string) (err *api.Error) {
 	if g.perClient <= 0 {
 		return nil
 	}
-	return allow(g.limiter(client, g.perClient, max(int(g.perClient), 1)), "requests")
+	return allow(g.limiter(client, g.perClient, g.burst), "requests")
 }
 
 // bearerToken is the token of a header Authorization (RFC 6750, section 2.1), whose
@@ -104,7 +105,20 @@ func allow(l *rate.Limiter, what string) *api.Error {
 	r := l.Reserve()
 	wait := r.Delay()
 	r.Cancel()
-	return &api.Error{Kind: api.Overloaded, Text: fmt.Sprintf("more than %v %s a second", float64(l.Limit()), what), RetryAfter: max(wait, time.Second)}
+	return &api.Error{Kind: api.Overloaded, Text: fmt.Sprintf("more than %s", quota(l, what)), RetryAfter: max(wait, time.Second)}
+}
+
+// quota says what a limiter lets through, in the least of seconds, minutes and hours that
+// has one.
+func quota(l *rate.Limiter, what string) string {
+	n, per := float64(l.Limit()), "a second"
+	if n < 1 {
+		n, per = n*60, "a minute"
+	}
+	if n < 1 {
+		n, per = n*60, "an hour"
+	}
+	return fmt.Sprintf("%.4g %s %s", n, what, per)
 }
 
 // among compares with all, in a time that tells nothing of them.

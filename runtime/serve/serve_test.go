@@ -788,6 +788,11 @@ func TestAuth(t *testing.T) {
 		if res, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil || res.Status != healthpb.HealthCheckResponse_SERVING {
 			t.Errorf("%s: %v, %v", address, res, err)
 		}
+		for name, want := range map[string]codes.Code{"inference.GRPCInferenceService": codes.OK, "mlc.sys.api.v1.Predictor": codes.OK, "m": codes.OK, "n": codes.NotFound} {
+			if _, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: name}); status.Code(err) != want {
+				t.Errorf("%s: %s: %v", address, name, err)
+			}
+		}
 		if _, err := pb.NewGRPCInferenceServiceClient(conn).ServerLive(t.Context(), &pb.ServerLiveRequest{}); status.Code(err) != codes.Unauthenticated {
 			t.Errorf("%s: %v", address, err)
 		}
@@ -1216,10 +1221,13 @@ func TestRefusalsAreCounted(t *testing.T) {
 		}
 	}
 	limited := one()
-	limited.Limits.PerClient = .001
+	limited.Limits.PerClient, limited.Limits.PerClientBurst = 2./3600, 2
 	r = start(t, limited, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
-	r.predict(row)
-	r.predict(row)
+	for _, want := range []int{200, 200, 429} {
+		if a := r.predict(row); a.Status != want || want == 429 && !strings.Contains(a.body, "more than 2 requests an hour") {
+			t.Errorf("%+v", a)
+		}
+	}
 	for line, want := range map[string]string{`mlc_requests_total{code="429",model="",protocol="typed",service="api",variant="",version=""}`: "1", `mlc_shed_total{reason="client"}`: "1"} {
 		if got := r.metric(line); got != want {
 			t.Errorf("%s is %q", line, got)

@@ -44,7 +44,7 @@ func (o Origin) Fault(what, why, mend string) error {
 // maps from class to probability. The maps' classes are put in the task's order.
 func (o Origin) Adapt(raw []byte, task kind.Task, cols int, order []int64) ([]byte, error) {
 	mend := "see " + o.Def + " for what a model has to be"
-	raw, classes, err := o.plain(raw)
+	raw, classes, known, err := o.plain(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,11 @@ func (o Origin) Adapt(raw []byte, task kind.Task, cols int, order []int64) ([]by
 	if y.Type == "double" {
 		v = g.Cast(v, onnx.Float)
 	}
-	if labels := classes[y.Name]; labels != nil && task.Kind == kind.Multiclass {
+	labels := classes[y.Name]
+	if labels == nil && sameSet(known, task.Classes) {
+		labels = known
+	}
+	if labels != nil && task.Kind == kind.Multiclass {
 		places, err := o.places(labels, task.Classes)
 		if err != nil {
 			return nil, err
@@ -90,7 +94,11 @@ func (o Origin) Adapt(raw []byte, task kind.Task, cols int, order []int64) ([]by
 		v = g.OpA("Gather", onnx.Attrs{"axis": 1}, v, g.Const(places, int64(len(places))))
 	}
 	if n := len(y.Shape); n == 2 && y.Shape[1] == 2 && w == 1 {
-		at := positive(classes[y.Name])
+		at, ok := positive(classes[y.Name])
+		if !ok {
+			return nil, o.Fault(fmt.Sprintf("%s gives probabilities of the classes %s, and which of them is true is not known", o.Name, strings.Join(classes[y.Name], " and ")),
+				"the problem's label is true or false", "train it on 0 and 1, or on false and true")
+		}
 		v = g.Op("Slice", v, g.Const([]int64{at}, 1), g.Const([]int64{at + 1}, 1), g.Const([]int64{1}, 1))
 	} else if n == 1 {
 		v = g.Op("Reshape", v, g.Const([]int64{-1, 1}, 2))
@@ -99,19 +107,31 @@ func (o Origin) Adapt(raw []byte, task kind.Task, cols int, order []int64) ([]by
 	return g.Marshal(), nil
 }
 
-// positive is the column of a binary model's probabilities that is of true: by its
-// labels where they say it, else the second, as most libraries have it.
-func positive(labels []string) int64 {
-	if len(labels) == 2 {
-		switch strings.ToLower(labels[0]) {
-		case "1", "true":
-			switch strings.ToLower(labels[1]) {
-			case "0", "-1", "false":
-				return 0
-			}
-		}
+// positive is the column of a binary model's probabilities that is of true: of labels
+// that say it, else, without labels, the second, as libraries have it.
+func positive(labels []string) (at int64, ok bool) {
+	if labels == nil {
+		return 1, true
 	}
-	return 1
+	if len(labels) != 2 {
+		return 0, false
+	}
+	means := func(label string) string {
+		switch l := strings.ToLower(label); l {
+		case "1", "true":
+			return "true"
+		case "0", "-1", "false":
+			return "false"
+		}
+		return ""
+	}
+	switch means(labels[0]) + " " + means(labels[1]) {
+	case "false true":
+		return 1, true
+	case "true false":
+		return 0, true
+	}
+	return 0, false
 }
 
 func (o Origin) unfusable(err error) error {
@@ -134,33 +154,32 @@ func inline(raw []byte) error {
 
 // plain returns the model with a matrix in place of each sequence of maps that
 // ZipMap makes of one, and the classes of the matrix's columns by output; a model
-// without is returned as it is. It refuses what is no ONNX model, and one of which
-// the weights are in other files.
-func (o Origin) plain(raw []byte) ([]byte, map[string][]string, error) {
+// without is returned as it is. known are the classes that the model's classifier
+// names, where it has one. It refuses what is no ONNX model, and one of which the
+// weights are in other files.
+func (o Origin) plain(raw []byte) (out []byte, classes map[string][]string, known []string, err error) {
 	mend := "see " + o.Def + " for what a model has to be"
 	var m onnxpb.ModelProto
 	if err := proto.Unmarshal(raw, &m); err != nil || m.Graph == nil {
-		return nil, nil, o.Fault(o.Name+" is no model: it does not have the form of an ONNX file", "ONNX Runtime has to run it", mend)
+		return nil, nil, nil, o.Fault(o.Name+" is no model: it does not have the form of an ONNX file", "ONNX Runtime has to run it", mend)
 	}
 	for _, t := range m.Graph.Initializer {
 		if t.DataLocation == onnxpb.TensorProto_EXTERNAL {
-			return nil, nil, o.Fault(o.Name+" keeps its weights in other files", "a model is one file here", "save it whole, in Python: onnx.save(onnx.load(path), path)")
+			return nil, nil, nil, o.Fault(o.Name+" keeps its weights in other files", "a model is one file here", "save it whole, in Python: onnx.save(onnx.load(path), path)")
 		}
 	}
-	classes := map[string][]string{}
+	classes = map[string][]string{}
 	for i := range m.Graph.Node {
 		n := m.Graph.Node[i]
-		if n.OpType != "ZipMap" || n.Domain != onnx.MLDomain || len(n.Input) != 1 || len(n.Output) != 1 {
+		if n.Domain != onnx.MLDomain {
 			continue
 		}
-		var labels []string
-		for _, a := range n.Attribute {
-			for _, s := range a.Strings {
-				labels = append(labels, string(s))
-			}
-			for _, k := range a.Ints {
-				labels = append(labels, strconv.FormatInt(k, 10))
-			}
+		labels := classLabels(n)
+		if labels != nil && n.OpType != "ZipMap" {
+			known = labels
+		}
+		if n.OpType != "ZipMap" || len(n.Input) != 1 || len(n.Output) != 1 {
+			continue
 		}
 		for k, out := range m.Graph.Output {
 			if out.Name == n.Output[0] {
@@ -171,10 +190,31 @@ func (o Origin) plain(raw []byte) ([]byte, map[string][]string, error) {
 		}
 	}
 	if len(classes) == 0 {
-		return raw, nil, nil
+		return raw, nil, known, nil
 	}
-	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(&m)
-	return raw, classes, err
+	out, err = proto.MarshalOptions{Deterministic: true}.Marshal(&m)
+	return out, classes, known, err
+}
+
+// classLabels are the classes that a node of a classifier or of ZipMap names.
+func classLabels(n *onnxpb.NodeProto) (labels []string) {
+	for _, a := range n.Attribute {
+		switch a.Name {
+		case "classlabels_strings", "classlabels_int64s", "classlabels_ints": // the last of LinearClassifier and SVMClassifier
+			for _, s := range a.Strings {
+				labels = append(labels, string(s))
+			}
+			for _, k := range a.Ints {
+				labels = append(labels, strconv.FormatInt(k, 10))
+			}
+		}
+	}
+	return labels
+}
+
+// sameSet reports whether two lists have the same texts, in whatever order.
+func sameSet(a, b []string) bool {
+	return len(a) == len(b) && slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // matrix declares float [N, cols].
@@ -186,15 +226,19 @@ func matrix(name string, cols int64) *onnxpb.ValueInfoProto {
 }
 
 // places finds each class among a model's labels. Labels that are the classes'
-// indices in order stand for the classes.
+// indices in order stand for the classes, unless they are the classes themselves.
 func (o Origin) places(labels, classes []string) ([]int64, error) {
-	out, indices := make([]int64, len(classes)), true
+	out := make([]int64, len(classes))
+	indices, named := len(labels) == len(classes), true
 	for i := range labels {
 		indices = indices && labels[i] == strconv.Itoa(i)
 	}
+	for _, c := range classes {
+		named = named && slices.Contains(labels, c)
+	}
 	for i, c := range classes {
 		at := slices.Index(labels, c)
-		if at < 0 && indices && len(labels) == len(classes) {
+		if indices && !named {
 			at = i
 		}
 		if at < 0 {

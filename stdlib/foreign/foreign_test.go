@@ -83,6 +83,16 @@ func zipped(attrs onnx.Attrs, cols int64) []byte {
 	})
 }
 
+// classifier is one of scikit-learn's without ZipMap: certain of the third of its classes
+// where the third column is the greatest.
+func classifier(labels []string) []byte {
+	return model(onnx.Float, 3, func(g *onnx.Graph, x onnx.Value) {
+		p := g.Node(onnx.MLDomain, "LinearClassifier", onnx.Attrs{"classlabels_strings": labels, "coefficients": []float32{90, 0, 0, 0, 90, 0, 0, 0, 90}, "intercepts": []float32{0, 0, 0}, "multi_class": 1, "post_transform": "SOFTMAX"}, 2, x)
+		g.Output("label", p[0], onnx.String, -1)
+		g.Output("probabilities", p[1], onnx.Float, -1, 3)
+	})
+}
+
 func predict(t testing.TB, raw []byte, task kind.Task, x kind.Matrix, order []int64) []float32 {
 	t.Helper()
 	m, err := origin.Adapt(raw, task, x.Cols, order)
@@ -155,6 +165,10 @@ func TestAdapt(t *testing.T) {
 		{"flat of a newer opset", edit(column(onnx.Float, "y", true), func(m *onnxpb.ModelProto) { m.OpsetImport[0].Version = 26 }), regression, two, nil, []float32{4, -1.5}},
 		{"classes by name", zipped(onnx.Attrs{"classlabels_strings": []string{"c", "a", "b"}}, 3), multiclass, three, nil, []float32{p[1], p[2], p[0]}},
 		{"classes by index", zipped(onnx.Attrs{"classlabels_int64s": []int64{0, 1, 2}}, 3), multiclass, three, nil, p},
+		{"classes by index, some of which are names", zipped(onnx.Attrs{"classlabels_int64s": []int64{0, 1, 2}}, 3), kind.Task{Kind: kind.Multiclass, Classes: []string{"1", "2", "3"}}, three, nil, p},
+		{"classes that the classifier names", classifier([]string{"c", "a", "b"}), multiclass, three, nil, []float32{0, 1, 0}},
+		{"classes that the classifier calls otherwise", classifier([]string{"0", "1", "2"}), multiclass, three, nil, []float32{0, 0, 1}},
+		{"true before false", zipped(onnx.Attrs{"classlabels_strings": []string{"True", "False"}}, 2), binary, two, nil, []float32{probabilities(1, 3)[0], probabilities(-2, 0.5)[0]}},
 		{"classes that are numbers", zipped(onnx.Attrs{"classlabels_int64s": []int64{2, 10, 33}}, 3), kind.Task{Kind: kind.Multiclass, Classes: []string{"10", "2", "33"}}, three, nil, []float32{p[1], p[0], p[2]}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -216,6 +230,16 @@ func TestWrongModels(t *testing.T) {
 				t.Errorf("%v, not %q", err, c.want)
 			}
 		})
+	}
+}
+
+// TestNeitherTrueNorFalse: a binary model's classes have to say which of them is true.
+func TestNeitherTrueNorFalse(t *testing.T) {
+	for _, labels := range [][]string{{"churned", "stayed"}, {"1", "2"}, {"true", "1"}} {
+		_, err := origin.Adapt(zipped(onnx.Attrs{"classlabels_strings": labels}, 2), binary, 2, nil)
+		if err == nil || !strings.Contains(err.Error(), "the classes "+labels[0]+" and "+labels[1]+", and which of them is true is not known") {
+			t.Errorf("%v: %v", labels, err)
+		}
 	}
 }
 
@@ -318,7 +342,7 @@ func FuzzPlain(f *testing.F) {
 	f.Add(edit(softmax(3), func(m *onnxpb.ModelProto) { m.Graph.Node[0].OpType, m.Graph.Node[0].Output = "Identity", nil }))
 	f.Add(edit(softmax(3), func(m *onnxpb.ModelProto) { m.Graph.Output = append(m.Graph.Output, m.Graph.Output...) }))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		got, _, err := origin.plain(raw)
+		got, _, _, err := origin.plain(raw)
 		var faults kind.Faults
 		if err != nil && !errors.As(err, &faults) {
 			t.Fatal(err)

@@ -51,7 +51,7 @@ func Register(g *grpc.Server, models api.Models, o Options) {
 		}
 	}
 	g.RegisterService(&desc, s)
-	healthpb.RegisterHealthServer(g, &health{models: models})
+	healthpb.RegisterHealthServer(g, &health{server: g, models: models})
 }
 
 // Messages to infer are received as empty ones, which keep every field as it was on
@@ -217,17 +217,18 @@ func rpc(err error) error {
 	return api.From(err).GRPCStatus().Err()
 }
 
-// health is grpc.health.v1: of the server for "" and the name of the service, else
+// health is grpc.health.v1: of the server for "" and the names of its services, else
 // of a model. Watch is not offered: probes call Check, and clients take a server
 // without Watch for healthy.
 type health struct {
 	healthpb.UnimplementedHealthServer
+	server *grpc.Server
 	models api.Models
 }
 
 func (h *health) Check(_ context.Context, r *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
 	ready := h.models.Ready()
-	if r.Service != "" && r.Service != pb.GRPCInferenceService_ServiceDesc.ServiceName {
+	if _, is := h.server.GetServiceInfo()[r.Service]; !is && r.Service != "" {
 		_, err := h.models.Model(r.Service, "")
 		if err != nil && api.From(err).Kind == api.NotFound {
 			return nil, rpc(err)

@@ -194,7 +194,7 @@ func TestDeclaredTypes(t *testing.T) {
 		sig.Inputs = append(sig.Inputs, bundle.Tensor{Name: "f." + string(x), DType: "double", Width: 1, Type: x})
 	}
 	s := l.Schema(&sig, nil, nil)
-	numbers := []float64{1, 0, -3, 1.5, math.NaN(), 1 << 53, 1e300, math.Inf(-1)}
+	numbers := []float64{1, 0, -3, 1.5, math.NaN(), 1 << 53, 1e300, math.Inf(-1), 1 << 63}
 	col := func() ort.Value { return ort.Column(slices.Clone(numbers)) }
 	l.Add(Record{ID: "a", Rows: len(numbers), Schema: s, Inputs: []ort.Value{col(), col(), col(), col()}})
 	shut(t, l)
@@ -202,6 +202,7 @@ func TestDeclaredTypes(t *testing.T) {
 	equal(t, query(t, c.Dir, `"f.int", "f.bool", epoch_us("f.timestamp"), "f.float"`), []string{
 		"(1, true, 1, 1.0)", "(0, false, 0, 0.0)", "(-3, NULL, -3, -3.0)", "(NULL, NULL, NULL, 1.5)", "(NULL, NULL, NULL, NULL)",
 		"(9007199254740992, NULL, 9007199254740992, 9007199254740992.0)", "(NULL, NULL, NULL, 1e+300)", "(NULL, NULL, NULL, -inf)",
+		"(9223372036854775807, NULL, NULL, 9.223372036854776e+18)",
 	})
 	equal(t, query(t, c.Dir, `typeof("f.int"), typeof("f.bool"), typeof("f.timestamp"), typeof("f.float")`)[0], "(BIGINT, BOOLEAN, TIMESTAMP WITH TIME ZONE, DOUBLE)")
 }
@@ -285,10 +286,13 @@ func TestSegmentEnds(t *testing.T) {
 		synctest.Wait()
 		counts(t, m, 4, 0, 0, 2) // an empty segment is none
 		l.Add(row(s, "x", 1))
-		l.Add(Record{ID: "y", Err: api.Errorf(api.NotFound, "no model")}) // other columns: its own segment
+		l.Add(Record{ID: "y", Err: api.Errorf(api.NotFound, "no model")}) // no columns of its own
+		other := *signature
+		other.Inputs = other.Inputs[:1]
+		l.Add(Record{ID: "z", Schema: l.Schema(&other, nil, nil)}) // others: its own segment
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		counts(t, m, 6, 0, 0, 4)
+		counts(t, m, 7, 0, 0, 4)
 		shut(t, l)
 	})
 }

@@ -58,6 +58,7 @@ type segments struct {
 	prefix  string
 	replica string
 	number  int
+	last    *Schema    // of the newest record that had one
 	open    []*segment // by the time of their beginning
 	bytes   int64
 	timer   *time.Timer
@@ -120,6 +121,10 @@ func (s *Schema) shared() string {
 }
 
 func (s *segments) add(_ context.Context, r *Record) {
+	if r.Schema == nil { // it was refused before anyone knew its model: a file has the columns that others have
+		r.Schema = s.last
+	}
+	s.last = r.Schema
 	i := slices.IndexFunc(s.open, func(g *segment) bool { return g.schema.shared() == r.Schema.shared() })
 	if i < 0 {
 		if len(s.open) == maxOpen {
@@ -349,7 +354,9 @@ func declared(o table.Optional, as types.Type) table.Optional {
 		out := make([]int64, len(numbers))
 		for i, x := range numbers {
 			const end = 1 << 63
-			if o.Valid[i] = o.Valid[i] && x == math.Trunc(x) && -end <= x && x < end; o.Valid[i] {
+			if as == types.Int && x == end {
+				out[i] = math.MaxInt64 // which is rounded to it, as are those just below
+			} else if o.Valid[i] = o.Valid[i] && x == math.Trunc(x) && -end <= x && x < end; o.Valid[i] {
 				out[i] = int64(x)
 			}
 		}

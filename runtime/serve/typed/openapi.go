@@ -245,7 +245,7 @@ func openAPI(svc *service.Service, f *form) ([]byte, error) {
 		}, "queue_us", "compute_us", "total_us")},
 		{"PredictResponse", record(object{
 			{"id", text("The request's id.")}, {"model", text("The model that answered.")}, {"version", text("Its version.")},
-			{"variant", text("The branch of the split that answered; without a split, the alias or version.")},
+			{"variant", text("The branch of the split that answered; without a split, the alias or version; of several steps, nothing.")},
 			{"fallback", object{{"type", "boolean"}, {"description", "The answer is the declared fallback's."}}},
 			{"predictions", object{{"type", "array"}, {"items", ref("Prediction")}, {"description", "One for each row, in order."}}},
 			{"timing", ref("Timing")},

@@ -132,7 +132,7 @@ func Proto(svc *service.Service, sig *bundle.Signature) (string, error) {
 	w("  // The caller's name for the request; it comes back.\n  string id = %d;", requestID)
 	w("  // Keeps a caller with one variant of the model.\n  string key = %d;\n}\n", requestKey)
 	w("message PredictResponse {\n  string id = %d;", responseID)
-	w("  // The model that answered, its version, and the branch of the split, or else the alias or version.\n  string model = %d;\n  string version = %d;\n  string variant = %d;", responseModel, responseVersion, responseVariant)
+	w("  // The model that answered, its version, and the branch of the split, or else the alias or version; of several steps none.\n  string model = %d;\n  string version = %d;\n  string variant = %d;", responseModel, responseVersion, responseVariant)
 	w("  // The answer is the declared fallback's.\n  bool fallback = %d;", responseFallback)
 	w("  // One for each row, in order.\n  repeated Prediction predictions = %d;\n  Timing timing = %d;\n}\n", responsePredictions, responseTiming)
 	w("// Prediction is the answer to a row. A number that is not finite is not set.\nmessage Prediction {")

@@ -19,6 +19,7 @@ import (
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/env"
+	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/runtime"
 	"mlc.dev/mlc/runtime/oci"
 	"mlc.dev/mlc/runtime/ort"
@@ -246,10 +247,12 @@ func (a *app) state(ctx context.Context, r *compiler.Result, readOnly bool) (*ru
 	return s, computes(s)
 }
 
-// computes names what computes steps here. Without a library, apply says so.
+// computes names what computes steps here: without a library the one that would be got,
+// and apply says so.
 func computes(s *runtime.System) error {
 	lib, err := ort.Find()
 	if err != nil {
+		s.Engines = "onnxruntime " + plan.Digest(ort.Pinned()).Short()
 		return nil
 	}
 	d, err := s.FileDigest(lib.Path)

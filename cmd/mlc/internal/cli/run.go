@@ -46,6 +46,13 @@ func (a *app) planCmd() *cobra.Command {
 			if err := a.budget(r, ds); err != nil {
 				return err
 			}
+			if _, err := ort.Find(); err != nil {
+				list := diag.From(err, diag.Range{})
+				for i := range list {
+					list[i].Severity = diag.Warning
+				}
+				a.view.Diagnostics(list)
+			}
 			if markdown {
 				a.view.PlanMarkdown(r.Plan, ds, place(r))
 			} else {

@@ -69,7 +69,11 @@ func (a *app) serveCmd() *cobra.Command {
 				if len(also) > 0 {
 					beside = " (" + strings.Join(also, ", ") + ")"
 				}
-				a.view.Printf("%s answers at http://%s%s; Ctrl-C ends it\n", o.Service.Name, e.HTTP, beside)
+				scheme := "http"
+				if o.Service.TLS != nil {
+					scheme = "https"
+				}
+				a.view.Printf("%s answers at %s://%s%s; Ctrl-C ends it\n", o.Service.Name, scheme, e.HTTP, beside)
 			})
 		},
 	}
