@@ -4,6 +4,7 @@ package compiler
 
 import (
 	"context"
+	"slices"
 
 	"mlc.dev/mlc/compiler/check"
 	"mlc.dev/mlc/compiler/diag"
@@ -21,7 +22,8 @@ type Options struct {
 	Dir  string            // the spec's folder
 	Env  string            // the environment's name; "" is "local"
 	Vars map[string]string // --var
-	// Trained: only what is trained already is used, so no runner has to fit its steps.
+	// Trained: only what is trained already is used, so no runner has to fit its steps, and
+	// no file of a source has to be there.
 	Trained bool
 }
 
@@ -85,6 +87,9 @@ func Compile(ctx context.Context, o Options, kinds kind.Kinds) (*Result, diag.Li
 		e = nil // nothing can be, or has to be, proved against it
 	}
 	r.System, more = check.System(r.Spec, kinds, e)
+	if o.Trained { // what trained it may be elsewhere
+		more = slices.DeleteFunc(more, func(d diag.Diagnostic) bool { return d.Code == diag.FileMissing })
+	}
 	list = append(list, more...)
 	list.Sort()
 	if !list.HasErrors() {

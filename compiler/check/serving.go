@@ -834,7 +834,7 @@ func (r *resolver) clientTLS(s *ir.Service, v *spec.Value) {
 func (r *resolver) batch(name string, v *spec.Value) {
 	m := r.modelRef(v.Get("model"))
 	b := &ir.Batch{Path: v.Path, Batch: service.Batch{Format: service.Format, System: r.sys.Name, Name: name, Model: m.ref,
-		Output: text(v.Get("output").Get("path")), Schedule: text(v.Get("schedule")), Chunk: get[int](v.Get("chunk"))}}
+		Output: text(v.Get("output").Get("path")), Schedule: text(v.Get("schedule")), Chunk: get[int](v.Get("chunk")), Keep: get[[]string](v.Get("keep"))}}
 	if sch := v.Get("schedule"); sch != nil {
 		if _, err := service.ParseSchedule(b.Schedule); err != nil {
 			r.add(sch.Path, diag.BadSchedule, "%q is no schedule: %v", b.Schedule, err).Because("", `write cron's five fields in UTC, such as "0 3 * * *" for every day at 3:00`)
@@ -844,6 +844,7 @@ func (r *resolver) batch(name string, v *spec.Value) {
 	if ok {
 		b.Source, b.Rows = src.Name, src
 		r.batchColumns(m, src, v.Get("source"))
+		r.batchKeep(src, v.Get("keep"))
 	}
 	r.batchOutput(b, v.Get("output").Get("path"))
 	r.sys.Batches = append(r.sys.Batches, b)
@@ -893,6 +894,25 @@ func (r *resolver) batchColumns(m served, src *ir.Source, v *spec.Value) {
 		cols = "column"
 	}
 	r.add(v.Path, diag.BatchUnfit, "source %q has no %s %s, which model %q takes", src.Name, cols, strings.Join(missing, ", "), m.model.Name).Because(why, mend)
+}
+
+// batchKeep proves that the columns to keep are there, each once, and that none is
+// called as one that every output has.
+func (r *resolver) batchKeep(src *ir.Source, v *spec.Value) {
+	if v == nil {
+		return
+	}
+	seen := map[string]bool{"file": true, "row": true}
+	for _, x := range v.List {
+		name := text(x)
+		switch {
+		case src.Column(name) == nil && !r.unsure(src, name):
+			r.add(x.Path, diag.NoName, "source %q has no column %q%s", src.Name, name, diag.Suggest(name, src.ColumnNames())).Because("it is copied from there", "")
+		case seen[strings.ToLower(name)]:
+			r.add(x.Path, diag.BadArgs, "column %q is among the predictions already", name).Because("every output has file and row, and a column has one name", "leave it out, or rename it in the source")
+		}
+		seen[strings.ToLower(name)] = true
+	}
 }
 
 // batchOutput proves that predictions write over no source and no other batch.

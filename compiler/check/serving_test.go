@@ -337,6 +337,9 @@ func TestServingProofs(t *testing.T) {
 		{"batch: by hand", `schedule: "0 3 * * *"`, ``, "", ""},
 		{"batch: over its source", `path: "out/late.parquet"`, `path: "in/late.parquet"`, "", ""},
 		{"batch: into a pattern", `path: "open.csv"`, `path: "out/*.parquet"`, "MLC2109", ""},
+		{"batch: keeps", `source: "open"`, `source: "open", keep: ["distance", "shop.load"]`, "", ""},
+		{"batch: keeps what is not there", `source: "open"`, `source: "open", keep: ["distanc"]`, "MLC2102", `"distanc"`},
+		{"batch: keeps a column twice", `source: "open"`, `source: "open", keep: ["distance", "distance"]`, "MLC2109", `"distance"`},
 		{"batch: same output", `nightly: {`, `again: {kind: "batch", model: "lean@v1", source: "open", output: path: "./out/late.parquet"}
 		nightly: {`, "MLC2109", `"out/late.parquet"`},
 	}

@@ -248,6 +248,8 @@ type Batch struct {
 	Output   string `json:"output"`   // path of the Parquet file
 	Schedule string `json:"schedule"` // cron, five fields, UTC; "": by hand
 	Chunk    int    `json:"chunk"`    // rows at once
+	// Keep are columns of the source to copy: as texts where its files have them in several types.
+	Keep []string `json:"keep,omitempty"`
 }
 
 // Parse reads a service's JSON form.

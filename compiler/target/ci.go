@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"embed"
 	"encoding/json"
-	"path"
 	"slices"
 	"sort"
 	"strings"
@@ -55,7 +54,7 @@ func WriteCI(system string, p Pipeline) ([]byte, error) {
 
 // write fills in a template.
 func write(name string, with map[string]any) ([]byte, error) {
-	t, err := template.New("").Delims("[[", "]]").Funcs(template.FuncMap{"quote": quote, "dns": dns, "crontab": crontab, "dir": path.Dir}).ParseFS(templates, "*.tmpl")
+	t, err := template.New("").Delims("[[", "]]").Funcs(template.FuncMap{"quote": quote, "dns": dns, "crontab": crontab, "folder": outputFolder}).ParseFS(templates, "*.tmpl")
 	if err != nil {
 		return nil, err
 	}

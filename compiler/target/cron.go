@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"sort"
 	"strings"
@@ -58,10 +59,28 @@ func Cron(form string, b Batches) ([]byte, error) {
 			due = append(due, x)
 		}
 	}
+	for _, x := range due {
+		if at := outputFolder(b.Folder, x.Output); form == "kubernetes" && within(b.Folder, at) {
+			return nil, fmt.Errorf("batch %q writes %s into the spec's folder, and a volume there would hide the spec: give it a folder of its own", x.Name, x.Output)
+		}
+	}
 	if len(due) == 0 {
 		return nil, errors.New("no batch of the spec has a schedule")
 	}
 	return write(name, map[string]any{"System": b.System, "Version": b.Version, "Mlc": b.command(), "Variables": b.variables(), "Root": b.Root, "Dir": inDir(b.Dir), "Image": b.Image, "Folder": b.Folder, "Env": b.Env.Name, "Batches": due})
+}
+
+// outputFolder is where a batch writes, in an image that has the spec in a folder.
+func outputFolder(spec, output string) string {
+	if !path.IsAbs(output) {
+		output = path.Join("/", spec, output)
+	}
+	return path.Dir(path.Clean(output))
+}
+
+// within reports whether a folder is another one or below it.
+func within(dir, other string) bool {
+	return strings.HasPrefix(path.Join("/", dir)+"/", strings.TrimSuffix(other, "/")+"/")
 }
 
 var notDNS = regexp.MustCompile(`[^a-z0-9]+`)

@@ -31,8 +31,8 @@ import (
 
 // Options ask for one run of a batch.
 type Options struct {
-	// Batch has the output and the chunk. The output is a Parquet file with the
-	// columns file, row (from 1 in its file), what is kept, and the model's outputs.
+	// Batch has the output, the chunk, and what is kept. The output is a Parquet file with
+	// the columns file, row (from 1 in its file), what is kept, and the model's outputs.
 	service.Batch
 	Bundle *bundle.Bundle
 	// Version and Digest name the bundle.
@@ -45,9 +45,8 @@ type Options struct {
 	Args   json.RawMessage
 	// Columns are those of a source without a header, in order, as op.PredictOptions says.
 	Columns []string
-	// Keep are columns of the files to copy: as texts where the files have them in
-	// several types.
-	Keep []string
+	// MaxQuarantine is the share of rows that may not fit; with more nothing is written.
+	MaxQuarantine float64
 	// MLC is the version of mlc. Together with that of ONNX Runtime it is in the key.
 	MLC string
 	// Progress tells how many of a file's good rows are done; nil: nobody asks.
@@ -91,6 +90,11 @@ type Lineage struct {
 	Created     time.Time `json:"created"`
 	// Output is the digest of the output file.
 	Output plan.Digest `json:"output,omitempty"`
+}
+
+// quarantined is the share of the rows that did not fit.
+func (l *Lineage) quarantined() float64 {
+	return float64(l.Rejected) / float64(max(l.Rows+l.Rejected, 1))
 }
 
 // Input is one file and its rows.
@@ -220,7 +224,7 @@ func (r *run) same() (Report, bool) {
 		return Report{}, false
 	}
 	rep := Report{Unchanged: true}
-	if json.Unmarshal(b, &rep.Lineage) != nil || rep.Lineage.Key != r.report.Lineage.Key {
+	if json.Unmarshal(b, &rep.Lineage) != nil || rep.Lineage.Key != r.report.Lineage.Key || rep.Lineage.quarantined() > r.MaxQuarantine {
 		return Report{}, false
 	}
 	if d, err := artifact.DigestFile(r.Output); err != nil || d != rep.Lineage.Output {
@@ -260,7 +264,8 @@ func (r *run) sweep() error {
 
 // predict makes the parts of all files, and the file of rejects.
 func (r *run) predict(ctx context.Context) error {
-	return op.WriteAtomic(filepath.Join(r.parts, "rejects.jsonl"), func(rejects *os.File) error {
+	path := filepath.Join(r.parts, "rejects.jsonl")
+	err := op.WriteAtomic(path, func(rejects *os.File) error {
 		for i := range r.Files {
 			if err := r.file(ctx, i, rejects); err != nil {
 				return err
@@ -268,6 +273,12 @@ func (r *run) predict(ctx context.Context) error {
 		}
 		return nil
 	})
+	if share := r.report.Lineage.quarantined(); err == nil && share > r.MaxQuarantine {
+		l := r.report.Lineage
+		return diag.Diagnostic{Severity: diag.Error, Code: diag.TooManyBadRows, What: fmt.Sprintf("batch %q: %d of %d rows (%.2f%%) do not fit the model's signature; source %q allows %.2f%%", r.Name, l.Rejected, l.Rows+l.Rejected, 100*share, r.Batch.Source, 100*r.MaxQuarantine),
+			Why: "the output is left as it was", Mend: "see " + path + " for the reasons; mend the rows, or raise the source's max_quarantine"}
+	}
+	return err
 }
 
 func (r *run) file(ctx context.Context, i int, rejects *os.File) error {
@@ -280,7 +291,7 @@ func (r *run) file(ctx context.Context, i int, rejects *os.File) error {
 	if now, err := os.Stat(name); err != nil || now.Size() != r.stats[i].Size() || !now.ModTime().Equal(r.stats[i].ModTime()) || !os.SameFile(now, r.stats[i]) {
 		return bad("%s changed while it was read", name)
 	}
-	if err := p.Rejects(rejects); err != nil {
+	if err := p.Rejects(rejects, name); err != nil {
 		return err
 	}
 	lin := &r.report.Lineage
@@ -429,7 +440,11 @@ func (r *run) join(ctx context.Context, w *table.Writer) error {
 			return nil
 		})
 		if err != nil {
-			return err
+			if ctx.Err() != nil {
+				return err
+			}
+			return errors.Join(diag.Diagnostic{Severity: diag.Error, Code: diag.BadInput, What: "a finished chunk cannot be read: " + err.Error(), Why: "it was made by a run that did not end",
+				Mend: "run it again: that chunk is gone, and is predicted anew"}, os.Remove(part))
 		}
 		if group[0].Rows() >= groupRows {
 			if err := flush(); err != nil {

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/expr"
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
@@ -67,8 +68,8 @@ func csv(t testing.TB, path string, rows int) {
 
 func options(dir string) Options {
 	return Options{
-		Batch:  service.Batch{System: "sys", Name: "nightly", Model: service.Ref{Model: "m", Alias: "live"}, Output: filepath.Join(dir, "out.parquet"), Chunk: 100},
-		Bundle: model(), Version: "7", Digest: "sha256:b", Files: []string{filepath.Join(dir, "a.csv"), filepath.Join(dir, "b.csv")}, Source: file.Source{}, Keep: []string{"id"}, MLC: "test",
+		Batch:  service.Batch{System: "sys", Name: "nightly", Model: service.Ref{Model: "m", Alias: "live"}, Output: filepath.Join(dir, "out.parquet"), Chunk: 100, Keep: []string{"id"}},
+		Bundle: model(), Version: "7", Digest: "sha256:b", Files: []string{filepath.Join(dir, "a.csv"), filepath.Join(dir, "b.csv")}, Source: file.Source{}, MaxQuarantine: 0.02, MLC: "test",
 	}
 }
 
@@ -238,6 +239,77 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
+// TestTooManyRejects: an output stays where more rows do not fit than may, also where it
+// was made when more might.
+func TestTooManyRejects(t *testing.T) {
+	dir := t.TempDir()
+	o := options(dir)
+	o.Files = o.Files[:1]
+	csv(t, o.Files[0], 450)
+	run1(t, o)
+	was := lines(t, o.Output+".lineage.json")
+	for _, spoil := range []func(){
+		func() { o.MaxQuarantine = 0.008 },
+		func() { o.MaxQuarantine = 0.02; os.WriteFile(o.Files[0], []byte("id,x\nr1,no\nr2,no\n"), 0o644) },
+	} {
+		spoil()
+		_, err := Run(t.Context(), o)
+		var d diag.Diagnostic
+		if !errors.As(err, &d) || d.Code != diag.TooManyBadRows {
+			t.Fatal(err)
+		}
+		_, at, _ := strings.Cut(d.Mend, "see ")
+		at, _, _ = strings.Cut(at, " for ")
+		if l := lines(t, at); !strings.Contains(l[0], "not a number") {
+			t.Errorf("%s", l)
+		}
+		equal(t, lines(t, o.Output+".lineage.json"), was)
+	}
+	csv(t, o.Files[0], 440)
+	run1(t, o)
+	verify(t, o, 440)
+}
+
+// TestDamagedChunk: of a finished chunk that cannot be read the run tells, and the next
+// one makes it anew.
+func TestDamagedChunk(t *testing.T) {
+	dir := t.TempDir()
+	o := options(dir)
+	o.Files = o.Files[:1]
+	csv(t, o.Files[0], 450)
+	ctx, cancel := context.WithCancel(t.Context())
+	o.Progress = func(_ string, done, _ int64) {
+		if done >= 300 {
+			cancel()
+		}
+	}
+	if _, err := Run(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	o.Progress = nil
+	parts, err := filepath.Glob(filepath.Join(o.Output+".parts", "*.parquet"))
+	if err != nil || len(parts) < 3 {
+		t.Fatal(parts, err)
+	}
+	b, err := os.ReadFile(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 4; i < len(b)/2; i++ {
+		b[i] ^= 0xff
+	}
+	if err := os.WriteFile(parts[1], b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "a finished chunk cannot be read: "+parts[1]) {
+		t.Fatal(err)
+	}
+	if rep := run1(t, o); rep.Chunks != 1 {
+		t.Errorf("%+v", rep)
+	}
+	verify(t, o, 450)
+}
+
 // TestResumes: a run that ended in the middle is gone on with, and the result is
 // that of a run at once.
 func TestResumes(t *testing.T) {
@@ -311,6 +383,7 @@ func TestKilled(t *testing.T) {
 func TestFormats(t *testing.T) {
 	dir := t.TempDir()
 	o := options(dir)
+	o.MaxQuarantine = 1
 	o.Files = []string{filepath.Join(dir, "a.parquet"), filepath.Join(dir, "b.jsonl"), filepath.Join(dir, "c.csv")}
 	if err := table.Write(o.Files[0], []table.Column{{Name: "id", Data: []string{"r1", "r2"}}, {Name: "x", Data: []float64{1.0 / 1024, 2.0 / 1024}}}); err != nil {
 		t.Fatal(err)
@@ -319,7 +392,7 @@ func TestFormats(t *testing.T) {
 	os.WriteFile(o.Files[2], []byte("id,x\nr,no\n"), 0o644)
 	rep := run1(t, o)
 	verify(t, o, 2, 1, 0)
-	if l := lines(t, rep.Rejects); len(l) != 2 || !strings.Contains(l[0], "not a JSON object") {
+	if l := lines(t, rep.Rejects); len(l) != 2 || !strings.Contains(l[0], "not a JSON object") || !strings.Contains(l[0], `"file":"`+o.Files[1]) || !strings.HasPrefix(l[1], `{"file":"`+o.Files[2]+`","row":1,"reasons":`) {
 		t.Errorf("%s", l)
 	}
 	o.Files = o.Files[2:]

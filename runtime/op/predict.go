@@ -2,6 +2,7 @@ package op
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/csv"
@@ -69,7 +70,7 @@ func Predict(ctx context.Context, o PredictOptions) (PredictReport, error) {
 	rep.Rows, rep.Rejected = p.Rows, p.Rejected
 	if rep.Rejected > 0 {
 		rep.Rejects = o.rejects()
-		err = WriteAtomic(rep.Rejects, p.Rejects)
+		err = WriteAtomic(rep.Rejects, func(f *os.File) error { return p.Rejects(f, "") })
 	} else if err = os.Remove(o.rejects()); errors.Is(err, os.ErrNotExist) {
 		err = nil // none is left of an earlier prediction
 	}
@@ -299,15 +300,38 @@ func (o PredictOptions) args() (json.RawMessage, error) {
 }
 
 // Rejects copies the bad rows as JSON lines: those that are no rows as the source
-// tells them, then each BadRow.
-func (p *Prepared) Rejects(to *os.File) error {
+// tells them, which name their file, then each BadRow, with the name of its file unless
+// that is "".
+func (p *Prepared) Rejects(to io.Writer, file string) error {
 	f, err := os.Open(p.rejects)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	_, err = io.Copy(to, f)
-	return err
+	if file == "" {
+		_, err = io.Copy(to, f)
+		return err
+	}
+	name, err := json.Marshal(file)
+	if err != nil {
+		return err
+	}
+	bad := []byte(`{"row":`) // how a BadRow begins
+	for in := bufio.NewReader(f); ; {
+		line, err := in.ReadBytes('\n')
+		if rest, ok := bytes.CutPrefix(line, bad); ok {
+			line = slices.Concat([]byte(`{"file":`), name, []byte(`,"row":`), rest)
+		}
+		if _, werr := to.Write(line); werr != nil {
+			return werr
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // numbering returns the number of a row in the file, from 1 after the header and

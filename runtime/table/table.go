@@ -183,7 +183,14 @@ func ReadRows(ctx context.Context, path string, want map[string]Form, pick func(
 	}
 	defer rr.Release()
 	start := int64(0)
-	for rr.Next() {
+	for {
+		more, err := next(rr)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if !more {
+			break
+		}
 		rec := rr.Record()
 		n := int(rec.NumRows())
 		b := Batch{Start: start, Rows: n, Columns: map[string]any{}}
@@ -215,6 +222,16 @@ func ReadRows(ctx context.Context, path string, want map[string]Form, pick func(
 		return fmt.Errorf("%s: %d of %d rows read", path, start, r.NumRows())
 	}
 	return nil
+}
+
+// next is rr.Next, of which a damaged file makes the library panic.
+func next(rr pqarrow.RecordReader) (more bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the file is damaged: %v", p)
+		}
+	}()
+	return rr.Next(), nil
 }
 
 // convert reads the rows at, all where it is nil.
