@@ -148,7 +148,9 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	err := within(ctx, func() error { s.loops.Wait(); return nil })
 	if s.plog != nil {
-		err = errors.Join(err, s.plog.Close(ctx))
+		if lerr := s.plog.Close(ctx); lerr != nil { // it failed nobody's request
+			s.log.Warn("prediction log: what was left is lost", "error", lerr)
+		}
 	}
 	return errors.Join(err, within(ctx, func() error {
 		var err error

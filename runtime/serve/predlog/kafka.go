@@ -37,6 +37,7 @@ type kafka struct {
 	// reached says that a broker has let the service in, refused why the last did not.
 	reached atomic.Bool
 	refused atomic.Pointer[error]
+	away    atomic.Int64 // when it was last told that a broker is, in nanoseconds since 1970
 }
 
 func newKafka(l *Log) (*kafka, error) {
@@ -143,6 +144,12 @@ func (k *kafka) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, conn net.
 	away := kgo.IsRetryableBrokerErr(err) || errors.As(err, &dial) && dial.Op == "dial"
 	if conn != nil && k.log.o.Config.SASL != nil && errors.Is(err, io.EOF) && !errors.As(err, &first) {
 		away, err = false, fmt.Errorf("the broker hung up during SASL: it may know no such user, password or mechanism: %w", err)
+	}
+	if away {
+		last, now := k.away.Load(), time.Now().UnixNano()
+		if now-last >= int64(between) && k.away.CompareAndSwap(last, now) {
+			go k.log.o.Logger.Warn("prediction log: a broker does not answer; records wait, and are lost where too many do", "service", k.log.o.Service, "error", err) // a logger may hang
+		}
 	}
 	if !away && !k.reached.Load() {
 		k.refused.Store(&err)

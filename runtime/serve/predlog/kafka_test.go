@@ -35,6 +35,7 @@ import (
 
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/secret"
 	"mlc.dev/mlc/runtime/serve/api"
 )
 
@@ -180,9 +181,16 @@ func TestKafkaNever(t *testing.T) {
 	}
 	port := lis.Addr().(*net.TCPAddr).Port
 	lis.Close()
-	l, m := open(t, topic(port))
+	told, m := &words{}, &Metrics{}
+	l, err := Open(Options{Config: topic(port), Service: "svc", Secret: secret.Value, Metrics: m, Logger: slog.New(slog.NewTextHandler(told, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range 500 {
 		l.Add(row(nil, strconv.Itoa(i), 1))
+	}
+	for !strings.Contains(told.String(), "a broker does not answer") || !strings.Contains(told.String(), "connection refused") {
+		runtime.Gosched()
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -315,6 +315,23 @@ func (w *words) String() string {
 	return w.b.String()
 }
 
+// TestFolderUnwritable: what will be lost is told at the start, not at the first record.
+func TestFolderUnwritable(t *testing.T) {
+	var told words
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(Options{Config: folder(filepath.Join(file, "log")), Service: "svc", Logger: slog.New(slog.NewTextHandler(&told, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(told.String(), "its folder cannot be written") {
+		t.Error(told.String())
+	}
+	shut(t, l)
+}
+
 // TestFolderGone: rows are lost and counted while there is no folder, a request is
 // not; when it can be made again, the next segment is written. It is told once a
 // minute.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -84,7 +85,22 @@ func newSegments(l *Log) *segments {
 		s.replica = plain(host) + "-" + hex.EncodeToString(b[:])
 	}
 	s.sweep()
+	if err := s.writable(); err != nil {
+		l.o.Logger.Warn("prediction log: its folder cannot be written, and records will be lost", "service", l.o.Service, "error", err)
+	}
 	return s
+}
+
+// writable tries to write to the folder.
+func (s *segments) writable() error {
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(s.dir, "."+s.prefix+"-*.tmp")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // plain is a name as part of a file's.
