@@ -10,6 +10,7 @@ import (
 	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/bundle"
+	"mlc.dev/mlc/runtime/ort"
 )
 
 // Version is what a reference means.
@@ -107,8 +108,12 @@ func (f File) Resolve(context.Context, service.Ref) (Version, error) {
 // Open reads the file.
 func (f File) Open(context.Context, service.Ref, Version) (*bundle.Bundle, error) {
 	b, err := os.ReadFile(f.Path)
-	if err == nil && f.Convert != nil {
+	switch {
+	case err != nil:
+	case f.Convert != nil:
 		b, err = f.Convert(b)
+	default:
+		b, err = ort.Embed(b, filepath.Dir(f.Path))
 	}
 	return &bundle.Bundle{Model: b}, err
 }
