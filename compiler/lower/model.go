@@ -973,7 +973,10 @@ func (l *lowerer) packageArgs(s *ir.System, m *ir.Model, fs *features, first int
 		c := f.Column
 		field := Field{Name: f.Name, Type: f.Type, Nullable: f.Kind == ir.Snapshot || !c.Never, Sensitive: c.Sensitive}
 		if f.Kind == ir.Request {
-			field.Column, field.Min, field.Max, field.In = c.Name, c.Min, c.Max, c.In
+			field.Column = c.Name
+		}
+		if f.Fn == "" { // it is a value of the column, which has its bounds
+			field.Min, field.Max, field.In = c.Min, c.Max, c.In
 		}
 		if src := f.Group.Source; f.Type == types.String {
 			if k, ok := src.Kind.(kind.NullTexts); ok {
