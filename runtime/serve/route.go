@@ -209,8 +209,10 @@ func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 			return f, fk, nil
 		}
 		if r.mirror != nil {
-			c.Inputs, c.Names = last, nil
-			if len(r.steps) == 0 {
+			switch {
+			case len(r.steps) > 0:
+				c.Inputs, c.Names = last, nil
+			case len(c.Names) == 0:
 				c.Names = names(h.Inputs())
 			}
 			r.toShadow(c, a)
@@ -281,14 +283,16 @@ func (r *route) instead(c api.Call, err error, reason string) (api.Answer, kept,
 	return a, r.kept(h, c, in), nil
 }
 
-// kept is what the prediction log keeps of a call: a branch's inputs as it took
-// them, and, where there are steps, what the caller sent.
+// kept is what the prediction log keeps of a call: what the caller sent, and of a service
+// of one model what that took.
 func (r *route) kept(h *handle, c api.Call, last []ort.Value) kept {
 	if r.s.plog == nil || h == nil {
 		return kept{}
 	}
-	if len(r.steps) > 0 {
-		return kept{r.form().schema, c.Inputs}
+	if len(r.steps) > 0 || len(r.branches) > 1 {
+		if f := r.form(); f.schemas[h] != nil { // else a version has changed meanwhile
+			return kept{f.schemas[h], f.sent(c)}
+		}
 	}
 	return kept{h.schema, last}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -173,6 +174,17 @@ func startTraced(t *testing.T, svc *service.Service, src serve.Source, tracer tr
 		}
 	})
 	return r
+}
+
+// end stops the service before its test ends, and returns when it has.
+func (r *running) end() {
+	r.t.Helper()
+	r.stop()
+	err := <-r.done
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.done <- nil
 }
 
 // answer is what the typed API says.
@@ -1127,6 +1139,44 @@ func TestVersionsOfOtherClasses(t *testing.T) {
 		if n := r.shadowed(result, "3"); n > asked[branch] {
 			t.Errorf("%s: %d of %d", result, n, asked[branch])
 		}
+	}
+}
+
+// What callers sent is in the log whole, whichever branch answered: one that takes less of
+// it has the same columns.
+func TestBranchesOfOtherInputsLogTheSame(t *testing.T) {
+	less := model(.75)
+	g := onnx.New("less")
+	zero := g.Op("Mul", g.Cast(g.Op("IsNaN", g.Input("f.x", onnx.Double, -1, 1)), onnx.Float), g.Scalar(float32(0)))
+	g.Output("probability", g.Op("Add", zero, g.Scalar(float32(.75))), onnx.Float, -1, 1)
+	less.Model, less.Signature.Inputs, less.Signature.Raw = g.Marshal(), less.Signature.Inputs[:1], less.Signature.Raw[:1]
+	svc := one()
+	svc.Split = []service.Branch{{Name: "a", Model: ref("a"), Weight: 50}, {Name: "b", Model: ref("b"), Weight: 50}}
+	dir := t.TempDir()
+	svc.Log = &service.Log{Sample: 1, Dir: dir, Rows: 1 << 20, Every: service.Duration(time.Hour), Buffer: 1000}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1, "b": 2}, bundles: map[int]*bundle.Bundle{1: model(.25), 2: less}})
+	want := map[string]int{}
+	for i := range 40 {
+		a := r.predict(fmt.Sprintf(`{"features":{"f.x":%d,"f.c":"c%d"},"key":"%d"}`, i, i, i))
+		if a.Status != 200 {
+			t.Fatal(a.body)
+		}
+		want[fmt.Sprintf("%s %d c%d", a.Variant, i, i)]++
+	}
+	r.end()
+	files, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	got := map[string]int{}
+	err = table.Read(t.Context(), files[0], map[string]table.Form{"_variant": table.Texts, "f.x": table.Floats, "f.c": table.Texts}, func(b table.Batch) error {
+		for k := range b.Rows {
+			got[fmt.Sprintf("%s %v %s", b.Texts("_variant")[k], b.Floats("f.x")[k], b.Texts("f.c")[k])]++
+		}
+		return nil
+	})
+	if err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, not %v: %v", got, want, err)
 	}
 }
 

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/bundle"
@@ -84,7 +85,16 @@ func (r *route) form() *composed {
 	}
 	c.sig = sig
 	if r.s.plog != nil {
-		c.schema = r.s.plog.Schema(sig, c.inputs, main.Outputs())
+		c.schemas = map[*handle]*predlog.Schema{}
+		for _, h := range handles {
+			var of *bundle.Signature
+			if sig != nil {
+				own := *sig
+				own.Task, own.Outputs = h.sig.Task, h.sig.Outputs
+				of = &own
+			}
+			c.schemas[h] = r.s.plog.Schema(of, c.inputs, h.Outputs())
+		}
 	}
 	r.s.composed.Store(c)
 	return c
@@ -95,7 +105,26 @@ type composed struct {
 	handles []*handle
 	inputs  []ort.Info
 	sig     *bundle.Signature
-	schema  *predlog.Schema // nil: nothing is logged
+	// schemas are of the inputs and each handle's outputs; nil: nothing is logged.
+	schemas map[*handle]*predlog.Schema
+}
+
+// sent are a call's inputs in the order of c's, nil what it has not.
+func (c *composed) sent(call api.Call) []ort.Value {
+	same := len(call.Names) == len(c.inputs)
+	for i := 0; same && i < len(c.inputs); i++ {
+		same = call.Names[i] == c.inputs[i].Name
+	}
+	if same || len(call.Names) == 0 {
+		return call.Inputs
+	}
+	out := make([]ort.Value, len(c.inputs))
+	for i, in := range c.inputs {
+		if k := slices.Index(call.Names, in.Name); k >= 0 {
+			out[i] = call.Inputs[k]
+		}
+	}
+	return out
 }
 
 func (c *composed) of(handles []*handle) bool {
