@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -139,6 +140,8 @@ func (a *app) scheduleCmd() *cobra.Command {
 			}
 			state := r.Env.Beside("schedule.json")
 			switch {
+			case next && cron != "":
+				return misuse("--next and --cron tell different things: give one of them")
 			case next:
 				due, err := batch.Next(batches, state)
 				if err != nil {
@@ -158,6 +161,9 @@ func (a *app) scheduleCmd() *cobra.Command {
 				a.view.Printf("%s", text)
 				return nil
 			}
+			if !slices.ContainsFunc(batches, func(b service.Batch) bool { return b.Schedule != "" }) {
+				return diag.Diagnostic{Severity: diag.Error, Code: diag.NoName, What: "no batch of the spec has a schedule", Mend: "give one a schedule, or run it by hand: `mlc run BATCH`"}
+			}
 			r, s, err := a.applied(c.Context())
 			if err != nil {
 				return err
@@ -176,8 +182,13 @@ func (a *app) scheduleCmd() *cobra.Command {
 					return err
 				},
 				Told: func(e batch.Event) {
-					if e.Err != nil {
+					switch {
+					case e.Err != nil && a.json:
+						a.view.Emit("batch_failed", map[string]any{"batch": e.Batch, "due": e.Due, "begun": e.Begun, "ended": e.Ended, "diagnostics": diag.From(e.Err, diag.Range{})})
+					case e.Err != nil:
 						a.view.Notef("%s: due %s: %v\n", e.Batch, e.Due.Format(time.RFC3339), e.Err)
+					case e.Ended.IsZero() && a.json:
+						a.view.Emit("batch_begun", map[string]any{"batch": e.Batch, "due": e.Due, "begun": e.Begun})
 					}
 				}})
 		},

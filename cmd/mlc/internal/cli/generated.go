@@ -31,6 +31,9 @@ type generated struct {
 func readGenerated(dir string) (generated, error) {
 	const format = "mlc.generated.v1"
 	g := generated{Format: format, Services: map[string]map[string]plan.Digest{}}
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return g, misuse("%s is no folder", dir)
+	}
 	path := filepath.Join(dir, generatedFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
