@@ -159,6 +159,36 @@ func TestNoOutputs(t *testing.T) {
 	}
 }
 
+// TestInputError: a value that ONNX Runtime has no form of is told apart from a run that
+// fails.
+func TestInputError(t *testing.T) {
+	g := onnx.New("long")
+	g.Output("n", g.Op("SequenceLength", g.Input("x", onnx.Double, -1, 1)), onnx.Int64)
+	var m onnxpb.ModelProto
+	if err := proto.Unmarshal(g.Marshal(), &m); err != nil {
+		t.Fatal(err)
+	}
+	x := m.Graph.Input[0]
+	x.Type = &onnxpb.TypeProto{Value: &onnxpb.TypeProto_SequenceType{SequenceType: &onnxpb.TypeProto_Sequence{ElemType: x.Type}}}
+	raw, err := proto.Marshal(&m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ort.Open(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if out, err := s.RunValues(t.Context(), []ort.Value{ort.Sequence{ort.Column([]float64{1}), ort.Column([]float64{2})}}); err != nil || out[0].(ort.Tensor).Data.([]int64)[0] != 2 {
+		t.Errorf("%v, %v", out, err)
+	}
+	_, err = s.RunValues(t.Context(), []ort.Value{ort.Sequence{}})
+	var wrong *ort.InputError
+	if !errors.As(err, &wrong) || wrong.Input != "x" {
+		t.Error(err)
+	}
+}
+
 // Outputs whose shapes depend on values, and runs that fail, do not disturb those after.
 func TestSlotsOfOutputs(t *testing.T) {
 	g := onnx.New("some")

@@ -50,6 +50,18 @@ func (s *Session) RunValues(ctx context.Context, inputs []Value) ([]Value, error
 	return s.RunTogether(ctx, [][]Value{inputs})
 }
 
+// InputError is an input that ONNX Runtime has no form of, whatever the model.
+type InputError struct {
+	Input string
+	Err   error
+}
+
+// Error names the input, and says what is wrong with it.
+func (e *InputError) Error() string { return fmt.Sprintf("input %q: %v", e.Input, e.Err) }
+
+// Unwrap is what is wrong with it.
+func (e *InputError) Unwrap() error { return e.Err }
+
 // RunTogether is RunValues of the inputs of one or more calls. Those of several have to be
 // tensors, and are joined along their first dimension.
 func (s *Session) RunTogether(ctx context.Context, calls [][]Value) ([]Value, error) {
@@ -79,7 +91,7 @@ func (s *Session) RunTogether(ctx context.Context, calls [][]Value) ([]Value, er
 	in := make([]onnxruntime.Value, len(inputs))
 	for i, x := range inputs {
 		if in[i], err = v.value(x); err != nil {
-			return nil, fmt.Errorf("input %q: %w", s.inputs[i].Name, err)
+			return nil, &InputError{s.inputs[i].Name, err}
 		}
 	}
 	if len(in) == 0 {

@@ -723,6 +723,9 @@ func (m *Model) run(batch []*call) {
 		ctx, free = anyone(batch)
 	}
 	out, err := m.session.RunTogether(ctx, calls)
+	if wrong := (*ort.InputError)(nil); errors.As(err, &wrong) {
+		err = &api.Error{Kind: api.BadRequest, Text: wrong.Error()}
+	}
 	if err == nil && len(batch) > 1 {
 		err = apart(out, rows)
 	}
