@@ -126,6 +126,8 @@ func Columns(t kind.Task) []string {
 // Stats are counted since the model was loaded.
 type Stats struct {
 	// Inferences counts rows, Executions runs of the model, Success and Failure calls.
+	// Compute is of calls that succeeded: the time of a run is that of each call in it, as
+	// Triton's clients take it.
 	Inferences, Executions uint64
 	Success, Failure       Stat
 	Queue, Compute         Stat

@@ -296,6 +296,8 @@ func (m *Model) Infer(ctx context.Context, in []ort.Value, rows int) ([]ort.Valu
 		if err == nil {
 			m.stats.Success.Count++
 			m.stats.Success.Total += took
+			m.stats.Compute.Count++
+			m.stats.Compute.Total += t.Compute
 			m.stats.LastInference = start
 		} else {
 			m.stats.Failure.Count++
@@ -763,11 +765,11 @@ func (m *Model) run(batch []*call) {
 		if err == nil && c.gathered {
 			m.stats.Success.Count++
 			m.stats.Success.Total += waited + compute
+			m.stats.Compute.Count++
+			m.stats.Compute.Total += compute
 			m.stats.LastInference = c.arrived
 		}
 	}
-	m.stats.Compute.Count++
-	m.stats.Compute.Total += compute
 	m.mu.Unlock()
 	var parts []ort.Value // of all calls
 	if err == nil && len(batch) > 1 {

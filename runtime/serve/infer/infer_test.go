@@ -269,7 +269,7 @@ func TestCallersGetTheirOwnRows(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if s := m.Stats(); s.Success.Count != uint64(len(sizes)) || s.Failure.Count != 0 {
+		if s := m.Stats(); s.Success.Count != uint64(len(sizes)) || s.Compute.Count != s.Success.Count || s.Compute.Total <= 0 || s.Failure.Count != 0 {
 			rt.Errorf("%+v", s)
 		}
 		if err := m.Close(); err != nil {
