@@ -4,7 +4,6 @@ package compiler
 
 import (
 	"context"
-	"slices"
 
 	"mlc.dev/mlc/compiler/check"
 	"mlc.dev/mlc/compiler/diag"
@@ -23,7 +22,7 @@ type Options struct {
 	Env  string            // the environment's name; "" is "local"
 	Vars map[string]string // --var
 	// Trained: only what is trained already is used, so no runner has to fit its steps, and
-	// no file of a source has to be there.
+	// none of the files that they read has to be there.
 	Trained bool
 }
 
@@ -86,10 +85,7 @@ func Compile(ctx context.Context, o Options, kinds kind.Kinds) (*Result, diag.Li
 	if more.HasErrors() || o.Trained {
 		e = nil // nothing can be, or has to be, proved against it
 	}
-	r.System, more = check.System(r.Spec, kinds, e)
-	if o.Trained { // what trained it may be elsewhere
-		more = slices.DeleteFunc(more, func(d diag.Diagnostic) bool { return d.Code == diag.FileMissing })
-	}
+	r.System, more = check.System(r.Spec, kinds, e, o.Trained)
 	list = append(list, more...)
 	list.Sort()
 	if !list.HasErrors() {

@@ -26,9 +26,9 @@ import (
 )
 
 // System resolves a spec and proves it. The system is complete only where the
-// list has no errors.
-func System(s *spec.Spec, kinds kind.Kinds, e *env.Environment) (*ir.System, diag.List) {
-	r := &resolver{spec: s, kinds: kinds, sys: &ir.System{Dir: s.Dir}, sources: map[string]*ir.Source{}, entities: map[string]*ir.Entity{},
+// list has no errors. With trained nothing is trained, and what that would read need not be here.
+func System(s *spec.Spec, kinds kind.Kinds, e *env.Environment, trained bool) (*ir.System, diag.List) {
+	r := &resolver{trained: trained, spec: s, kinds: kinds, sys: &ir.System{Dir: s.Dir}, sources: map[string]*ir.Source{}, entities: map[string]*ir.Entity{},
 		groups: map[string]*ir.Group{}, features: map[string]*ir.Feature{}, problems: map[string]*ir.Problem{}, folded: map[string]string{}, files: map[*ir.Source]pathFaults{}}
 	r.resolve()
 	r.missing()
@@ -43,6 +43,7 @@ func System(s *spec.Spec, kinds kind.Kinds, e *env.Environment) (*ir.System, dia
 }
 
 type resolver struct {
+	trained  bool
 	spec     *spec.Spec
 	kinds    kind.Kinds
 	sys      *ir.System
@@ -68,7 +69,7 @@ func (r *resolver) missing() {
 	for s, f := range r.files {
 		var told []kind.Fault
 		for _, x := range f.faults {
-			if x.Code != diag.FileMissing || !later[s] {
+			if x.Code != diag.FileMissing || !later[s] && !r.trained {
 				told = append(told, x)
 			}
 		}
@@ -78,6 +79,9 @@ func (r *resolver) missing() {
 
 // add reports a mistake at a path's value.
 func (r *resolver) add(path string, code diag.Code, what string, args ...any) *diag.Diagnostic {
+	if r.trained && code == diag.FileMissing && !strings.HasPrefix(path, "serving.") {
+		return &diag.Diagnostic{}
+	}
 	return r.list.Add(r.spec.At(path), code, what, args...)
 }
 

@@ -896,8 +896,8 @@ func (r *resolver) batchColumns(m served, src *ir.Source, v *spec.Value) {
 	r.add(v.Path, diag.BatchUnfit, "source %q has no %s %s, which model %q takes", src.Name, cols, strings.Join(missing, ", "), m.model.Name).Because(why, mend)
 }
 
-// batchKeep proves that the columns to keep are there, each once, and that none is
-// called as one that every output has.
+// batchKeep proves that the columns to keep are there, each once, and that none has a
+// name of mlc's own. What the model's outputs are called is its version's to tell.
 func (r *resolver) batchKeep(src *ir.Source, v *spec.Value) {
 	if v == nil {
 		return
@@ -908,6 +908,8 @@ func (r *resolver) batchKeep(src *ir.Source, v *spec.Value) {
 		switch {
 		case src.Column(name) == nil && !r.unsure(src, name):
 			r.add(x.Path, diag.NoName, "source %q has no column %q%s", src.Name, name, diag.Suggest(name, src.ColumnNames())).Because("it is copied from there", "")
+		case strings.HasPrefix(name, "_"):
+			r.add(x.Path, diag.BadArgs, "column %q begins with an underscore", name).Because("such names are mlc's own", "leave it out")
 		case seen[strings.ToLower(name)]:
 			r.add(x.Path, diag.BadArgs, "column %q is among the predictions already", name).Because("every output has file and row, and a column has one name", "leave it out, or rename it in the source")
 		}

@@ -61,7 +61,7 @@ func Cron(form string, b Batches) ([]byte, error) {
 	}
 	for _, x := range due {
 		if at := outputFolder(b.Folder, x.Output); form == "kubernetes" && within(b.Folder, at) {
-			return nil, fmt.Errorf("batch %q writes %s into the spec's folder, and a volume there would hide the spec: give it a folder of its own", x.Name, x.Output)
+			return nil, fmt.Errorf("batch %q writes %s into a folder that the spec is in, and a volume there would hide the spec: give it a folder of its own", x.Name, x.Output)
 		}
 	}
 	if len(due) == 0 {

@@ -68,7 +68,7 @@ func (r *remote) key(d plan.Digest) string {
 
 // do runs an operation, again while the store is out of reach.
 func (r *remote) do(ctx context.Context, what string, f func(context.Context) error) error {
-	err := retry.Do(ctx, retry.Policy{Passing: passing, Met: &r.met, Told: func(err error, wait time.Duration) {
+	err := retry.Do(ctx, retry.Policy{Passing: passing, Met: &r.met, Answer: answer, Told: func(err error, wait time.Duration) {
 		if r.told != nil {
 			r.told(fmt.Sprintf("artifact store %s: %s: %v; again in %s", r.name, what, plain(err), wait))
 		}
@@ -80,11 +80,20 @@ func (r *remote) do(ctx context.Context, what string, f func(context.Context) er
 		Why: "what steps make is kept there; what is finished stays finished", Mend: "see that the store answers and lets this user in; apply again goes on"}
 }
 
+// status is that of a store's answer.
+type status interface{ HTTPStatusCode() int }
+
+// answer tells errors that a store has sent.
+func answer(err error) bool {
+	var s status
+	return errors.As(err, &s) && s.HTTPStatusCode() > 0
+}
+
 // passing tells errors that may be gone in a moment.
 func passing(err error) bool {
-	var answer interface{ HTTPStatusCode() int }
-	if errors.As(err, &answer) {
-		c := answer.HTTPStatusCode()
+	var s status
+	if errors.As(err, &s) {
+		c := s.HTTPStatusCode()
 		return c >= 500 || c == 408 || c == 429 || c == 0
 	}
 	switch gcerrors.Code(err) {

@@ -416,34 +416,11 @@ func (r *run) join(ctx context.Context, w *table.Writer) error {
 		return err
 	}
 	for _, part := range r.done {
-		for i := range r.mixed {
-			texts, err := texts(ctx, db, part, i)
-			if err != nil {
-				return err
-			}
-			group[i] = group[i].Append(table.Column{Data: texts})
-		}
-		err := table.Read(ctx, part, want, func(b table.Batch) error {
-			for i, c := range group {
-				if r.mixed[i] {
-					continue
-				}
-				data := b.Columns[c.Name]
-				switch c.Data.(type) {
-				case []float32:
-					data = floats(b.Floats(c.Name))
-				case table.Bools:
-					data = table.Bools(b.Floats(c.Name))
-				}
-				group[i] = c.Append(table.Column{Data: data})
-			}
-			return nil
-		})
-		if err != nil {
+		if err := r.add(ctx, db, part, want, group); err != nil {
 			if ctx.Err() != nil {
 				return err
 			}
-			return errors.Join(diag.Diagnostic{Severity: diag.Error, Code: diag.BadInput, What: "a finished chunk cannot be read: " + err.Error(), Why: "it was made by a run that did not end",
+			return errors.Join(diag.Diagnostic{Severity: diag.Error, Code: diag.BadInput, What: "a finished chunk cannot be read: " + err.Error(), Why: "the output is put together from them",
 				Mend: "run it again: that chunk is gone, and is predicted anew"}, os.Remove(part))
 		}
 		if group[0].Rows() >= groupRows {
@@ -456,6 +433,33 @@ func (r *run) join(ctx context.Context, w *table.Writer) error {
 		return flush()
 	}
 	return nil
+}
+
+// add reads the rows of a part and appends them to a group's columns.
+func (r *run) add(ctx context.Context, db *sql.DB, part string, want map[string]table.Form, group []table.Column) error {
+	for i := range r.mixed {
+		texts, err := texts(ctx, db, part, i)
+		if err != nil {
+			return err
+		}
+		group[i] = group[i].Append(table.Column{Data: texts})
+	}
+	return table.Read(ctx, part, want, func(b table.Batch) error {
+		for i, c := range group {
+			if r.mixed[i] {
+				continue
+			}
+			data := b.Columns[c.Name]
+			switch c.Data.(type) {
+			case []float32:
+				data = floats(b.Floats(c.Name))
+			case table.Bools:
+				data = table.Bools(b.Floats(c.Name))
+			}
+			group[i] = c.Append(table.Column{Data: data})
+		}
+		return nil
+	})
 }
 
 // texts are those of a column of a part, by its place: DuckDB passes over the case of names.

@@ -34,8 +34,9 @@ type Event struct {
 	// Begun and Ended are when; Ended is zero at the beginning.
 	Begun time.Time `json:"begun"`
 	Ended time.Time `json:"ended,omitzero"`
-	// Err is what became of the run, or why the state could not be kept.
-	Err error `json:"-"`
+	// Err is why the run failed, and State why what became of it could not be kept.
+	Err   error `json:"-"`
+	State error `json:"-"`
 }
 
 // StateFormat is the version of the state's file, which is JSON:
@@ -205,11 +206,12 @@ func (s *scheduler) set(name string, l Last, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last[name] = l
-	if werr := s.write(); werr != nil {
-		err = errors.Join(err, fmt.Errorf("the state of the schedule cannot be kept: %w", werr))
+	werr := s.write()
+	if werr != nil {
+		werr = fmt.Errorf("the state of the schedule cannot be kept: %w", werr)
 	}
 	if s.o.Told != nil {
-		s.o.Told(Event{Batch: name, Due: l.Due, Begun: l.Begun, Ended: l.Ended, Err: err})
+		s.o.Told(Event{Batch: name, Due: l.Due, Begun: l.Begun, Ended: l.Ended, Err: err, State: werr})
 	}
 }
 

@@ -161,8 +161,11 @@ func TestScheduleStateGone(t *testing.T) {
 		o := ScheduleOptions{State: filepath.Join(dir, "s.json"), Batches: []service.Batch{{Name: "a", Schedule: "0 * * * *"}}}
 		o.Run = func(context.Context, service.Batch) error { n++; return os.RemoveAll(dir) }
 		o.Told = func(e Event) {
-			if e.Err != nil {
+			if e.State != nil {
 				told++
+			}
+			if e.Err != nil {
+				t.Error(e.Err)
 			}
 		}
 		during(t, o, 150*time.Minute)

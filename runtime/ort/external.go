@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 
@@ -27,11 +26,15 @@ func Embed(model []byte, dir string) ([]byte, error) {
 		return model, nil // loading it tells what is wrong
 	}
 	var kept []*onnxpb.TensorProto
-	tensors(m.Graph, func(t *onnxpb.TensorProto) {
+	find := func(t *onnxpb.TensorProto) {
 		if t.GetDataLocation() == onnxpb.TensorProto_EXTERNAL {
 			kept = append(kept, t)
 		}
-	})
+	}
+	tensors(m.Graph, find)
+	for _, f := range m.Functions {
+		tensors(&onnxpb.GraphProto{Node: f.Node}, find)
+	}
 	if len(kept) == 0 {
 		return model, nil
 	}
@@ -90,7 +93,7 @@ func external(root *os.Root, t *onnxpb.TensorProto, most int64) ([]byte, error) 
 		return nil, errors.New("with them it has more than 2 GiB, which is the most of a model that is served")
 	}
 	b := make([]byte, n)
-	if _, err := f.ReadAt(b, at); err != nil && err != io.EOF {
+	if _, err := f.ReadAt(b, at); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -98,8 +101,15 @@ func external(root *os.Root, t *onnxpb.TensorProto, most int64) ([]byte, error) 
 
 // tensors calls f for every constant of a graph and of those inside of it.
 func tensors(g *onnxpb.GraphProto, f func(*onnxpb.TensorProto)) {
+	sparse := func(t *onnxpb.SparseTensorProto) {
+		f(t.GetValues())
+		f(t.GetIndices())
+	}
 	for _, t := range g.GetInitializer() {
 		f(t)
+	}
+	for _, t := range g.GetSparseInitializer() {
+		sparse(t)
 	}
 	for _, n := range g.GetNode() {
 		for _, a := range n.Attribute {
@@ -108,6 +118,10 @@ func tensors(g *onnxpb.GraphProto, f func(*onnxpb.TensorProto)) {
 			}
 			for _, t := range a.Tensors {
 				f(t)
+			}
+			sparse(a.SparseTensor)
+			for _, t := range a.SparseTensors {
+				sparse(t)
 			}
 			if a.G != nil {
 				tensors(a.G, f)

@@ -169,6 +169,7 @@ func OpenWith(model []byte, o Options) (*Session, error) {
 	s.left = runtime.AddCleanup(s, func(kept *slots) {
 		kept.close()
 		_ = inner.Destroy()
+		trim()
 	}, s.slots)
 	return s, nil
 }

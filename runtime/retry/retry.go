@@ -18,6 +18,8 @@ type Policy struct {
 	// Met is whether the other side has ever answered, and is set when it does: one that
 	// never has is likelier misspelt than away for a moment, and is given up sooner. nil: it has.
 	Met *atomic.Bool
+	// Answer tells errors that are an answer; nil: none is.
+	Answer func(error) bool
 }
 
 // The pauses: doubled from the first to the longest, less up to a quarter by
@@ -32,15 +34,11 @@ const (
 // Do runs f until it succeeds, fails for good, or has failed for too long. It
 // returns f's last error, or the context's.
 func Do(ctx context.Context, p Policy, f func(context.Context) error) error {
-	long := within
-	if p.Met != nil && !p.Met.Load() {
-		long = withinUnmet
-	}
 	var since time.Time
 	pause := firstPause
 	for {
 		err := f(ctx)
-		if err == nil && p.Met != nil {
+		if p.Met != nil && (err == nil || p.Answer != nil && p.Answer(err)) {
 			p.Met.Store(true)
 		}
 		if err == nil || ctx.Err() != nil || !p.Passing(err) {
@@ -48,6 +46,10 @@ func Do(ctx context.Context, p Policy, f func(context.Context) error) error {
 		}
 		if since.IsZero() {
 			since = time.Now()
+		}
+		long := within
+		if p.Met != nil && !p.Met.Load() {
+			long = withinUnmet
 		}
 		if time.Since(since) > long {
 			return err

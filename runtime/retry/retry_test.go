@@ -32,6 +32,11 @@ func TestMet(t *testing.T) {
 		if took, err := try(); !errors.Is(err, gone) || took < 2*time.Minute {
 			t.Errorf("%v, %v", took, err)
 		}
+		met.Store(false)
+		p.Answer = func(err error) bool { return errors.Is(err, gone) }
+		if took, _ := try(); took < 2*time.Minute {
+			t.Errorf("%v of one that answers", took)
+		}
 		p.Passing = func(error) bool { return false }
 		if took, err := try(); !errors.Is(err, gone) || took != 0 {
 			t.Errorf("%v, %v", took, err)

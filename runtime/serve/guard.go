@@ -5,8 +5,10 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -118,7 +120,7 @@ func quota(l *rate.Limiter, what string) string {
 	if n < 1 {
 		n, per = n*60, "an hour"
 	}
-	return fmt.Sprintf("%.4g %s %s", n, what, per)
+	return strconv.FormatFloat(math.Round(n*1000)/1000, 'f', -1, 64) + " " + what + " " + per
 }
 
 // among compares with all, in a time that tells nothing of them.

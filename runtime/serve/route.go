@@ -286,11 +286,11 @@ func (r *route) instead(c api.Call, err error, reason string) (api.Answer, kept,
 // kept is what the prediction log keeps of a call: what the caller sent, and of a service
 // of one model what that took.
 func (r *route) kept(h *handle, c api.Call, last []ort.Value) kept {
-	if r.s.plog == nil || h == nil {
+	if r.s.plog == nil || h == nil || !r.s.plog.Wants(c.ID) {
 		return kept{}
 	}
 	if len(r.steps) > 0 || len(r.branches) > 1 {
-		if f := r.form(); f.schemas[h] != nil { // else a version has changed meanwhile
+		if f := r.form(); f.schemas[h] != nil { // else a version has changed meanwhile, or one has none
 			return kept{f.schemas[h], f.sent(c)}
 		}
 	}

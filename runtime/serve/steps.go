@@ -87,6 +87,10 @@ func (r *route) form() *composed {
 	if r.s.plog != nil {
 		c.schemas = map[*handle]*predlog.Schema{}
 		for _, h := range handles {
+			if len(r.steps) > 0 {
+				c.schemas[h] = r.s.plog.Schema(sig, c.inputs, main.Outputs())
+				continue
+			}
 			var of *bundle.Signature
 			if sig != nil {
 				own := *sig
@@ -105,7 +109,7 @@ type composed struct {
 	handles []*handle
 	inputs  []ort.Info
 	sig     *bundle.Signature
-	// schemas are of the inputs and each handle's outputs; nil: nothing is logged.
+	// schemas are of the inputs and of each branch's outputs, or the last step's; nil: nothing is logged.
 	schemas map[*handle]*predlog.Schema
 }
 
@@ -115,7 +119,7 @@ func (c *composed) sent(call api.Call) []ort.Value {
 	for i := 0; same && i < len(c.inputs); i++ {
 		same = call.Names[i] == c.inputs[i].Name
 	}
-	if same || len(call.Names) == 0 {
+	if same {
 		return call.Inputs
 	}
 	out := make([]ort.Value, len(c.inputs))

@@ -102,6 +102,12 @@ func (d *DB) refused(err error) error {
 	return diag.Diagnostic{Severity: diag.Error, Code: diag.StateFailed, What: fmt.Sprintf("state %s: %s", d.name, plain(err)), Why: "what is finished is recorded there", Mend: "see that the database and the user exist, and that the user may make a schema there"}
 }
 
+// answer tells errors that a server has sent.
+func answer(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg)
+}
+
 // passing tells errors that may be gone in a moment: the server is away, starting
 // or stopping, or two transactions met.
 func passing(err error) bool {

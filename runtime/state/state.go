@@ -272,7 +272,7 @@ func (d *DB) do(ctx context.Context, f func(context.Context) error) error {
 	if !d.postgres {
 		return d.explain(f(ctx))
 	}
-	err := retry.Do(ctx, retry.Policy{Passing: passing, Met: &d.met, Told: func(err error, wait time.Duration) {
+	err := retry.Do(ctx, retry.Policy{Passing: passing, Met: &d.met, Answer: answer, Told: func(err error, wait time.Duration) {
 		if d.told != nil {
 			d.told(fmt.Sprintf("state %s: %s; again in %s", d.name, plain(err), wait))
 		}

@@ -94,9 +94,13 @@ func (o Origin) Adapt(raw []byte, task kind.Task, cols int, order []int64) ([]by
 		v = g.OpA("Gather", onnx.Attrs{"axis": 1}, v, g.Const(places, int64(len(places))))
 	}
 	if n := len(y.Shape); n == 2 && y.Shape[1] == 2 && w == 1 {
-		at, ok := positive(classes[y.Name])
+		names := classes[y.Name]
+		if names == nil && len(known) == 2 {
+			names = known
+		}
+		at, ok := positive(names)
 		if !ok {
-			return nil, o.Fault(fmt.Sprintf("%s gives probabilities of the classes %s, and which of them is true is not known", o.Name, strings.Join(classes[y.Name], " and ")),
+			return nil, o.Fault(fmt.Sprintf("%s gives probabilities of the classes %s, and which of them is true is not known", o.Name, strings.Join(names, " and ")),
 				"the problem's label is true or false", "train it on 0 and 1, or on false and true")
 		}
 		v = g.Op("Slice", v, g.Const([]int64{at}, 1), g.Const([]int64{at + 1}, 1), g.Const([]int64{1}, 1))

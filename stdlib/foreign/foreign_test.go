@@ -235,10 +235,19 @@ func TestWrongModels(t *testing.T) {
 
 // TestNeitherTrueNorFalse: a binary model's classes have to say which of them is true.
 func TestNeitherTrueNorFalse(t *testing.T) {
+	bare := func(labels []string) []byte { // without ZipMap
+		return model(onnx.Float, 2, func(g *onnx.Graph, x onnx.Value) {
+			p := g.Node(onnx.MLDomain, "LinearClassifier", onnx.Attrs{"classlabels_strings": labels, "coefficients": []float32{9, 0, 0, 9}, "intercepts": []float32{0, 0}, "multi_class": 1, "post_transform": "SOFTMAX"}, 2, x)
+			g.Output("label", p[0], onnx.String, -1)
+			g.Output("probabilities", p[1], onnx.Float, -1, 2)
+		})
+	}
 	for _, labels := range [][]string{{"churned", "stayed"}, {"1", "2"}, {"true", "1"}} {
-		_, err := origin.Adapt(zipped(onnx.Attrs{"classlabels_strings": labels}, 2), binary, 2, nil)
-		if err == nil || !strings.Contains(err.Error(), "the classes "+labels[0]+" and "+labels[1]+", and which of them is true is not known") {
-			t.Errorf("%v: %v", labels, err)
+		for _, raw := range [][]byte{zipped(onnx.Attrs{"classlabels_strings": labels}, 2), bare(labels)} {
+			_, err := origin.Adapt(raw, binary, 2, nil)
+			if err == nil || !strings.Contains(err.Error(), "the classes "+labels[0]+" and "+labels[1]+", and which of them is true is not known") {
+				t.Errorf("%v: %v", labels, err)
+			}
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// Context is done when the process is told to end, or after stop. From then on signals do
-// what they do without it.
+// Context is done when the process is told to end, or after stop. Soon after that signals
+// do what they do without it.
 func Context() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	told := make(chan os.Signal, 1)

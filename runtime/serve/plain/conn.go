@@ -166,6 +166,7 @@ func (c *conn) ahead() {
 			c.give() // net/http has words for a head that is cut off
 			return
 		case c.eof:
+			c.idle()
 			c.drop()
 			return
 		case began && !c.begun:

@@ -520,9 +520,9 @@ func TestIdleHoldNothing(t *testing.T) {
 	conns, readers := make([]net.Conn, 100), make([]*bufio.Reader, 100)
 	for i := range conns {
 		conns[i], readers[i] = dial(t, addr)
-		for range 2 {
+		for k := range 2 * len(s.loops) {
 			body := fmt.Sprint(i)
-			fmt.Fprint(conns[i], strings.Replace(post(body), path, fmt.Sprintf("%s/%d", path, i), 1))
+			fmt.Fprint(conns[i], strings.Replace(post(body), path, fmt.Sprintf("%s/%d/%d", path, i, k), 1))
 			if _, b := answer(t, readers[i]); b != body {
 				t.Fatalf("%q for %q", b, body)
 			}

@@ -145,7 +145,7 @@ func (k *kafka) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, conn net.
 	if conn != nil && k.log.o.Config.SASL != nil && errors.Is(err, io.EOF) && !errors.As(err, &first) {
 		away, err = false, fmt.Errorf("the broker hung up during SASL: it may know no such user, password or mechanism: %w", err)
 	}
-	if away {
+	if away && !errors.Is(err, context.Canceled) { // which is the end of the log
 		last, now := k.away.Load(), time.Now().UnixNano()
 		if now-last >= int64(between) && k.away.CompareAndSwap(last, now) {
 			go k.log.o.Logger.Warn("prediction log: a broker does not answer; records wait, and are lost where too many do", "service", k.log.o.Service, "error", err) // a logger may hang

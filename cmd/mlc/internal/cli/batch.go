@@ -182,6 +182,9 @@ func (a *app) scheduleCmd() *cobra.Command {
 					return err
 				},
 				Told: func(e batch.Event) {
+					if e.State != nil {
+						a.view.Notef("%s: %v\n", e.Batch, e.State)
+					}
 					switch {
 					case e.Err != nil && a.json:
 						a.view.Emit("batch_failed", map[string]any{"batch": e.Batch, "due": e.Due, "begun": e.Begun, "ended": e.Ended, "diagnostics": diag.From(e.Err, diag.Range{})})

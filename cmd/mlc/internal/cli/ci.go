@@ -42,7 +42,7 @@ func (a *app) ciCmd() *cobra.Command {
 			}
 			path := filepath.Join(root, filepath.FromSlash(name))
 			if _, err := os.Stat(path); err == nil && !force {
-				return misuse("%s is there already; --force writes it anew", path)
+				return diag.Diagnostic{Severity: diag.Error, Code: diag.BadArgs, What: path + " is there already", Mend: "give --force to write it anew"}
 			} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}

@@ -101,7 +101,8 @@ func replace(ctx context.Context, dir, service string, files map[string][]byte, 
 		}
 	}
 	if len(changed) > 0 && !force {
-		return nil, misuse("%s holds files that are not as mlc wrote them for service %s: %s; give --force to replace them", dir, service, strings.Join(changed, ", "))
+		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.BadArgs, What: fmt.Sprintf("%s holds files that are not as mlc wrote them for service %s: %s", dir, service, strings.Join(changed, ", ")),
+			Why: "somebody has changed them", Mend: "give --force to replace them"}
 	}
 	defer func() { // also of what was done before an error
 		b, merr := json.MarshalIndent(g, "", "  ")
