@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	"mlc.dev/mlc/compiler/onnx"
 	"mlc.dev/mlc/compiler/onnx/onnxpb"
 	"mlc.dev/mlc/runtime/ort"
@@ -33,20 +31,13 @@ func TestEmbed(t *testing.T) {
 	g.Output("y", g.Op("Mul", g.Input("x", onnx.Double, -1, 1), g.Const([]float64{0}, 1, 1)), onnx.Double, -1, 1)
 	whole := g.Marshal()
 	elsewhere := func(entries ...string) []byte {
-		var m onnxpb.ModelProto
-		if err := proto.Unmarshal(whole, &m); err != nil {
-			t.Fatal(err)
-		}
-		w := m.Graph.Initializer[0]
-		w.RawData, w.DoubleData, w.DataLocation = nil, nil, onnxpb.TensorProto_EXTERNAL
-		for i := 0; i < len(entries); i += 2 {
-			w.ExternalData = append(w.ExternalData, &onnxpb.StringStringEntryProto{Key: entries[i], Value: entries[i+1]})
-		}
-		b, err := proto.Marshal(&m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
+		return edited(t, whole, func(m *onnxpb.GraphProto) {
+			w := m.Initializer[0]
+			w.RawData, w.DoubleData, w.DataLocation = nil, nil, onnxpb.TensorProto_EXTERNAL
+			for i := 0; i < len(entries); i += 2 {
+				w.ExternalData = append(w.ExternalData, &onnxpb.StringStringEntryProto{Key: entries[i], Value: entries[i+1]})
+			}
+		})
 	}
 	if b, err := ort.Embed(whole, dir); err != nil || !bytes.Equal(b, whole) {
 		t.Errorf("a whole model changed: %v", err)

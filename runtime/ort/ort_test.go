@@ -142,18 +142,25 @@ func TestUnclosed(t *testing.T) {
 	}
 }
 
-func TestNoOutputs(t *testing.T) {
-	g := onnx.New("none")
-	g.Output("y", g.Input("x", onnx.Double, -1, 1), onnx.Double, -1, 1)
+// edited is a model whose graph f has changed.
+func edited(t *testing.T, model []byte, f func(*onnxpb.GraphProto)) []byte {
+	t.Helper()
 	var m onnxpb.ModelProto
-	if err := proto.Unmarshal(g.Marshal(), &m); err != nil {
+	if err := proto.Unmarshal(model, &m); err != nil {
 		t.Fatal(err)
 	}
-	m.Graph.Output = nil
-	raw, err := proto.Marshal(&m)
+	f(m.Graph)
+	b, err := proto.Marshal(&m)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+func TestNoOutputs(t *testing.T) {
+	g := onnx.New("none")
+	g.Output("y", g.Input("x", onnx.Double, -1, 1), onnx.Double, -1, 1)
+	raw := edited(t, g.Marshal(), func(m *onnxpb.GraphProto) { m.Output = nil })
 	if _, err := ort.Open(raw); err == nil || !strings.Contains(err.Error(), "no outputs") {
 		t.Error(err)
 	}
@@ -164,16 +171,10 @@ func TestNoOutputs(t *testing.T) {
 func TestInputError(t *testing.T) {
 	g := onnx.New("long")
 	g.Output("n", g.Op("SequenceLength", g.Input("x", onnx.Double, -1, 1)), onnx.Int64)
-	var m onnxpb.ModelProto
-	if err := proto.Unmarshal(g.Marshal(), &m); err != nil {
-		t.Fatal(err)
-	}
-	x := m.Graph.Input[0]
-	x.Type = &onnxpb.TypeProto{Value: &onnxpb.TypeProto_SequenceType{SequenceType: &onnxpb.TypeProto_Sequence{ElemType: x.Type}}}
-	raw, err := proto.Marshal(&m)
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw := edited(t, g.Marshal(), func(m *onnxpb.GraphProto) {
+		x := m.Input[0]
+		x.Type = &onnxpb.TypeProto{Value: &onnxpb.TypeProto_SequenceType{SequenceType: &onnxpb.TypeProto_Sequence{ElemType: x.Type}}}
+	})
 	s, err := ort.Open(raw)
 	if err != nil {
 		t.Fatal(err)

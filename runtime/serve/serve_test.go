@@ -1180,6 +1180,28 @@ func TestBranchesOfOtherInputsLogTheSame(t *testing.T) {
 	}
 }
 
+// A step that fails leaves a record with the columns of those that end well.
+func TestStepsThatFailLogTheSame(t *testing.T) {
+	svc := one()
+	svc.Split, svc.Steps = nil, []service.Step{{Name: "first", Model: ref("a")}, {Name: "second", Model: ref("b")}}
+	dir := t.TempDir()
+	svc.Log = &service.Log{Sample: 1, Dir: dir, Rows: 1 << 20, Every: service.Duration(time.Hour), Buffer: 1000}
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1, "b": 2}, bundles: map[int]*bundle.Bundle{1: picky(), 2: labels("x", "y")}})
+	for x, want := range map[int]int{1: 200, 9: 500} {
+		if a := r.predict(fmt.Sprintf(`{"features":{"f.x":%d,"f.c":"a"}}`, x)); a.Status != want {
+			t.Fatalf("%d: %s", x, a.body)
+		}
+	}
+	r.end()
+	files, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if n, err := table.Rows(files[0]); err != nil || n != 2 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+}
+
 // A service is found by its name, one of its models by its name and version, also where
 // the names are one.
 func TestModelWithTheNameOfItsService(t *testing.T) {

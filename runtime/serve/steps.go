@@ -87,17 +87,17 @@ func (r *route) form() *composed {
 	if r.s.plog != nil {
 		c.schemas = map[*handle]*predlog.Schema{}
 		for _, h := range handles {
+			answers := h
 			if len(r.steps) > 0 {
-				c.schemas[h] = r.s.plog.Schema(sig, c.inputs, main.Outputs())
-				continue
+				answers = main
 			}
 			var of *bundle.Signature
 			if sig != nil {
 				own := *sig
-				own.Task, own.Outputs = h.sig.Task, h.sig.Outputs
+				own.Task, own.Outputs = answers.sig.Task, answers.sig.Outputs
 				of = &own
 			}
-			c.schemas[h] = r.s.plog.Schema(of, c.inputs, h.Outputs())
+			c.schemas[h] = r.s.plog.Schema(of, c.inputs, answers.Outputs())
 		}
 	}
 	r.s.composed.Store(c)
