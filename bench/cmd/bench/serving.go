@@ -292,7 +292,7 @@ func micros(ns float64) string { return fmt.Sprintf("%.0f µs", ns/1000) }
 // each, with ONNX Runtime alone. The goal is for the best batch of both.
 func (f *fixture) batched(perRequest, callers int) []string {
 	svc := flightsService()
-	svc.Fallback, svc.Deadline, svc.Batching.MaxRows, svc.Batching.Queue, svc.Limits.Rows = nil, service.Duration(time.Second), 1024, 1<<20, 1024
+	svc.Fallback, svc.Deadline, svc.Batching.MaxRows, svc.Batching.Queue, svc.Limits.Rows = nil, service.Duration(time.Second), 2048, 1<<20, 1024
 	ours := f.start(f.folder("batched", svc))
 	defer ours.Stop()
 	b, err := os.ReadFile(f.model)

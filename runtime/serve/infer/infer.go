@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,7 +50,7 @@ type Gate chan struct{}
 // NewGate makes a Gate for n runs at once.
 func NewGate(n int) Gate { return make(Gate, max(n, 1)) }
 
-// chunk is the most rows of a run: more are no faster, and others would wait.
+// chunk is the most rows of a call in one run: a larger call runs in several at once.
 const chunk = 1024
 
 // A run is quick where the last ones were, and it has at most quickRows rows: then
@@ -100,6 +99,7 @@ type call struct {
 	in      []ort.Value
 	rows    int
 	bucket  string
+	longest int // of its texts, in bytes
 	arrived time.Time
 	// gathered calls are counted with their batch: nobody can leave them.
 	gathered bool
@@ -174,7 +174,7 @@ func columns(infos []ort.Info) bool {
 func (m *Model) warm() error {
 	sizes := []int{1}
 	if m.batch {
-		sizes = []int{1, min(m.o.MaxRows, chunk)}
+		sizes = []int{1, m.o.MaxRows}
 	}
 	for _, n := range sizes {
 		in, ok := madeUp(m.session.Inputs(), int64(n))
@@ -380,9 +380,9 @@ func (m *Model) chunks(ctx context.Context, in []ort.Value, ends []int) ([]ort.V
 // already, with the batch.
 func (m *Model) one(ctx context.Context, arrived time.Time, in []ort.Value, rows int, gathers bool) (_ []ort.Value, _ Timing, counted bool, _ error) {
 	c := calls.Get().(*call)
-	c.ctx, c.in, c.rows, c.bucket, c.arrived, c.gathered = ctx, in, max(rows, 1), "", arrived, false
+	c.ctx, c.in, c.rows, c.bucket, c.longest, c.arrived, c.gathered = ctx, in, max(rows, 1), "", 0, arrived, false
 	if m.batch && rows > 0 {
-		c.bucket = bucket(in)
+		c.bucket, c.longest = bucket(in)
 	}
 	turn := api.TurnOf(ctx)
 	if gathers {
@@ -527,23 +527,29 @@ func (m *Model) end() {
 	m.mu.Unlock()
 }
 
-// bucket names the form of a call's values: calls of one bucket can be put
-// together; those of none go alone. Models with columns [N,1] have one bucket only, but
-// for long texts, to whose length all texts of a run would be padded.
-func bucket(in []ort.Value) string {
+// bucket names the form of a call's values, and is the length of its longest text: calls
+// of one bucket can be put together; those of none go alone. Models with columns [N,1]
+// have one bucket only, but for long texts, to whose length all texts of a run would be
+// padded.
+func bucket(in []ort.Value) (name string, longest int) {
 	plain := true
 	for _, v := range in {
 		t, ok := v.(ort.Tensor)
 		if !ok {
-			return ""
+			return "", 0
 		}
-		if texts, ok := t.Data.([]string); ok && slices.ContainsFunc(texts, long) {
-			return ""
+		if texts, ok := t.Data.([]string); ok {
+			for _, text := range texts {
+				longest = max(longest, len(text))
+			}
 		}
 		plain = plain && len(t.Shape) == 2 && t.Shape[1] == 1
 	}
+	if longest > ort.TextRoom/quickRows {
+		return "", longest
+	}
 	if plain {
-		return "1"
+		return "1", longest
 	}
 	b := make([]byte, 0, 64)
 	for _, v := range in {
@@ -552,11 +558,8 @@ func bucket(in []ort.Value) string {
 		}
 		b = append(b, ';')
 	}
-	return string(b)
+	return string(b), longest
 }
-
-// long reports whether a text is so long that none is put together with it.
-func long(text string) bool { return len(text) > ort.TextRoom/quickRows }
 
 // enqueue accepts a call or refuses it: when the queue is full, or when it could
 // not be answered in time, so that what is accepted is answered.
@@ -586,7 +589,7 @@ func (m *Model) full(rows int, left time.Duration) *api.Error {
 	}
 	runs := len(m.queue)
 	if m.batch {
-		runs = min(runs, 1+m.rows/min(m.o.MaxRows, chunk))
+		runs = min(runs, 1+m.rows/m.o.MaxRows)
 	}
 	wait := time.Duration(int64(runs) * m.perRun.Load() / int64(m.o.Workers))
 	switch {
@@ -654,17 +657,18 @@ func (m *Model) take() []*call {
 			return nil
 		}
 		first := m.queue[0]
-		most := min(m.o.MaxRows, chunk)
-		n, rows := 1, first.rows
-		if first.bucket != "" {
-			for _, c := range m.queue[1:] {
-				if c.bucket == first.bucket && rows+c.rows <= most {
-					rows += c.rows
-					n++
-				}
+		n, rows, longest := 1, first.rows, first.longest
+		fits := func(c *call) bool {
+			if first.bucket == "" || c.bucket != first.bucket || rows+c.rows > m.o.MaxRows || (rows+c.rows)*max(longest, c.longest) > ort.TextRoom {
+				return false
 			}
+			n, rows, longest = n+1, rows+c.rows, max(longest, c.longest)
+			return true
 		}
-		if wait := m.o.MaxDelay - time.Since(first.arrived); m.o.MaxDelay > 0 && wait > 0 && first.bucket != "" && rows < most && !m.closed {
+		for _, c := range m.queue[1:] {
+			fits(c)
+		}
+		if wait := m.o.MaxDelay - time.Since(first.arrived); m.o.MaxDelay > 0 && wait > 0 && first.bucket != "" && rows < m.o.MaxRows && !m.closed {
 			if m.timer == nil {
 				m.timer = time.AfterFunc(wait, m.wakeAll)
 			} else {
@@ -673,16 +677,15 @@ func (m *Model) take() []*call {
 			m.wake.Wait()
 			continue
 		}
-		batch := make([]*call, 0, n)
-		rows = 0
+		batch := append(make([]*call, 0, n), first)
+		rows, longest = first.rows, first.longest
 		kept := m.queue[:0]
-		for _, c := range m.queue {
-			if len(batch) == 0 || first.bucket != "" && c.bucket == first.bucket && rows+c.rows <= most {
+		for _, c := range m.queue[1:] {
+			if fits(c) {
 				batch = append(batch, c)
-				rows += c.rows
-				continue
+			} else {
+				kept = append(kept, c)
 			}
-			kept = append(kept, c)
 		}
 		clear(m.queue[len(kept):])
 		m.queue = kept

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -328,6 +329,43 @@ func TestWhatWaitsRunsTogether(t *testing.T) {
 	s := m.Stats()
 	if s.Executions != 2 || s.Batches[1].Count != 1 || s.Batches[5].Count != 1 || s.Inferences != 6 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// Calls go together up to the declared rows, however many these are, and texts as far
+// as padding all to the longest is no more than a run may take.
+func TestRowsOfABatch(t *testing.T) {
+	echo := onnx.New("echo")
+	echo.Output("y", echo.Op("Identity", echo.Input("x", onnx.String, -1, 1)), onnx.String, -1, 1)
+	for name, c := range map[string]struct {
+		model []byte
+		start func(m *infer.Model, n int) <-chan error
+		rows  int // of a call
+		runs  map[int]uint64
+	}{
+		"numbers": {double(), func(m *infer.Model, n int) <-chan error { return start(m, n, make([]float64, 1000)...) }, 1000, map[int]uint64{1: 1, 3000: 1, 1000: 1}},
+		"texts": {echo.Marshal(), func(m *infer.Model, n int) <-chan error {
+			return start(m, n, slices.Repeat([]string{strings.Repeat("x", ort.TextRoom/100)}, 40)...)
+		}, 40, map[int]uint64{1: 1, 80: 2}},
+	} {
+		m, free := held(t, c.model, infer.Options{MaxRows: 3000, Queue: 1 << 20})
+		var waiting []<-chan error
+		for i := range 4 {
+			waiting = append(waiting, c.start(m, (i+1)*c.rows))
+		}
+		free()
+		for _, done := range waiting {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		got := map[int]uint64{}
+		for rows, s := range m.Stats().Batches {
+			got[rows] = s.Count
+		}
+		if !maps.Equal(got, c.runs) {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 
