@@ -47,7 +47,7 @@ const StateFormat = "mlc.schedule.v1"
 // Last is what is known of a batch's runs.
 type Last struct {
 	// Since is when the batch was seen first or its last run began: what was due
-	// before is done with.
+	// before is done with. A clock that was ahead may have put it in the future.
 	Since time.Time `json:"since"`
 	// Due, Begun and Ended are those of the last run; without Ended it did not end,
 	// and is made again.
@@ -134,7 +134,7 @@ func Next(batches []service.Batch, state string) ([]Due, error) {
 			since = l.Since
 		}
 		if spec, ok := specs[b.Name]; ok {
-			if out[i].Next = spec.Next(since); out[i].Last.interrupted() {
+			if out[i].Next = spec.Next(past(since)); out[i].Last.interrupted() {
 				out[i].Next = out[i].Last.Due
 			}
 		}
@@ -178,7 +178,7 @@ func (s *scheduler) loop(ctx context.Context, b service.Batch, spec service.Sche
 		s.mu.Lock()
 		last := s.last[b.Name]
 		s.mu.Unlock()
-		due := spec.Next(last.Since)
+		due := spec.Next(past(last.Since))
 		if last.interrupted() {
 			due = last.Due
 		}
@@ -217,6 +217,14 @@ func (s *scheduler) set(name string, l Last, err error) {
 
 // clock is the time on the wall alone: what is due goes by it, also after it is set.
 func clock() time.Time { return time.Now().UTC().Round(0) }
+
+// past is t, or now where that is earlier.
+func past(t time.Time) time.Time {
+	if now := clock(); now.Before(t) {
+		return now
+	}
+	return t
+}
 
 // until waits for a time; false when ctx is done first.
 func until(ctx context.Context, t time.Time) bool {

@@ -3,6 +3,7 @@ package batch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -122,6 +123,26 @@ func TestScheduleNeverTwice(t *testing.T) {
 		if n := others.Load(); n != 9 {
 			t.Errorf("the other ran %d times", n)
 		}
+	})
+}
+
+// TestScheduleAfterAClockThatWasAhead: what was due after a time that has not come yet
+// is run all the same.
+func TestScheduleAfterAClockThatWasAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []time.Time
+		o := ScheduleOptions{State: filepath.Join(t.TempDir(), "s.json"), Batches: []service.Batch{{Name: "a", Schedule: "0 0 * * *"}}, Told: runs(&got), Run: func(context.Context, service.Batch) error { return nil }}
+		state := fmt.Sprintf(`{"format": %q, "batches": {"a": {"since": "2007-01-01T00:00:00Z"}}}`, StateFormat)
+		if err := os.WriteFile(o.State, []byte(state), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		next, err := Next(o.Batches, o.State)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, next[0].Next, at(2, 0, 0))
+		during(t, o, 49*time.Hour)
+		equal(t, got, []time.Time{at(2, 0, 0), at(3, 0, 0)})
 	})
 }
 

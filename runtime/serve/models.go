@@ -518,7 +518,9 @@ func (d *direct) Signature() (sig *bundle.Signature) {
 
 // Limits are the model's.
 func (d *direct) Limits() (l api.Limits) {
-	d.with(func(h *handle) { l = h.Limits() })
+	if d.with(func(h *handle) { l = h.Limits() }); l.MaxRows > 0 {
+		l.PerCall = d.s.svc.Limits.Rows
+	}
 	return l
 }
 

@@ -626,6 +626,14 @@ func TestLimitsOfTheOpenProtocol(t *testing.T) {
 			t.Errorf("%d, not %d", c.got, c.want)
 		}
 	}
+	res, err := r.client.Get(r.url + "/v2/models/m/config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, _ := io.ReadAll(res.Body); !bytes.Contains(b, []byte(`"max_batch_size":2,`)) || !bytes.Contains(b, []byte(`"preferred_batch_size":[2]`)) {
+		t.Errorf("%s", b)
+	}
 }
 
 // Requests beyond the limit are refused before their bodies are read, but for small ones.

@@ -48,7 +48,7 @@ func (e *Executor) status(code int, log string, faults []byte) error {
 		return e.full()
 	}
 	why := "exit status " + strconv.Itoa(code)
-	if code > 128 {
+	if code > 128 && code <= 128+64 { // signals; 255 is what runc says of its own failures
 		why = executor.Killed(strconv.Itoa(code-128), code == 137)
 	}
 	return executor.Failure(why, log, faults)

@@ -70,6 +70,9 @@ type Limits struct {
 	// MaxRows is the most rows of a batch; 0: it does not batch.
 	MaxRows  int
 	MaxDelay time.Duration
+	// PerCall is the most rows of a call, which may take several batches; 0: it says
+	// nothing of that.
+	PerCall int
 }
 
 // Call asks for one inference.

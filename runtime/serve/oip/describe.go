@@ -102,13 +102,14 @@ func config(m api.Model) modelConfig {
 		}
 		return out
 	}
-	c := modelConfig{Name: m.Name(), Platform: "onnxruntime_onnx", Backend: "onnxruntime", MaxBatchSize: limits.MaxRows,
+	most := cmp.Or(limits.PerCall, limits.MaxRows) // perf_analyzer sends no more in a request
+	c := modelConfig{Name: m.Name(), Platform: "onnxruntime_onnx", Backend: "onnxruntime", MaxBatchSize: most,
 		Input: tensors(m.Inputs()), Output: tensors(m.Outputs()), DefaultModelFilename: "model.onnx"}
 	for i := range c.Output {
 		c.Output[i].Optional = false
 	}
 	if limits.MaxRows > 1 {
-		c.DynamicBatching = &dynamicBatching{[]int32{int32(limits.MaxRows)}, limits.MaxDelay.Microseconds()}
+		c.DynamicBatching = &dynamicBatching{[]int32{int32(min(limits.MaxRows, most))}, limits.MaxDelay.Microseconds()}
 	}
 	return c
 }

@@ -2,6 +2,7 @@ package typed
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"strconv"
 	"strings"
@@ -34,6 +35,8 @@ type batch struct {
 	arena   []byte
 	// stamp is the row, from 1, that last brought a field.
 	stamp []int
+	// said is what the value at hand is called where that is not its feature's name.
+	said string
 }
 
 // paths is the way of writing places: in rows of JSON, in the one row of JSON, or
@@ -92,7 +95,7 @@ func (b *batch) fault(i int, code, mend, what string, args ...any) {
 		return
 	}
 	x := &b.fields[i]
-	name := x.Name
+	name := cmp.Or(b.said, x.Name)
 	if b.paths == pathProto {
 		name = x.proto
 	}
@@ -382,6 +385,7 @@ func (b *batch) readRow() *api.Error {
 	next := 0
 	for s.Open(); s.Next(); next++ {
 		name := s.Key()
+		b.said = ""
 		// Rows mostly bring their features in the order of the signature, or in one
 		// order of their own.
 		if next >= len(b.fields) || string(name) != b.fields[next].Name {
@@ -391,7 +395,9 @@ func (b *batch) readRow() *api.Error {
 				s.Skip()
 				continue
 			}
-			next = i
+			if next = i; string(name) != b.fields[i].Name {
+				b.said = b.fields[i].Column
+			}
 		}
 		if !b.bring(next) {
 			s.Skip()
@@ -399,6 +405,7 @@ func (b *batch) readRow() *api.Error {
 		}
 		b.readValue(next)
 	}
+	b.said = ""
 	if s.Err() == nil {
 		b.end()
 	}

@@ -408,7 +408,7 @@ $.rows[2]["note"] unknown_field
 $.rows[2]["nest.height"] not_finite
 $.rows[2]["nest.note"] reserved_text
 $.rows[3] wrong_type
-$.rows[4]["bird.species"] duplicate
+$.rows[4]["species"] duplicate
 $.rows[4]["bird.weight"] duplicate
 $.rows[4]["nest.count"] not_whole
 $.rows[4]["nest.note"] reserved_text

@@ -218,7 +218,11 @@ func (a *app) due(due []batch.Due) {
 		if !d.Next.IsZero() {
 			last = "never ran by schedule"
 		}
-		if d.Last != nil && !d.Last.Ended.IsZero() {
+		switch {
+		case d.Last == nil || d.Last.Begun.IsZero():
+		case d.Last.Ended.IsZero():
+			last = "began " + d.Last.Begun.UTC().Format(time.RFC3339) + " and has not ended: it is at work, or was interrupted and is run again"
+		default:
 			last = "last ran " + d.Last.Ended.UTC().Format(time.RFC3339) + ", took " + view.Seconds(d.Last.Ended.Sub(d.Last.Begun).Seconds())
 		}
 		if d.Last != nil && d.Last.Error != "" {
