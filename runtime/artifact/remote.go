@@ -80,6 +80,17 @@ func (r *remote) do(ctx context.Context, what string, f func(context.Context) er
 		Why: "what steps make is kept there; what is finished stays finished", Mend: "see that the store answers and lets this user in; apply again goes on"}
 }
 
+// Reach looks into the bucket, to see whether it answers; a folder always does.
+func (s *Store) Reach(ctx context.Context) error {
+	if s.remote == nil {
+		return nil
+	}
+	return s.remote.do(ctx, "look", func(ctx context.Context) error {
+		_, _, err := s.remote.bucket.ListPage(ctx, blob.FirstPageToken, 1, nil)
+		return err
+	})
+}
+
 // status is that of a store's answer.
 type status interface{ HTTPStatusCode() int }
 

@@ -7,16 +7,21 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/env"
 	"mlc.dev/mlc/compiler/types"
+	"mlc.dev/mlc/runtime/artifact"
 	"mlc.dev/mlc/runtime/executor"
 	"mlc.dev/mlc/runtime/executor/dagger"
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/portable"
 	"mlc.dev/mlc/runtime/sql"
+	"mlc.dev/mlc/runtime/state"
 	"mlc.dev/mlc/schema"
 	"mlc.dev/mlc/stdlib"
 )
@@ -34,7 +39,7 @@ func (a *app) doctorCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what of this machine mlc found, and what is missing",
-		Long:  "Says what of this machine mlc found and what is missing, and whether the engines of\nthe environment's runners answer.",
+		Long:  "Says what of this machine mlc found and what is missing, and whether the engines of\nthe environment's runners answer, and its state and artifacts where they are elsewhere.",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if fix {
@@ -51,7 +56,7 @@ func (a *app) doctorCmd() *cobra.Command {
 				return err
 			}
 			bad := false
-			for _, f := range append(diagnose(c.Context()), runners(c.Context(), e)...) {
+			for _, f := range slices.Concat(diagnose(c.Context()), runners(c.Context(), e), a.places(c.Context(), e)) {
 				bad = bad || !f.OK
 				if a.json {
 					a.view.Emit("finding", f)
@@ -134,6 +139,39 @@ func runners(ctx context.Context, e *env.Environment) []finding {
 			f.Text += ", for SDK " + dagger.SDKVersion()
 		}
 		out = append(out, f)
+	}
+	return out
+}
+
+// places says whether an environment's state and artifacts answer that are on other
+// machines.
+func (a *app) places(ctx context.Context, e *env.Environment) []finding {
+	var out []finding
+	tell := func(what, answer string, err error) {
+		f := finding{What: what, OK: err == nil, Text: answer}
+		if d, ok := errors.AsType[diag.Diagnostic](err); ok {
+			f.Text, f.Mend = d.What, d.Mend
+		} else if err != nil {
+			f.Text = err.Error()
+		}
+		out = append(out, f)
+	}
+	if strings.Contains(e.State, "://") {
+		db, there, err := state.OpenExisting(ctx, state.Options{Location: e.State, Files: e.Beside("files.db"), Told: a.told})
+		answer := "PostgreSQL answers"
+		if !there {
+			answer += ", nothing has been applied there yet"
+		} else if err == nil {
+			err = db.Close()
+		}
+		tell("state", answer, err)
+	}
+	if strings.Contains(e.Artifacts, "://") {
+		store, err := artifact.OpenRemote(ctx, e.Artifacts, e.Beside("cache"), a.told)
+		if err == nil {
+			err = errors.Join(store.Reach(ctx), store.Close())
+		}
+		tell("artifacts", "the bucket answers", err)
 	}
 	return out
 }
