@@ -49,23 +49,27 @@ func (d *DB) Aliased(model, alias string) (plan.Digest, error) {
 	return plan.Digest(bundle), err
 }
 
-// Register makes a version of a bundle, unless there is one, and moves the alias
-// promote, when not empty, to it.
+// Register makes a version of a bundle, unless there is one, which is the applied one
+// then, and moves the alias promote, when not empty, to it.
 func (d *DB) Register(ctx context.Context, model string, bundle plan.Digest, metrics json.RawMessage, run int64, promote string, now time.Time) (version int, isNew bool, err error) {
 	if version, err = d.Registered(model, bundle); err != nil {
 		return 0, false, err
 	}
 	if isNew = version == 0; !isNew && promote == "" {
-		return version, false, nil
+		if last, err := d.applied(model); err != nil || last == version {
+			return version, false, err
+		}
 	}
 	err = d.tx(ctx, func(t tx) error {
-		if !isNew {
-			return move(t, model, promote, version, now, "gates passed")
+		if isNew {
+			if err := t.row("SELECT coalesce(max(version), 0) + 1 FROM versions WHERE model = ?", model).Scan(&version); err != nil {
+				return err
+			}
+			if _, err := t.exec("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)", model, version, string(bundle), run, now.UTC().Format(time.RFC3339Nano), string(metrics)); err != nil {
+				return err
+			}
 		}
-		if err := t.row("SELECT coalesce(max(version), 0) + 1 FROM versions WHERE model = ?", model).Scan(&version); err != nil {
-			return err
-		}
-		if _, err := t.exec("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)", model, version, string(bundle), run, now.UTC().Format(time.RFC3339Nano), string(metrics)); err != nil {
+		if _, err := t.exec("INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", appliedName(model), strconv.Itoa(version)); err != nil {
 			return err
 		}
 		if promote == "" {
@@ -74,6 +78,20 @@ func (d *DB) Register(ctx context.Context, model string, bundle plan.Digest, met
 		return move(t, model, promote, version, now, "gates passed")
 	})
 	return version, isNew, err
+}
+
+// appliedName is the name in meta of the version that a model's spec made last. It is not
+// the newest where a spec went back to what it was.
+func appliedName(model string) string { return "applied " + model }
+
+// applied is the version that was applied last, or 0.
+func (d *DB) applied(model string) (int, error) {
+	var version int
+	ok, err := d.row("SELECT CAST(value AS BIGINT) FROM meta WHERE name = ?", []any{appliedName(model)}, &version)
+	if err == nil && !ok { // what made the state did not keep it
+		_, err = d.row("SELECT coalesce(max(version), 0) FROM versions WHERE model = ?", []any{model}, &version)
+	}
+	return version, err
 }
 
 func move(t tx, model, alias string, to int, now time.Time, why string) error {
@@ -193,16 +211,19 @@ func (d *DB) Moves(model string) ([]Move, error) {
 }
 
 // Resolve finds a version by "model", "model@alias", "model@v3" or "model@3".
-// Without a version it is the newest.
+// Without a version it is the one that was applied last.
 func (d *DB) Resolve(ref string) (Version, error) {
 	name, at, _ := strings.Cut(ref, "@")
 	all, err := d.Versions("")
 	if err != nil {
 		return Version{}, err
 	}
+	last, err := d.applied(name)
+	if err != nil {
+		return Version{}, err
+	}
 	var names, aliases []string
 	var found *Version
-	newest := 0
 	for i, v := range all {
 		if !contains(names, v.Model) {
 			names = append(names, v.Model)
@@ -210,9 +231,9 @@ func (d *DB) Resolve(ref string) (Version, error) {
 		if v.Model != name {
 			continue
 		}
-		aliases, newest = append(aliases, v.Aliases...), v.Version
+		aliases = append(aliases, v.Aliases...)
 		n, err := strconv.Atoi(strings.TrimPrefix(at, "v"))
-		if at == "" || contains(v.Aliases, at) || err == nil && n == v.Version {
+		if at == "" && v.Version == last || contains(v.Aliases, at) || err == nil && n == v.Version {
 			found = &all[i]
 		}
 	}
@@ -226,7 +247,7 @@ func (d *DB) Resolve(ref string) (Version, error) {
 		return Version{}, noModel("model %q has no version %q", name, at)
 	}
 	return Version{}, diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: fmt.Sprintf("model %q has no version under the alias %q yet%s", name, at, diag.Suggest(at, aliases)),
-		Mend: fmt.Sprintf("`mlc promote %s@v%d %s` gives it the newest; `mlc show` lists versions and aliases", name, newest, at)}
+		Mend: fmt.Sprintf("`mlc promote %s@v%d %s` gives it the last one applied; `mlc show` lists versions and aliases", name, last, at)}
 }
 
 func contains(xs []string, x string) bool {

@@ -126,6 +126,7 @@ func (a *app) showCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show [MODEL[@ALIAS|@vN] | PLAN]",
 		Short: "Show a model's card, its history, the models there are, or a saved plan",
+		Long:  "Shows the card of a model: of the version that was applied last, or that an alias or\nnumber names. Without a name it lists the models there are.",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -253,7 +254,7 @@ func (a *app) blocked(s *runtime.System, model string) (state.Version, error) {
 	return state.Version{Model: model, Bundle: r.Outputs["bundle"], Run: run.ID, Created: run.Started}, err
 }
 
-// behind tells where a model's newest version is not of the last run, because it failed.
+// behind tells where the version that was applied last is not of the last run, because it failed.
 func (a *app) behind(s *runtime.System, v state.Version) error {
 	run, ok, err := s.State.LastRun()
 	if err != nil || !ok {
@@ -461,7 +462,7 @@ func (a *app) predictCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "predict MODEL[@ALIAS|@vN]",
 		Short: "Predict the rows of a file",
-		Long:  "Predicts the rows of a CSV, TSV, JSON lines or Parquet file. Columns go by the\nfeature's name (group.feature) or by that of the column that it was trained on.\nRows are numbered from 1, without a header and blank lines. Those that do\nnot fit are counted and kept in <output>.rejects.jsonl.",
+		Long:  "Predicts the rows of a CSV, TSV, JSON lines or Parquet file, with the version that was\napplied last, or that an alias or number names. Columns go by the\nfeature's name (group.feature) or by that of the column that it was trained on.\nRows are numbered from 1, without a header and blank lines. Those that do\nnot fit are counted and kept in <output>.rejects.jsonl.",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if in == "-" {
