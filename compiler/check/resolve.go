@@ -33,6 +33,7 @@ func System(s *spec.Spec, kinds kind.Kinds, e *env.Environment, trained bool) (*
 	r.resolve()
 	r.missing()
 	r.validated()
+	r.named()
 	r.leakage()
 	r.sensitive()
 	if e != nil {

@@ -346,6 +346,13 @@ type Validated interface {
 	Unvalidated(args json.RawMessage) []Fault
 }
 
+// Naming is a trainer whose arguments name columns of its matrix. These are called as
+// their features are, with more behind that where a feature makes several.
+type Naming interface {
+	// Named are the columns' names and patterns (path.Match), by the field that names each.
+	Named(args json.RawMessage) map[string]string
+}
+
 // TrainResult is a trained model.
 type TrainResult struct {
 	// Model is ONNX: input X, float [N, cols]; output Y, float [N, Task.Width()]:

@@ -608,7 +608,9 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 		case strings.Contains(msg, "reference ") && strings.Contains(msg, "not found") || strings.Contains(msg, "undefined field"):
 			d := list.Add(at, diag.UndefinedName, "%s", msg)
 			if format == "reference %q not found" && len(args) == 1 {
-				d.Mend = fmt.Sprintf("if it is text, put it in double quotes: %q", args[0])
+				if d.Mend = fmt.Sprintf("if it is text, put it in double quotes: %q", args[0]); args[0] == "schema" {
+					d.Mend = `import it: write import "mlc.dev/schema" below the package`
+				}
 				if r, ok := s.rangeOf(e.Position(), token.NoPos); ok {
 					d.At = r
 					d.At.End += len(fmt.Sprint(args[0]))

@@ -76,6 +76,18 @@ func (Trainer) Check(raw json.RawMessage, task string) []kind.Fault {
 	return out
 }
 
+// Named are the categorical columns and those with a direction.
+func (Trainer) Named(raw json.RawMessage) map[string]string {
+	a, out := kind.DecodeArgs[args](raw), map[string]string{}
+	for i, p := range a.Categorical {
+		out[fmt.Sprintf("categorical[%d]", i)] = p
+	}
+	for name := range a.Monotone {
+		out["monotone."+name] = name
+	}
+	return out
+}
+
 // Defaults takes numbers as they are and numbers texts by frequency: trees need
 // no scaling, and missing values are theirs to learn.
 func (Trainer) Defaults(t types.Type) []json.RawMessage {
