@@ -5,6 +5,7 @@ package env
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -343,6 +344,12 @@ func (e *Environment) locate(dir string, l *location, files string, others []str
 	}
 	for _, o := range others {
 		if rest, ok := strings.CutPrefix(l.URL, o); ok && rest != "" {
+			// What is wrong is told without the URL, which may hold a password.
+			if u, err := url.Parse(l.URL); err != nil {
+				list.Add(rangeOf(l.Range), diag.EnvValue, "this cannot be read as a URL").Because("", "write signs such as / and @ in a password as %2F and %40")
+			} else if _, err := url.ParseQuery(u.RawQuery); err != nil {
+				list.Add(rangeOf(l.Range), diag.EnvValue, "the options of this URL cannot be read").Because("what stands there would be passed over", "write name=value, with & between options")
+			}
 			return l.URL
 		}
 	}

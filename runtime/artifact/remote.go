@@ -45,7 +45,7 @@ func OpenRemote(ctx context.Context, location, cache string, told func(string)) 
 	}
 	b, err := blob.OpenBucket(ctx, location)
 	if err != nil {
-		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.StoreFailed, What: "artifact store " + redacted(location) + ": " + err.Error(), Why: "what steps make is kept there", Mend: "mend artifacts.url of the environment"}
+		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.StoreFailed, What: "artifact store " + redacted(location) + ": " + strings.ReplaceAll(err.Error(), location, redacted(location)), Why: "what steps make is kept there", Mend: "mend artifacts.url of the environment"}
 	}
 	s.remote = &remote{bucket: b, name: redacted(location), told: told}
 	return s, nil

@@ -11,6 +11,7 @@
 package dagger
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,13 +168,38 @@ func (e *Executor) secrets(job executor.Job) (map[string]string, error) {
 	return out, nil
 }
 
-// hider replaces the values of secrets in what people get to see.
+// leastLine is the length below which a line of a secret says nothing by itself.
+const leastLine = 8
+
+// hider replaces the values of secrets in what people get to see: whole, line by line, as
+// what commands write comes, and as JSON has them. The longer ones come first: one may
+// begin as another.
 func hider(secrets map[string]string) *strings.Replacer {
-	var pairs []string
+	forms := map[string]bool{}
 	for _, v := range secrets {
-		if v != "" {
-			pairs = append(pairs, v, "***")
+		parts := []string{v}
+		for line := range strings.Lines(v) {
+			if line = strings.TrimSpace(line); len(line) >= leastLine {
+				parts = append(parts, line)
+			}
 		}
+		for _, part := range parts {
+			forms[part], forms[strings.TrimSpace(part)] = true, true
+			for _, html := range []bool{true, false} {
+				var b strings.Builder
+				e := json.NewEncoder(&b)
+				e.SetEscapeHTML(html)
+				if e.Encode(part) == nil { // it always does
+					quoted := strings.TrimSpace(b.String())
+					forms[quoted[1:len(quoted)-1]] = true
+				}
+			}
+		}
+	}
+	delete(forms, "")
+	var pairs []string
+	for _, form := range slices.SortedFunc(maps.Keys(forms), func(a, b string) int { return cmp.Compare(len(b), len(a)) }) {
+		pairs = append(pairs, form, "***")
 	}
 	return strings.NewReplacer(pairs...)
 }

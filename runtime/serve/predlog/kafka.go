@@ -9,13 +9,16 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl"
 	saslplain "github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
@@ -26,11 +29,17 @@ import (
 // kafka sends a message a record, keyed by the request's id. Waiting for a broker
 // that is away fills the buffers; then records are dropped until it is back. Where
 // brokers refuse the service, or it does not trust them, they are dropped at once.
-// A message of more than 1 000 000 bytes is not sent.
+//
+// Messages go in batches. A topic refuses those of more than its max.message.bytes,
+// which the messages are sent anew for in smaller ones, in the end one by one.
 type kafka struct {
-	log    *Log
-	client *kgo.Client
-	out    sync.WaitGroup // messages whose fate is not known yet
+	log  *Log
+	opts []kgo.Opt
+	out  sync.WaitGroup // messages whose fate is not known yet
+	// level is the way of sending that batches were not too large for.
+	level   atomic.Int32
+	mu      sync.Mutex
+	clients [len(ways)]*kgo.Client // nil: nothing has gone that way
 	// stale says that the topic was made anew, which the client does not take up by
 	// itself.
 	stale atomic.Bool
@@ -40,16 +49,23 @@ type kafka struct {
 	away    atomic.Int64 // when it was last told that a broker is, in nanoseconds since 1970
 }
 
+// ways are those of sending, each with smaller batches than the one before. The most
+// bytes of a batch are its only message's where it has one.
+var ways = [...]struct {
+	bytes int32
+	alone bool
+}{{1 << 20, false}, {64 << 10, false}, {maxBytes, true}}
+
 func newKafka(l *Log) (*kafka, error) {
 	c, k := l.o.Config, &kafka{log: l}
 	// Records on their way may be given up: none is sent a second time, so none is there twice.
-	opts := []kgo.Opt{kgo.SeedBrokers(c.Kafka...), kgo.DefaultProduceTopic(c.Topic), kgo.ClientID("mlc-" + plain(l.o.Service)), kgo.WithHooks(k),
-		kgo.MaxBufferedRecords(c.Buffer), kgo.MaxBufferedBytes(maxBytes), kgo.MetadataMinAge(time.Second), kgo.AllowIdempotentProduceCancellation()}
+	k.opts = []kgo.Opt{kgo.SeedBrokers(c.Kafka...), kgo.DefaultProduceTopic(c.Topic), kgo.ClientID("mlc-" + plain(l.o.Service)), kgo.WithHooks(k),
+		kgo.MaxBufferedBytes(maxBytes), kgo.MetadataMinAge(time.Second), kgo.AllowIdempotentProduceCancellation()}
 	if c.TLS != nil {
 		if _, err := clientTLS(c.TLS); err != nil {
 			return nil, err
 		}
-		opts = append(opts, kgo.Dialer(k.dial))
+		k.opts = append(k.opts, kgo.Dialer(k.dial))
 	}
 	if c.SASL != nil {
 		if _, err := k.password(); err != nil {
@@ -59,11 +75,39 @@ func newKafka(l *Log) (*kafka, error) {
 		if err != nil {
 			return nil, err
 		}
-		opts = append(opts, kgo.SASL(m))
+		k.opts = append(k.opts, kgo.SASL(m))
 	}
-	var err error
-	k.client, err = kgo.NewClient(opts...)
+	_, err := k.client(0)
 	return k, err
+}
+
+// client is that of a way, made for its first message.
+func (k *kafka) client(way int) (*kgo.Client, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.clients[way] != nil {
+		return k.clients[way], nil
+	}
+	most := k.log.o.Config.Buffer
+	if ways[way].alone {
+		most = 1
+	}
+	c, err := kgo.NewClient(append(slices.Clone(k.opts), kgo.ProducerBatchMaxBytes(ways[way].bytes), kgo.MaxBufferedRecords(most))...)
+	k.clients[way] = c
+	return c, err
+}
+
+// each calls f with the clients that there are, in the order of their ways: with one that
+// f makes too.
+func (k *kafka) each(f func(*kgo.Client)) {
+	for way := range ways {
+		k.mu.Lock()
+		c := k.clients[way]
+		k.mu.Unlock()
+		if c != nil {
+			f(c)
+		}
+	}
 }
 
 // clientTLS reads the files by which brokers are called.
@@ -136,8 +180,7 @@ func (k *kafka) password() (string, error) {
 // next record tries again. After that the client itself gives them up.
 func (k *kafka) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, conn net.Conn, err error) {
 	if err == nil {
-		k.reached.Store(true)
-		return
+		return // it may yet hang up
 	}
 	var dial *net.OpError
 	var first *kgo.ErrFirstReadEOF
@@ -151,9 +194,30 @@ func (k *kafka) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, conn net.
 			go k.log.o.Logger.Warn("prediction log: a broker does not answer; records wait, and are lost where too many do", "service", k.log.o.Service, "error", err) // a logger may hang
 		}
 	}
-	if !away && !k.reached.Load() {
+	if !away {
+		k.refuse(err)
+	}
+}
+
+// OnBrokerRead hears of each answer. A broker that wants to be told who calls hangs up at
+// the first request beyond those by which that begins.
+func (k *kafka) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	switch kmsg.Key(key) {
+	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate:
+		return
+	}
+	if err == nil {
+		k.reached.Store(true)
+	} else if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		k.refuse(fmt.Errorf("the broker hung up at the first request: it may want SASL or TLS: %w", err))
+	}
+}
+
+// refuse gives up the records that wait, as long as no broker has let the service in.
+func (k *kafka) refuse(err error) {
+	if !k.reached.Load() {
 		k.refused.Store(&err)
-		go func() { _ = k.client.AbortBufferedRecords(context.Background()) }() // ends with the client at the latest
+		go k.each(func(c *kgo.Client) { _ = c.AbortBufferedRecords(context.Background()) }) // ends with the clients at the latest
 	}
 }
 
@@ -163,28 +227,59 @@ func (k *kafka) work(context.Context)  {}
 // add waits while the client's buffer is full; meanwhile the log's fills.
 func (k *kafka) add(ctx context.Context, r *Record) {
 	if k.stale.Swap(false) {
-		k.client.PurgeTopicsFromProducing(k.log.o.Config.Topic)
+		k.each(func(c *kgo.Client) { c.PurgeTopicsFromProducing(k.log.o.Config.Topic) })
 	}
 	k.out.Add(1)
-	k.client.Produce(ctx, &kgo.Record{Key: []byte(r.ID), Value: message(nil, r, k.log.o.Service, len(k.log.mask) > 0), Timestamp: r.Time}, func(_ *kgo.Record, err error) {
-		defer k.out.Done()
-		if err != nil {
-			if errors.Is(err, kerr.UnknownTopicID) {
-				k.stale.Store(true)
-			}
-			if why := k.refused.Load(); why != nil && errors.Is(err, kgo.ErrAborting) {
-				err = *why
-			}
-			k.log.fail(err, 1)
+	k.send(ctx, int(k.level.Load()), &kgo.Record{Key: []byte(r.ID), Value: message(nil, r, k.log.o.Service, len(k.log.mask) > 0), Timestamp: r.Time})
+}
+
+// send sends a message by a way, or by a later one where it is too large for that.
+func (k *kafka) send(ctx context.Context, way int, r *kgo.Record) {
+	const around = 1 << 10 // of a batch and a message, which has no headers
+	for !ways[way].alone && len(r.Key)+len(r.Value)+around > int(ways[way].bytes) {
+		way++
+	}
+	c, err := k.client(way)
+	if err != nil {
+		k.sent(err)
+		return
+	}
+	// Where it has to wait for its way, so do those that came before it: the buffers fill.
+	c.Produce(ctx, r, func(r *kgo.Record, err error) {
+		if !errors.Is(err, kerr.MessageTooLarge) || ways[way].alone {
+			k.sent(err)
 			return
 		}
-		k.log.o.Metrics.Written.Add(1)
+		if k.level.CompareAndSwap(int32(way), int32(way+1)) {
+			go k.log.o.Logger.Warn("prediction log: the topic takes no batches as large as these; messages go in smaller ones", "service", k.log.o.Service, "topic", k.log.o.Config.Topic, "error", err) // a logger may hang
+		}
+		k.send(ctx, way+1, r)
 	})
 }
 
+// sent counts what became of a message.
+func (k *kafka) sent(err error) {
+	defer k.out.Done()
+	if err == nil {
+		k.log.o.Metrics.Written.Add(1)
+		return
+	}
+	if errors.Is(err, kerr.UnknownTopicID) {
+		k.stale.Store(true)
+	}
+	if why := k.refused.Load(); why != nil && errors.Is(err, kgo.ErrAborting) {
+		err = *why
+	}
+	k.log.fail(fmt.Errorf("topic %s: %w", k.log.o.Config.Topic, err), 1)
+}
+
 func (k *kafka) close(ctx context.Context) {
-	_ = k.client.Flush(ctx) // what is not sent is told by its own error
-	k.client.Close()
+	k.each(func(c *kgo.Client) { _ = c.Flush(ctx) }) // what is not sent is told by its own error
+	for way := len(ways) - 1; way >= 0; way-- {      // one may wait for a later one
+		if c := k.clients[way]; c != nil {
+			c.Close()
+		}
+	}
 	k.out.Wait()
 }
 

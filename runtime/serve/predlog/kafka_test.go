@@ -158,7 +158,7 @@ func TestKafkaMadeAnew(t *testing.T) {
 	c.Close()
 	offered := 2 + flood(t, l)
 	cluster(t, port, "")
-	for l.sink.(*kafka).client.BufferedProduceRecords() > 0 || len(l.queue) > 0 {
+	for l.sink.(*kafka).clients[0].BufferedProduceRecords() > 0 || len(l.queue) > 0 {
 		runtime.Gosched() // until all that waited is given up
 	}
 	if !l.Add(row(nil, "after", 1)) {
@@ -217,12 +217,43 @@ func TestKafkaNever(t *testing.T) {
 func TestKafkaTooLarge(t *testing.T) {
 	_, port := cluster(t, 0, "")
 	l, m := open(t, topic(port))
+	var noise strings.Builder // which no compression makes small
+	for noise.Len() < 2<<20 {
+		noise.WriteString(rand.Text())
+	}
 	s := l.Schema(nil, []ort.Info{{Name: "x", Type: "string", Shape: []int64{-1}}}, nil)
-	l.Add(Record{ID: "a", Rows: 1, Schema: s, Inputs: []ort.Value{ort.Tensor{Shape: []int64{1}, Data: []string{strings.Repeat("x", 2<<20)}}}})
+	l.Add(Record{ID: "a", Rows: 1, Schema: s, Inputs: []ort.Value{ort.Tensor{Shape: []int64{1}, Data: []string{noise.String()}}}})
 	l.Add(row(nil, "b", 1))
 	shut(t, l)
 	counts(t, m, 1, 1, 1, 0)
 	equal(t, string(consume(t, topic(port).Kafka[0], 1)[0].Key), "b")
+}
+
+// TestKafkaOfSmallMessages: a topic that takes no batch of all that waits gets smaller
+// ones, and in the end message by message; none is lost or there twice.
+func TestKafkaOfSmallMessages(t *testing.T) {
+	for _, most := range []int{12_000, 1_000} {
+		_, port := cluster(t, 0, "", kfake.BrokerConfigs(map[string]string{"message.max.bytes": strconv.Itoa(most)}))
+		c := topic(port)
+		c.Buffer = 1000
+		l, m := open(t, c)
+		for i := range 800 {
+			r := row(nil, rand.Text()+rand.Text(), float64(i))
+			if !l.Add(r) {
+				t.Fatal("the record was not taken")
+			}
+		}
+		shut(t, l)
+		counts(t, m, 800, 0, 0, 0)
+		ids := map[string]bool{}
+		for _, r := range consume(t, c.Kafka[0], 800) {
+			ids[string(r.Key)] = true
+		}
+		equal(t, len(ids), 800)
+		if way := int(l.sink.(*kafka).level.Load()); way == 0 {
+			t.Error("no batch was too large")
+		}
+	}
 }
 
 // certify makes an authority and a certificate of its for 127.0.0.1, as PEM files of a
@@ -327,6 +358,7 @@ func TestKafkaRefused(t *testing.T) {
 		{"certificate", "tls: ", true, "right", files, strange},
 		{"no certificate", "tls: certificate required", true, "right", files, nil},
 		{"no TLS", "TLS", false, "right", nil, nil},
+		{"no SASL", "hung up at the first request: it may want SASL", false, "right", files, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			broker, port := secured(t, 0, files, c.mutual, service.SASLScram256)
@@ -336,6 +368,9 @@ func TestKafkaRefused(t *testing.T) {
 			}
 			cfg, own := topic(port), t.TempDir()
 			cfg.SASL = &service.SASL{Mechanism: service.SASLScram256, Username: "mlc", Password: "env:ANY"}
+			if c.name == "no SASL" {
+				cfg.SASL = nil
+			}
 			if c.ca != nil {
 				cfg.TLS = &service.ClientTLS{CA: filepath.Join(own, "ca.crt")}
 				copied(t, c.ca.CA, cfg.TLS.CA)
@@ -360,7 +395,7 @@ func TestKafkaRefused(t *testing.T) {
 			for m.Dropped.Load() == 0 {
 				runtime.Gosched()
 			}
-			mends := c.ca != nil && (c.cert != nil || !c.mutual)
+			mends := c.ca != nil && cfg.SASL != nil && (c.cert != nil || !c.mutual)
 			if mends {
 				let()
 				password.Store("right")

@@ -152,8 +152,8 @@ type Log struct {
 
 	stop   context.CancelFunc // gives up what is not written yet
 	done   chan struct{}
-	faults chan error    // the first since the last telling
-	lost   atomic.Uint64 // records dropped since then
+	faults chan struct{} // there are losses to tell
+	lost   losses
 	told   chan struct{}
 }
 
@@ -193,7 +193,7 @@ func Open(o Options) (*Log, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	l := &Log{o: o, mask: map[string]bool{}, queue: make(chan *Record, c.Buffer), done: make(chan struct{}), faults: make(chan error, 1), told: make(chan struct{})}
+	l := &Log{o: o, mask: map[string]bool{}, queue: make(chan *Record, c.Buffer), done: make(chan struct{}), faults: make(chan struct{}, 1), told: make(chan struct{})}
 	for _, m := range c.Mask {
 		l.mask[m] = true
 	}
@@ -306,11 +306,45 @@ func (l *Log) run(ctx context.Context) {
 // drop counts records that are lost.
 func (l *Log) drop(err error, records int) {
 	l.o.Metrics.Dropped.Add(uint64(records))
-	l.lost.Add(uint64(records))
+	l.lost.add(err, records)
 	select {
-	case l.faults <- err:
+	case l.faults <- struct{}{}:
 	default: // one waits to be told already
 	}
+}
+
+// losses are the records dropped since the last telling, by why.
+type losses struct {
+	mu  sync.Mutex
+	why []loss
+}
+
+type loss struct {
+	err     error
+	records int
+}
+
+// mostReasons bounds the reasons that are told apart; the rest counts with the last.
+const mostReasons = 8
+
+func (l *losses) add(err error, records int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.why {
+		if w := &l.why[i]; w.err == err || w.err.Error() == err.Error() || i == mostReasons-1 {
+			w.records += records
+			return
+		}
+	}
+	l.why = append(l.why, loss{err, records})
+}
+
+func (l *losses) take() []loss {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	why := l.why
+	l.why = nil
+	return why
 }
 
 // fail is drop where a segment or a message could not be written.
@@ -323,17 +357,17 @@ func (l *Log) fail(err error, records int) {
 // own, so a logger that hangs holds nothing up.
 func (l *Log) tell() {
 	defer close(l.told)
-	say := func(err error) (said bool) {
-		n := l.lost.Swap(0)
-		if n > 0 {
-			l.o.Logger.Warn("prediction log: records are lost", "service", l.o.Service, "dropped", n, "error", err)
+	say := func() (said bool) {
+		for _, w := range l.lost.take() {
+			l.o.Logger.Warn("prediction log: records are lost", "service", l.o.Service, "dropped", w.records, "error", w.err)
+			said = true
 		}
-		return n > 0
+		return said
 	}
 	for {
 		select {
-		case err := <-l.faults:
-			if !say(err) {
+		case <-l.faults:
+			if !say() {
 				continue // it was told with those before it
 			}
 			pause := time.NewTimer(between)
@@ -344,8 +378,8 @@ func (l *Log) tell() {
 			}
 		case <-l.done:
 			select {
-			case err := <-l.faults:
-				say(err)
+			case <-l.faults:
+				say()
 			default:
 			}
 			return

@@ -583,7 +583,7 @@ func TestHeldBytes(t *testing.T) {
 				conf.Mask = []string{c.mask}
 			}
 			// A log of which nobody takes what waits.
-			l := &Log{o: Options{Config: conf, Metrics: &Metrics{}}, mask: map[string]bool{c.mask: true}, queue: make(chan *Record, conf.Buffer), faults: make(chan error, 1)}
+			l := &Log{o: Options{Config: conf, Metrics: &Metrics{}}, mask: map[string]bool{c.mask: true}, queue: make(chan *Record, conf.Buffer), faults: make(chan struct{}, 1)}
 			s := l.Schema(nil, in, out)
 			before := heap()
 			accepted := 0

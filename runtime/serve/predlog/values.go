@@ -1,6 +1,7 @@
 package predlog
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"reflect"
@@ -211,11 +212,13 @@ func appendFloat(b []byte, x float64, bits int) []byte {
 func appendText(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			q, err := json.Marshal(s)
-			if err != nil {
+			w := bytes.NewBuffer(b)
+			e := json.NewEncoder(w)
+			e.SetEscapeHTML(false)
+			if err := e.Encode(s); err != nil {
 				return append(b, "null"...) // a string always marshals
 			}
-			return append(b, q...)
+			return bytes.TrimSuffix(w.Bytes(), []byte{'\n'})
 		}
 	}
 	return append(append(append(b, '"'), s...), '"')

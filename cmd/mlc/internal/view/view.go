@@ -267,6 +267,10 @@ func (v *View) annotate(d diag.Diagnostic) {
 	v.Notef("::%s %stitle=%s::%s\n", kind, at, property.Replace(string(d.Code)), data.Replace(text))
 }
 
+// credentials are the parts of URLs that a line of an environment's file may hold and
+// nobody is shown: who asks, and options that are named like secrets.
+var credentials = regexp.MustCompile(`://[^\s"?]*@|(?i)[?&;][\w.-]*(?:secret|password|passwd|token|key)[\w.-]*=[^&\s"]+`)
+
 // snippet prints the line of a range with its part underlined.
 func (v *View) snippet(b *strings.Builder, r diag.Range) {
 	if !r.Known() || v.Source == nil {
@@ -282,6 +286,10 @@ func (v *View) snippet(b *strings.Builder, r diag.Range) {
 	if len(text) > 160 {
 		return
 	}
+	text = credentials.ReplaceAllStringFunc(text, func(s string) string {
+		at := strings.IndexAny(s, "/=")
+		return s[:at] + strings.Repeat("*", len(s)-at) // the rest of the line keeps its place
+	})
 	width := max(1, min(r.End-r.Start, len(text)-col+1))
 	pad := strings.Map(func(c rune) rune {
 		if c == '\t' {
