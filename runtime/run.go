@@ -52,6 +52,8 @@ type Options struct {
 	// and nothing else of it is, so that it is neither the last run nor what later
 	// plans compare with. It must register nothing.
 	Apart bool
+	// Renamed says that the system had another name when it was applied last.
+	Renamed bool
 }
 
 // Outcome is what an apply did.
@@ -84,6 +86,10 @@ func (s *System) Apply(ctx context.Context, o Options) (Outcome, diag.List) {
 		return Outcome{}, list
 	}
 	defer release()
+	if err := s.State.Claim(ctx, o.Plan.System, o.Renamed); err != nil {
+		list.Append(err, diag.Range{})
+		return Outcome{}, list
+	}
 	a := &apply{System: s, Options: o, list: &list}
 	if err := a.run(ctx); err != nil {
 		list.Append(err, diag.Range{})

@@ -223,6 +223,24 @@ func (d *DB) create(text string, types map[string]string) error {
 	return err
 }
 
+// Claim makes the state that of a system, which it stays: systems that share one would move
+// each other's aliases. renamed says that the system it is of has this name now.
+func (d *DB) Claim(ctx context.Context, system string, renamed bool) error {
+	var owner string
+	ok, err := d.row("SELECT value FROM meta WHERE name = 'system'", nil, &owner)
+	switch {
+	case err != nil || owner == system:
+		return err
+	case ok && !renamed:
+		return diag.Diagnostic{Severity: diag.Error, Code: diag.StateFailed, What: fmt.Sprintf("state %s is that of system %q, not of %q", d.name, owner, system),
+			Why: "the models and aliases of two systems would be taken for each other's", Mend: "give each a state of its own, in PostgreSQL by &schema=NAME; where it is the same system under a new name, `mlc apply --renamed`"}
+	}
+	return d.within(ctx, func(t tx) error {
+		_, err := t.exec("INSERT INTO meta VALUES ('system', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", system)
+		return err
+	})
+}
+
 // fits brings a state of the format before up to date, and refuses any other.
 func (d *DB) fits(have string) error {
 	if have == format {

@@ -181,7 +181,8 @@ func stale(s *runtime.System, r *compiler.Result, sv *plan.Saved) ([]string, err
 }
 
 func (a *app) applyCmd() *cobra.Command {
-	return &cobra.Command{
+	var renamed bool
+	c := &cobra.Command{
 		Use:   "apply [PLAN]",
 		Short: "Run what has to run",
 		Long:  "Runs what has to run; what is finished stays finished, whatever happens, so\napply again goes on. With a saved plan it refuses to run where the spec, the\nenvironment, the data or the state has moved since.",
@@ -209,12 +210,14 @@ func (a *app) applyCmd() *cobra.Command {
 					return list.Err()
 				}
 			}
-			return a.apply(c.Context(), r, s)
+			return a.apply(c.Context(), r, s, renamed)
 		},
 	}
+	c.Flags().BoolVar(&renamed, "renamed", false, "the system had another name when it was applied last")
+	return c
 }
 
-func (a *app) apply(ctx context.Context, r *compiler.Result, s *runtime.System) error {
+func (a *app) apply(ctx context.Context, r *compiler.Result, s *runtime.System, renamed bool) error {
 	ds, err := decide(ctx, r, s)
 	if err != nil {
 		return err
@@ -233,7 +236,7 @@ func (a *app) apply(ctx context.Context, r *compiler.Result, s *runtime.System) 
 	}
 	start := time.Now()
 	out, list := s.Apply(ctx, runtime.Options{Plan: r.Plan, At: place(r), Now: time.Now, OnEvent: view.NewProgress(a.view).Event,
-		Executor: ex})
+		Executor: ex, Renamed: renamed})
 	a.view.Live("")
 	list.Sort()
 	a.view.Diagnostics(list)
