@@ -91,7 +91,11 @@ func (s *System) Apply(ctx context.Context, o Options) (Outcome, diag.List) {
 		return Outcome{}, list
 	}
 	a := &apply{System: s, Options: o, list: &list}
-	if err := a.run(ctx); err != nil {
+	err = a.run(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = diag.Diagnostic{Severity: diag.Error, Code: diag.Interrupted, What: "interrupted, while the state was out of reach", Why: "what could not be recorded there is done again", Mend: "apply again to go on"}
+	}
+	if err != nil {
 		list.Append(err, diag.Range{})
 	}
 	return a.out, list
@@ -130,6 +134,9 @@ type finished struct {
 	seconds float64
 }
 
+// recording is how long an interrupted run may take to record what it has done.
+const recording = 10 * time.Second
+
 func (a *apply) run(ctx context.Context) error {
 	m, err := a.recall()
 	if err != nil {
@@ -151,8 +158,10 @@ func (a *apply) run(ctx context.Context) error {
 		}
 	}
 	defer a.close()
-	// Bookkeeping goes on after the user's interrupt, so that it is recorded.
-	record := context.WithoutCancel(ctx)
+	// Bookkeeping goes on for a while after the user's interrupt, so that it is recorded.
+	record, done := context.WithCancel(context.WithoutCancel(ctx))
+	defer done()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(recording, done) })()
 	if err := a.begin(record); err != nil {
 		return err
 	}

@@ -296,6 +296,7 @@ func (d *DB) do(ctx context.Context, f func(context.Context) error) error {
 		}
 	}}, f)
 	if err != nil && passing(err) && ctx.Err() == nil {
+		d.met.Store(false) // what comes next waits less for it
 		return diag.Diagnostic{Severity: diag.Error, Code: diag.StateFailed, What: fmt.Sprintf("state %s is out of reach: %s", d.name, plain(err)),
 			Why: "what is finished is recorded there; what is finished stays finished", Mend: "see that the database answers and lets this user in; apply again goes on"}
 	}

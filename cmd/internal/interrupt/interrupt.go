@@ -7,24 +7,36 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 )
 
-// Context is done when the process is told to end, or after stop. Soon after that signals
-// do what they do without it.
+// Context is done when the process is told to end, or after stop. Told again before stop,
+// the process ends at once, also where it was started with signals ignored, as shells
+// start what is to run behind them.
 func Context() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	told := make(chan os.Signal, 1)
+	told := make(chan os.Signal, 2)
 	signal.Notify(told, os.Interrupt, syscall.SIGTERM)
+	stopped := make(chan struct{})
 	go func() {
+		defer signal.Stop(told)
 		select {
 		case s := <-told:
 			cancel(signalled{s})
-		case <-ctx.Done():
+		case <-stopped:
+			return
 		}
-		signal.Stop(told)
+		select {
+		case s := <-told:
+			os.Exit(signalled{s}.status())
+		case <-stopped:
+		}
 	}()
-	return ctx, func() { cancel(nil) }
+	return ctx, sync.OnceFunc(func() {
+		cancel(nil)
+		close(stopped)
+	})
 }
 
 // signalled is the cause of a context that a signal ended.
@@ -42,7 +54,11 @@ func Status(ctx context.Context) int {
 	if !errors.As(context.Cause(ctx), &by) {
 		return 0
 	}
-	if n, ok := by.Signal.(syscall.Signal); ok {
+	return by.status()
+}
+
+func (s signalled) status() int {
+	if n, ok := s.Signal.(syscall.Signal); ok {
 		return 128 + int(n)
 	}
 	return 128 + int(syscall.SIGINT)
