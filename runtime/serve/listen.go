@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -52,7 +53,7 @@ const (
 	writeGrace    = 30 * time.Second
 	idleTimeout   = 2 * time.Minute
 	closeGrace    = 30 * time.Second
-	maxHeader     = 64 << 10
+	maxHeader     = 32 << 10
 	// connectionAge ends connections of gRPC now and then: a balancer of connections would
 	// otherwise never move a client.
 	connectionAge = 5 * time.Minute
@@ -78,18 +79,18 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 	t := typed.New(s.svc, s, s.svc.Name, typed.Options{Log: s.log})
 	t.Register(rpc)
 	o := oip.NewHTTP(s, s.oip())
-	main := &http.Server{Handler: s.handler(g, t, o, rpc), ReadHeaderTimeout: headerTimeout, ReadTimeout: s.readTime(), WriteTimeout: s.writeTime(),
+	main := &http.Server{Handler: asking(s.handler(g, t, o, rpc)), ConnContext: inCrowd, ReadHeaderTimeout: headerTimeout, ReadTimeout: s.readTime(), WriteTimeout: s.writeTime(),
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	main.Protocols.SetHTTP1(true)
 	main.Protocols.SetHTTP2(true)
 	main.Protocols.SetUnencryptedHTTP2(true)
 	simple := &plain.Server{Handler: s.simple(g, t, o), Timeouts: plain.Timeouts{Header: headerTimeout, Body: cmp.Or(s.svc.Limits.Read.Std(), s.readTime()), Idle: idleTimeout, Write: s.writeTime()},
-		Panicked: func(p any) { s.log.Error("panic", "value", fmt.Sprint(p), "stack", string(debug.Stack())) }}
+		Most: s.most(perPlainConnection), Panicked: func(p any) { s.log.Error("panic", "value", fmt.Sprint(p), "stack", string(debug.Stack())) }}
 	inside := func(h http.Handler) *http.Server {
 		return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
 	}
 	metrics, pprofs := inside(s.metricsHandler()), inside(debugHandler())
-	opened := e
+	opened, most := e, s.most(perConnection)
 	var wg sync.WaitGroup
 	failed := make(chan error, 4)
 	var listeners []net.Listener
@@ -117,13 +118,13 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 	start("http", &opened.HTTP, func(l net.Listener) net.Listener {
 		switch {
 		case secure != nil:
-			return tls.NewListener(l, secure.config("h2", "http/1.1"))
+			return tls.NewListener(newCrowd(l, most), secure.config("h2", "http/1.1"))
 		case len(s.svc.CORS) > 0: // browsers are net/http's
-			return l
+			return newCrowd(l, most)
 		}
-		return simple.Listen(l)
+		return newCrowd(simple.Listen(l), most)
 	}, main.Serve)
-	start("grpc", &opened.GRPC, nil, rpc.Serve)
+	start("grpc", &opened.GRPC, func(l net.Listener) net.Listener { return netutil.LimitListener(l, most) }, rpc.Serve)
 	start("metrics", &opened.Metrics, nil, metrics.Serve)
 	start("debug", &opened.Debug, nil, pprofs.Serve)
 	if err = deaf.Err(); err == nil {

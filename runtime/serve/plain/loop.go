@@ -106,6 +106,15 @@ func (s *Server) accept() {
 			go o.give(nc, nc.RemoteAddr(), nil)
 			continue
 		}
+		if s.Most > 0 {
+			var all int64
+			for _, p := range s.loops {
+				all += p.n.Load()
+			}
+			if all >= int64(s.Most) {
+				slices.MaxFunc(s.loops, func(a, b *loop) int { return cmp.Compare(a.n.Load(), b.n.Load()) }).post(message{what: connCrowded})
+			}
+		}
 		p := slices.MinFunc(s.loops, func(a, b *loop) int { return cmp.Compare(a.n.Load(), b.n.Load()) })
 		p.n.Add(1)
 		p.post(message{what: connAccepted, conn: newConn(p, fd, nc.RemoteAddr())})
@@ -176,6 +185,7 @@ type what int
 const (
 	connAccepted what = iota // conn is here
 	connAnswered             // conn's handler has returned, apart
+	connCrowded              // there are too many
 	serverCloses             // connections end as soon as they may; no more come
 	serverCuts               // connections end
 )
@@ -357,6 +367,8 @@ func (p *loop) hear() {
 			m.conn.begin()
 		case connAnswered:
 			m.conn.over()
+		case connCrowded:
+			p.makeRoom()
 		case serverCloses:
 			p.closing = true
 			p.tick = min(p.tick, grace)
@@ -372,6 +384,20 @@ func (p *loop) hear() {
 				c.cut()
 			}
 		}
+	}
+}
+
+// makeRoom ends the connection that waits and would end soonest: callers in the middle of
+// a request have less time than those between requests.
+func (p *loop) makeRoom() {
+	var first *conn
+	for _, c := range p.conns {
+		if c.state == reading && !c.by.IsZero() && (first == nil || c.by.Before(first.by)) {
+			first = c
+		}
+	}
+	if first != nil {
+		first.drop()
 	}
 }
 

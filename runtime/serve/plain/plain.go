@@ -37,6 +37,9 @@ type Server struct {
 	// It is what a path has for good: it may not be asked again for the next request.
 	Handler  func(path string) func(*Exchange)
 	Timeouts Timeouts
+	// Most is the most connections: one more ends one that waits for a request, or for the
+	// rest of it; 0: any number.
+	Most int
 	// Panicked is told of a mistake of ours, which ends its connection and no more; nil:
 	// nobody is.
 	Panicked func(value any)

@@ -650,6 +650,48 @@ func TestSlowReaders(t *testing.T) {
 }
 
 // TestManyConnections: connections that come and go in any way leave nothing behind.
+// TestMost: one connection more than there may be ends one that waits in the middle of a
+// request, and those with one under way stay.
+func TestMost(t *testing.T) {
+	const most = 4
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s := &Server{Most: most, Timeouts: quick}
+	s.Handler = only(func(x *Exchange) {
+		if x.Header("X-Hold") != "" {
+			api.TurnOf(x.Context()).Apart()
+			arrived <- struct{}{}
+			<-release
+		}
+		echo(x)
+	})
+	addr := server(t, s, nil)
+	send := func(s string) (net.Conn, *bufio.Reader) {
+		c, r := dial(t, addr)
+		if _, err := io.WriteString(c, s); err != nil {
+			t.Fatal(err)
+		}
+		return c, r
+	}
+	_, held := send(post("{}", "X-Hold: 1"))
+	<-arrived
+	for range 3 * most {
+		send("POST ")
+	}
+	for range 3 * most { // callers who ask at once find room
+		_, r := send(post("{}"))
+		answer(t, r)
+	}
+	var all int64
+	for _, p := range s.loops {
+		all += p.n.Load()
+	}
+	if all > 2*most { // of 25
+		t.Errorf("%d connections", all)
+	}
+	close(release)
+	answer(t, held)
+}
+
 func TestManyConnections(t *testing.T) {
 	s := &Server{Timeouts: quick}
 	addr := server(t, s, echo)

@@ -289,6 +289,19 @@ func (a *app) quarantine(ctx context.Context, s *runtime.System, source string) 
 		return err
 	}
 	last, ok := lasts[lower.OpValidate+" "+source]
+	run, ran, err := s.State.LastRun()
+	if err != nil {
+		return err
+	}
+	for _, step := range run.Steps {
+		if ran && step.ID == lower.OpValidate+" "+source && step.Status == "failed" {
+			what, _, _ := strings.Cut(step.Detail, "\n")
+			a.view.Notef("the last run's validation of %s failed, and set nothing aside: %s\n", source, what)
+			if ok {
+				a.view.Notef("these rows are of the last one that ended well\n")
+			}
+		}
+	}
 	if !ok {
 		var names []string
 		for id := range lasts {

@@ -116,7 +116,13 @@ func inputs(s *runtime.System, p *plan.Plan) (map[string]plan.Digest, error) {
 	return out, nil
 }
 
+// save writes the plan, over another one or over nothing.
 func (a *app) save(s *runtime.System, r *compiler.Result, path string) error {
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size() > 0 {
+		if _, err := loadPlan(path); err != nil {
+			return misuse("%s is there, and is no saved plan: name another file", path)
+		}
+	}
 	sv := plan.Saved{Format: plan.SavedFormat, MLC: Version(), Created: time.Now().UTC(), Environment: r.Env.Name, Digest: r.Plan.Digest(), Plan: r.Plan}
 	var err error
 	if sv.Inputs, err = inputs(s, r.Plan); err != nil {
