@@ -67,6 +67,7 @@ type Server struct {
 	composed atomic.Pointer[composed]
 	draining atomic.Bool
 	inflight atomic.Int64
+	bodies   bodies
 	now      func() time.Time
 	stop     context.CancelFunc
 	loops    sync.WaitGroup

@@ -695,6 +695,50 @@ func (r *running) mirrored(n int) {
 }
 
 // A shadow that fails, or is not even there, is counted, and nobody else sees it.
+// Bodies that come byte by byte keep nobody out: where there is no room for another
+// request, the one that has been coming for longest gives way.
+func TestSlowBodiesGiveWay(t *testing.T) {
+	svc := one()
+	svc.Limits.Concurrent, svc.Limits.Read = 4, service.Duration(time.Hour)
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.75)}})
+	var slow []net.Conn
+	for range 4 {
+		c, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{")
+		slow = append(slow, c)
+	}
+	large := `{"features":{"f.x":1,"f.c":"a"}` + strings.Repeat(" ", 32<<10) + "}" // so much that its place is taken before it is read
+	for status, refused := 0, false; status != 200; {
+		res, err := r.client.Post(r.url+"/v1/predict", "application/json", strings.NewReader(large))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if status = res.StatusCode; status != 200 && status != 503 {
+			t.Fatal(status)
+		}
+		if refused = refused || status == 503; status == 200 && !refused {
+			status = 0 // they have not all come yet
+		}
+	}
+	gone := make(chan string, len(slow))
+	for _, c := range slow {
+		go func() {
+			b := make([]byte, 12)
+			if _, err := io.ReadFull(c, b); err == nil {
+				gone <- string(b)
+			}
+		}()
+	}
+	if got := <-gone; got != "HTTP/1.1 408" {
+		t.Error(got)
+	}
+}
+
 func TestShadowThatCrashes(t *testing.T) {
 	svc := one()
 	svc.Shadow = &service.Shadow{Model: ref("s"), Share: 1, Tolerance: 1e-6}
