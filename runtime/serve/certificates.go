@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"mlc.dev/mlc/compiler/service"
 )
@@ -55,6 +56,12 @@ func (c *certificates) read() error {
 		if client = x509.NewCertPool(); !client.AppendCertsFromPEM(b) {
 			return fmt.Errorf("tls: %s holds no certificates", path)
 		}
+	}
+	if end := cert.Leaf.NotAfter; time.Now().After(end) {
+		if c.cert.Leaf != nil && time.Now().Before(c.cert.Leaf.NotAfter) {
+			return fmt.Errorf("tls: %s was valid until %s", c.files.Cert, end.UTC().Format(time.RFC3339))
+		}
+		c.log.Warn("the certificate is not valid any more, and callers will refuse it", "file", c.files.Cert, "until", end.UTC().Format(time.RFC3339))
 	}
 	c.cert, c.client = cert, client
 	return nil

@@ -40,11 +40,16 @@ type authority struct {
 
 func newAuthority(t *testing.T, name string) *authority {
 	t.Helper()
+	return newAuthorityUntil(t, name, time.Now().Add(time.Hour))
+}
+
+func newAuthorityUntil(t *testing.T, name string, end time.Time) *authority {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	form := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	form := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: end.Add(-2 * time.Hour), NotAfter: end,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	der, err := x509.CreateCertificate(rand.Reader, form, form, &key.PublicKey, key)
@@ -187,6 +192,13 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 	}
 	put("tls.key", other.key)
 	check("with another certificate", other, bob, alice)
+	past := newAuthorityUntil(t, "past", time.Now().Add(-time.Minute))
+	put("tls.crt", past.cert)
+	put("tls.key", past.key)
+	check("with a certificate of the past", other, bob, alice)
+	if got := log.String(); !strings.Contains(got, "was valid until") {
+		t.Error(got)
+	}
 	if err := os.Remove(at("tls.crt")); err != nil {
 		t.Fatal(err)
 	}

@@ -63,15 +63,15 @@ const (
 // is told the addresses that were opened, where a port was 0.
 func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) error {
 	g, err := newGuard(s.svc, s.o.Secret)
-	var secure *certificates
 	if s.svc.TLS != nil {
 		var cerr error
-		secure, cerr = newCertificates(s.svc.TLS, s.log)
+		s.secure, cerr = newCertificates(s.svc.TLS, s.log)
 		err = errors.Join(err, cerr)
 	}
 	if err != nil {
 		return err
 	}
+	secure := s.secure
 	if s.o.Control && s.svc.Auth == nil {
 		s.log.Warn("callers may load and unload models, and need no credentials for that")
 	}

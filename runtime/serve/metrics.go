@@ -130,6 +130,7 @@ var (
 	descQueue    = describe("nv_inference_queue_duration_us", "Time that requests waited, in microseconds.")
 	descCompute  = describe("nv_inference_compute_infer_duration_us", "Time of all runs, in microseconds.")
 	descBreaker  = prometheus.NewDesc("mlc_breaker_open", "1 where the breaker keeps calls from the model.", []string{"service", "variant"}, nil)
+	descUntil    = prometheus.NewDesc("mlc_certificate_not_after_seconds", "When the service's certificate stops being valid, in seconds since 1970.", []string{"service"}, nil)
 	descLog      = prometheus.NewDesc("mlc_prediction_log_records_total", "Records of the prediction log.", []string{"service", "result"}, nil)
 )
 
@@ -161,6 +162,10 @@ func (c *modelCollector) Collect(out chan<- prometheus.Metric) {
 			open = 1
 		}
 		send(descBreaker, prometheus.GaugeValue, open, c.s.svc.Name, name)
+	}
+	if c.s.secure != nil {
+		cert, _ := c.s.secure.current()
+		send(descUntil, prometheus.GaugeValue, float64(cert.Leaf.NotAfter.Unix()), c.s.svc.Name)
 	}
 	if m := c.s.logMetrics(); m != nil {
 		send(descLog, prometheus.CounterValue, float64(m.Written.Load()), c.s.svc.Name, "written")

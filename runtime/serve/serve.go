@@ -68,6 +68,7 @@ type Server struct {
 	draining atomic.Bool
 	inflight atomic.Int64
 	bodies   bodies
+	secure   *certificates // nil: no TLS; set before anyone is served
 	now      func() time.Time
 	stop     context.CancelFunc
 	loops    sync.WaitGroup
