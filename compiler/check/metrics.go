@@ -47,6 +47,7 @@ func (r *resolver) metrics(p *ir.Problem, v *spec.Value) {
 		}
 		if ok {
 			r.reachable(g)
+			r.lopsided(g)
 			p.Gates = append(p.Gates, g)
 		}
 	}
@@ -71,6 +72,21 @@ func (r *resolver) reachable(g ir.Gate) {
 			mend = fmt.Sprintf("%v %% is %v", *b.v, part)
 		}
 		r.add(g.Path+"."+b.name, diag.BadArgs, "gate %q means nothing: %s %v is no value that it can have", g.Metric.Name, b.name, *b.v).Because(fmt.Sprintf("%s is from %v to %v", g.Metric.Name, lo, hi), mend)
+	}
+}
+
+// lopsided warns of a gate that holds back good values and lets all bad ones pass.
+func (r *resolver) lopsided(g ir.Gate) {
+	if g.Metric.Kind == nil || g.OverBaseline != nil || g.OverProduction != nil {
+		return
+	}
+	bad, good, is := "min", "max", "lower"
+	if g.Metric.Kind.Better() == kind.Up {
+		bad, good, is = "max", "min", "higher"
+	}
+	if bounds := map[string]*float64{"min": g.Min, "max": g.Max}; bounds[bad] != nil && bounds[good] == nil && !r.spec.Broken(g.Path) {
+		r.add(g.Path+"."+bad, diag.BadArgs, "gate %q lets any value pass that is worse: %s is better", g.Metric.Name, is).
+			Because(bad+" alone holds back what is good", "write "+good).Severity = diag.Warning
 	}
 }
 

@@ -34,6 +34,7 @@ func System(s *spec.Spec, kinds kind.Kinds, e *env.Environment, trained bool) (*
 	r.missing()
 	r.validated()
 	r.named()
+	r.tooOld()
 	r.leakage()
 	r.sensitive()
 	if e != nil {
@@ -518,6 +519,22 @@ func (r *resolver) snapshot(g *ir.Group, v *spec.Value) {
 			Because("a row can be used only once it is recorded", `add time.created, or time.delay ("0s" if rows are known at once)`)
 	case t.Static && g.TTL > 0:
 		r.add(v.Path+".ttl", diag.NotTimed, "a ttl on source %q, whose rows hold at any time", g.Source.Name)
+	}
+}
+
+// tooOld proves that a joined row is young enough once it is known.
+func (r *resolver) tooOld() {
+	told := map[*ir.Group]bool{}
+	for _, f := range r.sys.Features {
+		g := f.Group
+		if g == nil || g.Source == nil || f.Column == nil || f.Fn != "" || g.TTL == 0 || told[g] || r.spec.Broken(g.Source.Path) {
+			continue
+		}
+		if delay := g.Source.Time.Delay + f.Column.Delay; delay > g.TTL {
+			told[g] = true
+			r.add(g.Path+".ttl", diag.BadArgs, "feature %q never has a value: a row of source %q is known %v after it happened, and is too old after %v", f.Name, g.Source.Name, delay, g.TTL).
+				Because("the delay is longer than the ttl", "raise the ttl above the delay")
+		}
 	}
 }
 
