@@ -12,7 +12,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -178,4 +180,25 @@ func (f Faults) Error() string {
 		l = append(l, x.Diagnostic)
 	}
 	return l.Error()
+}
+
+// Secrets are the values that a step's command is given, by variable. An error is Faults.
+func Secrets(step *plan.Step, value func(ref string) (string, error)) (map[string]string, error) {
+	out := map[string]string{}
+	if step.Container == nil {
+		return out, nil
+	}
+	var faults Faults
+	for _, name := range slices.Sorted(maps.Keys(step.Container.Secrets)) {
+		v, err := value(step.Container.Secrets[name])
+		if err != nil {
+			faults = append(faults, Fault{Arg: "secrets." + name, Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.NoSecret, What: fmt.Sprintf("secret %s: %v", name, err),
+				Why: "the command would run without it", Mend: "set it where mlc apply runs"}})
+		}
+		out[name] = v
+	}
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return out, nil
 }

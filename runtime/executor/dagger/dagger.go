@@ -31,7 +31,6 @@ import (
 
 	"dagger.io/dagger"
 
-	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/env"
 	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/runtime/artifact"
@@ -99,7 +98,7 @@ func (e *Executor) Run(ctx context.Context, job executor.Job) (executor.Result, 
 
 func (e *Executor) run(ctx context.Context, s *session, job executor.Job) (executor.Result, error) {
 	var res executor.Result
-	secrets, err := e.secrets(job)
+	secrets, err := executor.Secrets(job.Step, e.Secret)
 	if err != nil {
 		return res, err
 	}
@@ -145,27 +144,6 @@ func (e *Executor) run(ctx context.Context, s *session, job executor.Job) (execu
 	}
 	res.Report, err = os.ReadFile(filepath.Join(job.Dir, "report.json"))
 	return res, err
-}
-
-// secrets are the values that a step's command is given, by variable.
-func (e *Executor) secrets(job executor.Job) (map[string]string, error) {
-	out := map[string]string{}
-	if job.Step.Container == nil {
-		return out, nil
-	}
-	var faults executor.Faults
-	for _, name := range slices.Sorted(maps.Keys(job.Step.Container.Secrets)) {
-		value, err := e.Secret(job.Step.Container.Secrets[name])
-		if err != nil {
-			faults = append(faults, executor.Fault{Arg: "secrets." + name, Diagnostic: diag.Diagnostic{Severity: diag.Error, Code: diag.NoSecret, What: fmt.Sprintf("secret %s: %v", name, err),
-				Why: "the command would run without it", Mend: "set it where mlc apply runs"}})
-		}
-		out[name] = value
-	}
-	if len(faults) > 0 {
-		return nil, faults
-	}
-	return out, nil
 }
 
 // leastLine is the length below which a line of a secret says nothing by itself.

@@ -22,6 +22,7 @@ import (
 	"mlc.dev/mlc/runtime/executor"
 	"mlc.dev/mlc/runtime/op"
 	"mlc.dev/mlc/runtime/ort"
+	"mlc.dev/mlc/runtime/secret"
 	"mlc.dev/mlc/stdlib"
 )
 
@@ -83,6 +84,20 @@ func decide(ctx context.Context, r *compiler.Result, s *runtime.System) ([]runti
 		return nil, step.List(place(r)).Err()
 	}
 	return ds, err
+}
+
+// unset tells of secrets that are not there, before what runs ahead of their commands does.
+func unset(r *compiler.Result, s *runtime.System, ds []runtime.Decision) error {
+	var list diag.List
+	for i := range ds {
+		if ds[i].Action != runtime.WillRun {
+			continue
+		}
+		if _, err := executor.Secrets(&r.Plan.Steps[i], secret.In(s.Dir)); err != nil {
+			list = append(list, runtime.StepError{Step: r.Plan.Steps[i], Err: err}.List(place(r))...)
+		}
+	}
+	return list.Err()
 }
 
 // budget proves that what would run costs no more than the spec allows, by what
@@ -235,6 +250,9 @@ func (a *app) apply(ctx context.Context, r *compiler.Result, s *runtime.System, 
 		if _, err := ort.Find(); err != nil { // told once, and before anything runs
 			return err
 		}
+	}
+	if err := unset(r, s, ds); err != nil {
+		return err
 	}
 	ex, err := executors(s)
 	if err != nil {
