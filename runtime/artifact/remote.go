@@ -222,7 +222,9 @@ func (s *Store) fetch(ctx context.Context, d plan.Digest) error {
 			return err
 		}
 		defer r.Close()
-		_, err = io.Copy(tmp, r)
+		if _, err = io.Copy(tmp, r); err != nil && strings.Contains(err.Error(), "checksum did not match") { // S3's own, of what it keeps
+			return s.remote.altered(ctx, d)
+		}
 		return err
 	})
 	if err != nil {
@@ -233,7 +235,20 @@ func (s *Store) fetch(ctx context.Context, d plan.Digest) error {
 		return err
 	}
 	if got != d {
-		return fmt.Errorf("%s is altered in %s: %w", d.Short(), s.remote.name, ErrMissing)
+		return s.remote.altered(ctx, d)
 	}
 	return s.adopt(tmp.Name(), d)
+}
+
+// altered takes what is not what its name says out of the bucket, so that it is made
+// anew, and is the error of that.
+func (r *remote) altered(ctx context.Context, d plan.Digest) error {
+	r.mu.Lock()
+	delete(r.have, d)
+	r.mu.Unlock()
+	err := fmt.Errorf("%s was altered in %s: %w", d.Short(), r.name, ErrMissing)
+	if derr := r.bucket.Delete(ctx, r.key(d)); derr != nil && gcerrors.Code(derr) != gcerrors.NotFound {
+		err = fmt.Errorf("%w; it cannot be deleted there (%s), which has to be done by hand: object %s", err, plain(derr), r.key(d))
+	}
+	return err
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"gocloud.dev/blob"
+
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/plan"
 	"mlc.dev/mlc/runtime/artifact"
@@ -102,6 +104,30 @@ func TestMachinesShareABucket(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text, err := read(t, b, tree, "a"); err != nil || text != "one" {
+		t.Errorf("%q %v", text, err)
+	}
+	// An altered object is found out by who reads it, and is none any more: it is made anew.
+	bucket, err := blob.OpenBucket(t.Context(), s.URL+"&prefix=team/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bucket.Close()
+	hash := strings.TrimPrefix(string(plan.DigestOf([]byte("one"))), "sha256:")
+	if err := bucket.WriteAll(t.Context(), "sha256/"+hash[:2]+"/"+hash, []byte("two"), nil); err != nil {
+		t.Fatal(err)
+	}
+	c, _ := remote(t, s.URL+"&prefix=team/", nil)
+	if _, err := read(t, c, tree, "a"); !errors.Is(err, artifact.ErrMissing) {
+		t.Errorf("%v", err)
+	}
+	if err := c.Verify(t.Context(), tree, artifact.DigestFile); !errors.Is(err, artifact.ErrMissing) {
+		t.Errorf("%v", err)
+	}
+	if d := put(t, c); d != tree {
+		t.Errorf("it is %s now", d)
+	}
+	c, _ = remote(t, s.URL+"&prefix=team/", nil)
+	if text, err := read(t, c, tree, "a"); err != nil || text != "one" {
 		t.Errorf("%q %v", text, err)
 	}
 	none := plan.DigestOf([]byte("never made"))

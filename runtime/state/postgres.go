@@ -108,6 +108,12 @@ func answer(err error) bool {
 	return errors.As(err, &pg)
 }
 
+// forbidden tells that the user has no right to do something.
+func forbidden(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "42501"
+}
+
 // passing tells errors that may be gone in a moment: the server is away, starting
 // or stopping, or two transactions met.
 func passing(err error) bool {

@@ -94,6 +94,10 @@ func (e *Executor) unreachable(text string) error {
 				Mend: "run an engine and a dagger command of the version that `mlc doctor` names"}
 		}
 	}
+	if strings.HasSuffix(strings.TrimSpace(text), "Downloading CLI...") {
+		return executor.Unavailable{Lasting: true, Code: diag.NoEngine, What: "the dagger command of version " + SDKVersion() + " cannot be downloaded, by which the engine at " + where + " is asked",
+			Mend: "let this machine reach dagger's downloads, or set _EXPERIMENTAL_DAGGER_CLI_BIN to a command of that version"}
+	}
 	return executor.Unavailable{Code: diag.NoEngine, What: "no engine answers at " + where + ": " + last(text),
 		Mend: "start one there, or mend the address in the environment file"}
 }
