@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/about"
 	"mlc.dev/mlc/cmd/internal/interrupt"
 	"mlc.dev/mlc/cmd/internal/serving"
 	"mlc.dev/mlc/runtime/artifact"
@@ -41,6 +42,7 @@ func root() *cobra.Command {
 			"--artifacts its models come from the registry there, and follow their aliases.\n" +
 			"Or serves any ONNX model, or one of LightGBM or XGBoost, by the Open Inference\nProtocol.",
 		Args:          cobra.ExactArgs(1),
+		Version:       about.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -49,7 +51,7 @@ func root() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := serve.Options{Service: svc, Source: src, Log: log, Version: "mlc-serve"}
+			o := serve.Options{Service: svc, Source: src, Log: log, Version: about.Version()}
 			if (states == "") != (artifacts == "") {
 				return fmt.Errorf("--state and --artifacts go together")
 			}

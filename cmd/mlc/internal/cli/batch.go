@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/about"
 	"mlc.dev/mlc/cmd/mlc/internal/view"
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
@@ -99,7 +100,7 @@ func (a *app) runBatch(ctx context.Context, s *runtime.System, b *ir.Batch) (bat
 	if err := s.Store.Verify(ctx, v.Bundle, s.FileDigest); err != nil {
 		return batch.Report{}, gone(v, err)
 	}
-	o := batch.Options{Batch: b.Batch, Version: strconv.Itoa(v.Version), Digest: v.Bundle, Source: b.Rows.Kind, Args: b.Rows.Args, MaxQuarantine: b.Rows.MaxQuarantine, MLC: Version()}
+	o := batch.Options{Batch: b.Batch, Version: strconv.Itoa(v.Version), Digest: v.Bundle, Source: b.Rows.Kind, Args: b.Rows.Args, MaxQuarantine: b.Rows.MaxQuarantine, MLC: about.Version()}
 	if b.Rows.Kind.Ordered(b.Rows.Args) {
 		o.Columns = b.Rows.ColumnNames()
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/about"
 	"mlc.dev/mlc/cmd/internal/serving"
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
@@ -189,7 +190,7 @@ func programImage(exe, title string) (oci.Image, error) {
 		base = append(base, oci.File{Name: imageProgram + "/" + f.Name, Path: f.Path, Mode: 0o755})
 	}
 	i := oci.Image{Architecture: goruntime.GOARCH, Layers: [][]oci.File{base}, User: "65532:65532", Workdir: "/" + imageData,
-		Entrypoint: program.Command("/" + imageProgram), Labels: map[string]string{"org.opencontainers.image.title": title}}
+		Entrypoint: program.Command("/" + imageProgram), Labels: map[string]string{"org.opencontainers.image.title": title, "dev.mlc.version": about.Version()}}
 	for name, value := range program.Env("/" + imageProgram) {
 		i.Env = append(i.Env, name+"="+value)
 	}
@@ -220,7 +221,7 @@ func predictor(ctx context.Context, s *runtime.System, v state.Version) (oci.Ima
 	}
 	i.Layers = append(i.Layers, layer)
 	i.Entrypoint = append(i.Entrypoint, "predict", "--bundle", "/"+imageBundle)
-	i.Labels["dev.mlc.bundle"] = string(v.Bundle)
+	i.Labels["dev.mlc.models"] = fmt.Sprintf("%s=v%d=%s", v.Model, v.Version, v.Bundle)
 	return i, nil
 }
 
@@ -260,10 +261,11 @@ func serviceImage(ctx context.Context, s *runtime.System, svc *service.Service) 
 	if err != nil {
 		return i, err
 	}
-	files, err := serviceFolder(ctx, s, svc)
+	files, models, err := serviceFolder(ctx, s, svc)
 	if err != nil {
 		return i, err
 	}
+	i.Labels["dev.mlc.models"] = strings.Join(models, " ")
 	var layer []oci.File
 	for _, f := range files {
 		f.Name = imageService + "/" + f.Name
@@ -282,23 +284,23 @@ func serviceImage(ctx context.Context, s *runtime.System, svc *service.Service) 
 	return i, nil
 }
 
-// serviceFolder is what mlc-serve reads: the service, the index and the models.
-func serviceFolder(ctx context.Context, s *runtime.System, svc *service.Service) ([]oci.File, error) {
+// serviceFolder is what mlc-serve reads: the service, the index and the models, which are
+// the versions told as model@alias=v3=digest.
+func serviceFolder(ctx context.Context, s *runtime.System, svc *service.Service) (out []oci.File, models []string, err error) {
 	index := map[string]serve.FolderEntry{}
-	var out []oci.File
 	packed := map[plan.Digest]bool{}
 	for _, ref := range svc.Models() {
 		v, err := s.State.Resolve(ref.String())
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if err := s.Store.Verify(ctx, v.Bundle, s.FileDigest); err != nil {
-			return nil, gone(v, err)
+			return nil, nil, gone(v, err)
 		}
 		e := serve.FolderEntry{Version: serve.Version{Number: v.Version, Bundle: v.Bundle}, Dir: v.Bundle.Short(), Files: map[string]plan.Digest{}}
 		files, err := s.Store.Files(ctx, v.Bundle)
 		if err != nil {
-			return nil, gone(v, err)
+			return nil, nil, gone(v, err)
 		}
 		for _, f := range files {
 			if f.Path != bundle.ModelFile && f.Path != bundle.SignatureFile {
@@ -310,20 +312,21 @@ func serviceFolder(ctx context.Context, s *runtime.System, svc *service.Service)
 			}
 			path, err := s.Store.Blob(ctx, f.Digest)
 			if err != nil {
-				return nil, gone(v, err)
+				return nil, nil, gone(v, err)
 			}
 			out = append(out, oci.File{Name: serving.ModelsDir + "/" + e.Dir + "/" + f.Path, Path: path})
 		}
 		packed[v.Bundle] = true
 		index[ref.String()] = e
+		models = append(models, fmt.Sprintf("%s=v%d=%s", ref, v.Version, v.Bundle))
 	}
 	for name, v := range map[string]any{serving.ServiceFile: svc, serving.ModelsDir + "/" + serve.IndexFile: index} {
 		b, err := json.MarshalIndent(v, "", "  ")
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		out = append(out, oci.File{Name: name, Bytes: b})
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
-	return out, nil
+	return out, models, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/about"
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/target"
@@ -71,7 +72,7 @@ func pipeline(r *compiler.Result, version string) (root string, p target.Pipelin
 
 // release is the version of this mlc that can be installed.
 func release() string {
-	v, _, _ := strings.Cut(Version(), "+")
+	v, _, _ := strings.Cut(about.Version(), "+")
 	if strings.HasSuffix(v, "-dev") || v == "unknown" {
 		return "latest"
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/about"
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/env"
 	"mlc.dev/mlc/compiler/types"
@@ -82,7 +83,7 @@ func (a *app) doctorCmd() *cobra.Command {
 }
 
 func diagnose(ctx context.Context) []finding {
-	out := []finding{{What: "mlc", OK: true, Text: fmt.Sprintf("%s, schema %s, %s/%s", Version(), schema.Assemble(stdlib.Kinds().Schemas()).Version(), goruntime.GOOS, goruntime.GOARCH)}}
+	out := []finding{{What: "mlc", OK: true, Text: fmt.Sprintf("%s, schema %s, %s/%s", about.Version(), schema.Assemble(stdlib.Kinds().Schemas()).Version(), goruntime.GOOS, goruntime.GOARCH)}}
 	f := finding{What: "ONNX Runtime"}
 	if lib, err := ort.Find(); err != nil {
 		f.Text, f.Mend = err.Error(), "mlc doctor --fix"
@@ -183,10 +184,10 @@ func (a *app) versionCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if a.json {
-				a.view.Emit("version", map[string]any{"version": Version(), "schema": schema.Assemble(stdlib.Kinds().Schemas()).Version()})
+				a.view.Emit("version", map[string]any{"version": about.Version(), "schema": schema.Assemble(stdlib.Kinds().Schemas()).Version()})
 				return nil
 			}
-			a.view.Printf("mlc %s\n", Version())
+			a.view.Printf("mlc %s\n", about.Version())
 			return nil
 		},
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/about"
 	"mlc.dev/mlc/compiler/diag"
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/bundle"
@@ -44,7 +45,7 @@ func (a *app) generateCmd() *cobra.Command {
 			if s.State == nil {
 				return diag.Diagnostic{Severity: diag.Error, Code: diag.NoModel, What: "nothing has been applied here yet", Why: "clients are typed by the model's signature", Mend: "run `mlc apply`"}
 			}
-			in := generate.Input{Service: svc, Signatures: map[service.Ref]*bundle.Signature{}, Image: image, Version: Version(), Targets: only}
+			in := generate.Input{Service: svc, Signatures: map[service.Ref]*bundle.Signature{}, Image: image, Version: about.Version(), Targets: only}
 			for _, ref := range svc.Models() {
 				v, err := s.State.Resolve(ref.String())
 				if err != nil {

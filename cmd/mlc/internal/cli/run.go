@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/about"
 	"mlc.dev/mlc/cmd/internal/interrupt"
 	"mlc.dev/mlc/cmd/mlc/internal/view"
 	"mlc.dev/mlc/compiler"
@@ -138,7 +139,7 @@ func (a *app) save(s *runtime.System, r *compiler.Result, path string) error {
 			return misuse("%s is there, and is no saved plan: name another file", path)
 		}
 	}
-	sv := plan.Saved{Format: plan.SavedFormat, MLC: Version(), Created: time.Now().UTC(), Environment: r.Env.Name, Digest: r.Plan.Digest(), Plan: r.Plan}
+	sv := plan.Saved{Format: plan.SavedFormat, MLC: about.Version(), Created: time.Now().UTC(), Environment: r.Env.Name, Digest: r.Plan.Digest(), Plan: r.Plan}
 	var err error
 	if sv.Inputs, err = inputs(s, r.Plan); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mlc.dev/mlc/cmd/internal/about"
 	"mlc.dev/mlc/cmd/internal/serving"
 	"mlc.dev/mlc/compiler"
 	"mlc.dev/mlc/compiler/diag"
@@ -28,7 +29,7 @@ func (a *app) serveCmd() *cobra.Command {
 		Long:  "Runs a service of the spec here: the typed API and its page, the Open Inference\nProtocol, and metrics. Its models follow their aliases: promote and rollback take\neffect within two seconds, and no request fails. Or serves a model's file: any ONNX model, or one of LightGBM or XGBoost.",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			o := serve.Options{Version: Version(), Log: f.Logger(os.Stderr)}
+			o := serve.Options{Version: about.Version(), Log: f.Logger(os.Stderr)}
 			name := ""
 			if len(args) > 0 {
 				name = args[0]
