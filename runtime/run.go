@@ -86,14 +86,15 @@ func (s *System) Apply(ctx context.Context, o Options) (Outcome, diag.List) {
 		return Outcome{}, list
 	}
 	defer release()
-	if err := s.State.Claim(ctx, o.Plan.System, o.Renamed); err != nil {
-		list.Append(err, diag.Range{})
-		return Outcome{}, list
-	}
 	a := &apply{System: s, Options: o, list: &list}
-	err = a.run(ctx)
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = diag.Diagnostic{Severity: diag.Error, Code: diag.Interrupted, What: "interrupted, while the state was out of reach", Why: "what could not be recorded there is done again", Mend: "apply again to go on"}
+	if !o.Apart {
+		err = s.State.Claim(ctx, o.Plan.System, o.Renamed)
+	}
+	if err == nil {
+		err = a.run(ctx)
+	}
+	if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), context.Canceled) {
+		err = diag.Diagnostic{Severity: diag.Error, Code: diag.Interrupted, What: "interrupted", Why: "what could not be recorded in time is done again", Mend: "apply again to go on"}
 	}
 	if err != nil {
 		list.Append(err, diag.Range{})
@@ -134,8 +135,9 @@ type finished struct {
 	seconds float64
 }
 
-// recording is how long an interrupted run may take to record what it has done.
-const recording = 10 * time.Second
+// recording is how long an interrupted run may take to end its steps, which are given some
+// seconds, and to record what it has done.
+const recording = 30 * time.Second
 
 func (a *apply) run(ctx context.Context) error {
 	m, err := a.recall()

@@ -346,7 +346,7 @@ func (e *Environment) locate(dir string, l *location, files string, others []str
 		if rest, ok := strings.CutPrefix(l.URL, o); ok && rest != "" {
 			// What is wrong is told without the URL, which may hold a password.
 			if u, err := url.Parse(l.URL); err != nil {
-				list.Add(rangeOf(l.Range), diag.EnvValue, "this cannot be read as a URL").Because("", "write signs such as / and @ in a password as %2F and %40")
+				list.Add(rangeOf(l.Range), diag.EnvValue, "this cannot be read as a URL").Because("", "write signs in a password by their codes: / as %2F, @ as %40, ? as %3F, # as %23, % as %25, a blank as %20")
 			} else if _, err := url.ParseQuery(u.RawQuery); err != nil {
 				list.Add(rangeOf(l.Range), diag.EnvValue, "the options of this URL cannot be read").Because("what stands there would be passed over", "write name=value, with & between options")
 			}

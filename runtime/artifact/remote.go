@@ -28,6 +28,7 @@ import (
 type remote struct {
 	bucket *blob.Bucket
 	name   string
+	cache  string // the folder of this machine's copies
 	told   func(string)
 	met    atomic.Bool // the store has answered
 
@@ -47,7 +48,7 @@ func OpenRemote(ctx context.Context, location, cache string, told func(string)) 
 	if err != nil {
 		return nil, diag.Diagnostic{Severity: diag.Error, Code: diag.StoreFailed, What: "artifact store " + redacted(location) + ": " + strings.ReplaceAll(err.Error(), location, redacted(location)), Why: "what steps make is kept there", Mend: "mend artifacts.url of the environment"}
 	}
-	s.remote = &remote{bucket: b, name: redacted(location), told: told}
+	s.remote = &remote{bucket: b, name: redacted(location), cache: cache, told: told}
 	return s, nil
 }
 
@@ -130,6 +131,9 @@ func plain(err error) string {
 // holds reports whether the bucket has a blob. The bucket is listed once; what
 // others add later is found by asking.
 func (r *remote) holds(ctx context.Context, d plan.Digest) (bool, error) {
+	if r.marked(d) {
+		return false, nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.have == nil {
@@ -174,11 +178,11 @@ func (r *remote) asks(ctx context.Context, d plan.Digest) (ok bool, err error) {
 // send uploads a blob that the bucket does not have. It asks anew: since the bucket
 // was listed, `mlc gc` may have deleted it.
 func (r *remote) send(ctx context.Context, d plan.Digest, path string) error {
-	ok, err := r.asks(ctx, d)
-	if ok || err != nil {
+	marked := r.marked(d)
+	if ok, err := r.asks(ctx, d); err != nil || ok && !marked {
 		return err
 	}
-	return r.do(ctx, "sending "+d.Short(), func(ctx context.Context) error {
+	err := r.do(ctx, "sending "+d.Short(), func(ctx context.Context) error {
 		f, err := os.Open(path)
 		if err != nil {
 			return err
@@ -197,6 +201,10 @@ func (r *remote) send(ctx context.Context, d plan.Digest, path string) error {
 		}
 		return w.Close()
 	})
+	if err == nil && marked {
+		_ = os.Remove(r.mark(d)) // else it is written over once more
+	}
+	return err
 }
 
 // fetch brings a blob into the cache, verified.
@@ -223,7 +231,7 @@ func (s *Store) fetch(ctx context.Context, d plan.Digest) error {
 		}
 		defer r.Close()
 		if _, err = io.Copy(tmp, r); err != nil && strings.Contains(err.Error(), "checksum did not match") { // S3's own, of what it keeps
-			return s.remote.altered(ctx, d)
+			return s.remote.altered(d)
 		}
 		return err
 	})
@@ -235,20 +243,28 @@ func (s *Store) fetch(ctx context.Context, d plan.Digest) error {
 		return err
 	}
 	if got != d {
-		return s.remote.altered(ctx, d)
+		return s.remote.altered(d)
 	}
 	return s.adopt(tmp.Name(), d)
 }
 
-// altered takes what is not what its name says out of the bucket, so that it is made
-// anew, and is the error of that.
-func (r *remote) altered(ctx context.Context, d plan.Digest) error {
-	r.mu.Lock()
-	delete(r.have, d)
-	r.mu.Unlock()
+// altered is the error of an object that is not what its name says. This machine holds it
+// for missing from then on, until it has made it anew and written over it: what reads
+// changes nothing that others share.
+func (r *remote) altered(d plan.Digest) error {
 	err := fmt.Errorf("%s was altered in %s: %w", d.Short(), r.name, ErrMissing)
-	if derr := r.bucket.Delete(ctx, r.key(d)); derr != nil && gcerrors.Code(derr) != gcerrors.NotFound {
-		err = fmt.Errorf("%w; it cannot be deleted there (%s), which has to be done by hand: object %s", err, plain(derr), r.key(d))
+	if e := os.MkdirAll(filepath.Dir(r.mark(d)), 0o755); e != nil {
+		return errors.Join(err, e)
 	}
-	return err
+	return errors.Join(err, os.WriteFile(r.mark(d), nil, 0o644))
+}
+
+// mark is the file that says so.
+func (r *remote) mark(d plan.Digest) string {
+	return filepath.Join(r.cache, "altered", strings.TrimPrefix(string(d), "sha256:"))
+}
+
+func (r *remote) marked(d plan.Digest) bool {
+	_, err := os.Stat(r.mark(d))
+	return err == nil
 }

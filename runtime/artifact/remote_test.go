@@ -126,6 +126,9 @@ func TestMachinesShareABucket(t *testing.T) {
 	if d := put(t, c); d != tree {
 		t.Errorf("it is %s now", d)
 	}
+	if err := c.Verify(t.Context(), tree, artifact.DigestFile); err != nil {
+		t.Error(err)
+	}
 	c, _ = remote(t, s.URL+"&prefix=team/", nil)
 	if text, err := read(t, c, tree, "a"); err != nil || text != "one" {
 		t.Errorf("%q %v", text, err)

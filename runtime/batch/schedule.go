@@ -135,7 +135,7 @@ func Next(batches []service.Batch, state string) ([]Due, error) {
 		}
 		if spec, ok := specs[b.Name]; ok {
 			if out[i].Next = spec.Next(past(since)); out[i].Last.interrupted() {
-				out[i].Next = out[i].Last.Due
+				out[i].Next = past(out[i].Last.Due)
 			}
 		}
 	}
@@ -180,7 +180,7 @@ func (s *scheduler) loop(ctx context.Context, b service.Batch, spec service.Sche
 		s.mu.Unlock()
 		due := spec.Next(past(last.Since))
 		if last.interrupted() {
-			due = last.Due
+			due = past(last.Due)
 		}
 		if !until(ctx, due) {
 			return
@@ -218,9 +218,13 @@ func (s *scheduler) set(name string, l Last, err error) {
 // clock is the time on the wall alone: what is due goes by it, also after it is set.
 func clock() time.Time { return time.Now().UTC().Round(0) }
 
-// past is t, or now where that is earlier.
+// ahead is how far a time that has not come yet may be for the clock to have been set back
+// a little; beyond that it was wrong before.
+const ahead = time.Hour
+
+// past is t, or now where t is well ahead of it.
 func past(t time.Time) time.Time {
-	if now := clock(); now.Before(t) {
+	if now := clock(); t.Sub(now) > ahead {
 		return now
 	}
 	return t

@@ -28,12 +28,12 @@ type member struct {
 	since time.Time // when there was none any more
 }
 
-// A connection of net/http takes so much while the head of a request comes, and a plain
-// one while a request does. A quarter of the memory may be theirs.
+// A connection of net/http takes so much while the head of a request comes, as one of gRPC
+// does, and a plain one while a request comes. Each kind may have its share of the memory.
 const (
 	perConnection      = 2 * maxHeader
 	perPlainConnection = 32 << 10
-	connectionsShare   = 4
+	connectionsShare   = 8
 	defaultMemory      = 512 << 20
 )
 

@@ -272,17 +272,13 @@ func (s *Server) guarded(g *guard, protocol string, next http.Handler) http.Hand
 }
 
 // counted lets in as many requests at once as there is room for, before their
-// bodies are read; one whose body is slow to come gives way. Probes are let in always.
+// bodies are read. Probes are let in always.
 func (s *Server) counted(protocol string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !openPath(r.URL.Path) {
 			if err := s.enter(); err != nil {
-				if !s.bodies.giveWay(s.now()) {
-					s.refuse(api.HTTP(w, r), cmp.Or(protocol, protocolOf(r.URL.Path)), err)
-					return
-				}
-				s.metrics.shed.WithLabelValues("slow").Inc()
-				s.inflight.Add(1) // the other leaves soon
+				s.refuse(api.HTTP(w, r), cmp.Or(protocol, protocolOf(r.URL.Path)), err)
+				return
 			}
 			defer s.leave()
 			if protocol == "" { // streams of gRPC take their time

@@ -286,15 +286,21 @@ func (s *Server) record(c api.Call, a api.Answer, k kept, variant string, shadow
 }
 
 // enter takes a place among the requests that are being answered, from before their
-// body is read; leave gives it back. Without a place it is an error.
+// body is read; leave gives it back. Where there is none, one whose body is slow to come
+// gives way, or it is an error.
 func (s *Server) enter() *api.Error {
 	n := s.inflight.Add(1)
-	if most := s.svc.Limits.Concurrent; most > 0 && n > int64(most) {
-		s.inflight.Add(-1)
-		s.metrics.shed.WithLabelValues("concurrent").Inc()
-		return &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("overloaded: %d requests are being answered", most), RetryAfter: time.Second}
+	most := s.svc.Limits.Concurrent
+	if most <= 0 || n <= int64(most) {
+		return nil
 	}
-	return nil
+	if s.bodies.giveWay(s.now()) { // and leaves soon
+		s.metrics.shed.WithLabelValues("slow").Inc()
+		return nil
+	}
+	s.inflight.Add(-1)
+	s.metrics.shed.WithLabelValues("concurrent").Inc()
+	return &api.Error{Kind: api.Unavailable, Text: fmt.Sprintf("overloaded: %d requests are being answered", most), RetryAfter: time.Second}
 }
 
 func (s *Server) leave() { s.inflight.Add(-1) }

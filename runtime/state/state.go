@@ -301,7 +301,7 @@ func (d *DB) do(ctx context.Context, f func(context.Context) error) error {
 			Why: "what is finished is recorded there; what is finished stays finished", Mend: "see that the database answers and lets this user in; apply again goes on"}
 	}
 	if forbidden(err) {
-		return diag.Diagnostic{Severity: diag.Error, Code: diag.StateFailed, What: fmt.Sprintf("state %s: %s", d.name, plain(err)), Why: "this user may not write there", Mend: "grant it SELECT, INSERT, UPDATE and DELETE on the schema's tables, or ask as one who has them"}
+		return diag.Diagnostic{Severity: diag.Error, Code: diag.StateFailed, What: fmt.Sprintf("state %s: %s", d.name, plain(err)), Why: "this user has not the rights that mlc needs there", Mend: "grant it SELECT, INSERT, UPDATE and DELETE on the schema's tables and, where there is none yet, CREATE on the database"}
 	}
 	return err
 }

@@ -168,9 +168,9 @@ func columns(infos []ort.Info) bool {
 	return len(infos) > 0
 }
 
-// warm runs batches of made-up rows: of the least and the greatest size where calls
-// are put together, which proves that rows come out as they go in; else once, and a
-// model that refuses made-up values is served all the same.
+// warm runs batches of made-up rows: of the least and the greatest size, or as large a one
+// as madeUp makes, where calls are put together, which proves that rows come out as they
+// go in; else once, and a model that refuses made-up values is served all the same.
 func (m *Model) warm() error {
 	sizes := []int{1}
 	if m.batch {
@@ -178,6 +178,9 @@ func (m *Model) warm() error {
 	}
 	for _, n := range sizes {
 		in, ok := madeUp(m.session.Inputs(), int64(n))
+		for ; !ok && n > 1; in, ok = madeUp(m.session.Inputs(), int64(n)) {
+			n /= 2 // rows are wide
+		}
 		if !ok {
 			return nil
 		}

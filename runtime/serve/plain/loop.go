@@ -387,8 +387,8 @@ func (p *loop) hear() {
 	}
 }
 
-// makeRoom ends the connection that waits and would end soonest: callers in the middle of
-// a request have less time than those between requests.
+// makeRoom ends the connection that waits and would end soonest, if there is one: callers in
+// the middle of a request have less time than those between requests.
 func (p *loop) makeRoom() {
 	var first *conn
 	for _, c := range p.conns {

@@ -38,7 +38,7 @@ type Server struct {
 	Handler  func(path string) func(*Exchange)
 	Timeouts Timeouts
 	// Most is the most connections: one more ends one that waits for a request, or for the
-	// rest of it; 0: any number.
+	// rest of it, where there is one; 0: any number.
 	Most int
 	// Panicked is told of a mistake of ours, which ends its connection and no more; nil:
 	// nobody is.

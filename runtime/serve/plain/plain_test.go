@@ -649,7 +649,6 @@ func TestSlowReaders(t *testing.T) {
 	}
 }
 
-// TestManyConnections: connections that come and go in any way leave nothing behind.
 // TestMost: one connection more than there may be ends one that waits in the middle of a
 // request, and those with one under way stay.
 func TestMost(t *testing.T) {
@@ -692,6 +691,7 @@ func TestMost(t *testing.T) {
 	answer(t, held)
 }
 
+// TestManyConnections: connections that come and go in any way leave nothing behind.
 func TestManyConnections(t *testing.T) {
 	s := &Server{Timeouts: quick}
 	addr := server(t, s, echo)

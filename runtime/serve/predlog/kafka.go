@@ -1,6 +1,7 @@
 package predlog
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -40,6 +41,7 @@ type kafka struct {
 	level   atomic.Int32
 	mu      sync.Mutex
 	clients [len(ways)]*kgo.Client // nil: nothing has gone that way
+	closed  bool                   // no more are made
 	// stale says that the topic was made anew, which the client does not take up by
 	// itself.
 	stale atomic.Bool
@@ -60,7 +62,7 @@ func newKafka(l *Log) (*kafka, error) {
 	c, k := l.o.Config, &kafka{log: l}
 	// Records on their way may be given up: none is sent a second time, so none is there twice.
 	k.opts = []kgo.Opt{kgo.SeedBrokers(c.Kafka...), kgo.DefaultProduceTopic(c.Topic), kgo.ClientID("mlc-" + plain(l.o.Service)), kgo.WithHooks(k),
-		kgo.MaxBufferedBytes(maxBytes), kgo.MetadataMinAge(time.Second), kgo.AllowIdempotentProduceCancellation()}
+		kgo.MetadataMinAge(time.Second), kgo.AllowIdempotentProduceCancellation()}
 	if c.TLS != nil {
 		if _, err := clientTLS(c.TLS); err != nil {
 			return nil, err
@@ -85,16 +87,22 @@ func newKafka(l *Log) (*kafka, error) {
 func (k *kafka) client(way int) (*kgo.Client, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.clients[way] != nil {
+	if k.clients[way] != nil || k.closed {
 		return k.clients[way], nil
 	}
-	most := k.log.o.Config.Buffer
-	if ways[way].alone {
+	most, room := k.log.o.Config.Buffer, maxBytes
+	switch {
+	case ways[way].alone:
 		most = 1
+	case way > 0:
+		room = 1 << 20
 	}
-	c, err := kgo.NewClient(append(slices.Clone(k.opts), kgo.ProducerBatchMaxBytes(ways[way].bytes), kgo.MaxBufferedRecords(most))...)
+	c, err := kgo.NewClient(append(slices.Clone(k.opts), kgo.ProducerBatchMaxBytes(ways[way].bytes), kgo.MaxBufferedRecords(most), kgo.MaxBufferedBytes(room))...)
+	if err != nil {
+		return nil, err
+	}
 	k.clients[way] = c
-	return c, err
+	return c, nil
 }
 
 // each calls f with the clients that there are, in the order of their ways: with one that
@@ -240,8 +248,8 @@ func (k *kafka) send(ctx context.Context, way int, r *kgo.Record) {
 		way++
 	}
 	c, err := k.client(way)
-	if err != nil {
-		k.sent(err)
+	if c == nil {
+		k.sent(cmp.Or(err, kgo.ErrClientClosed))
 		return
 	}
 	// Where it has to wait for its way, so do those that came before it: the buffers fill.
@@ -267,6 +275,9 @@ func (k *kafka) sent(err error) {
 	if errors.Is(err, kerr.UnknownTopicID) {
 		k.stale.Store(true)
 	}
+	if errors.Is(err, kerr.MessageTooLarge) {
+		err = kerr.MessageTooLarge // without its size, which is another for each
+	}
 	if why := k.refused.Load(); why != nil && errors.Is(err, kgo.ErrAborting) {
 		err = *why
 	}
@@ -275,8 +286,12 @@ func (k *kafka) sent(err error) {
 
 func (k *kafka) close(ctx context.Context) {
 	k.each(func(c *kgo.Client) { _ = c.Flush(ctx) }) // what is not sent is told by its own error
-	for way := len(ways) - 1; way >= 0; way-- {      // one may wait for a later one
-		if c := k.clients[way]; c != nil {
+	k.mu.Lock()
+	k.closed = true
+	clients := k.clients
+	k.mu.Unlock()
+	for _, c := range slices.Backward(clients[:]) { // one may wait for a later one
+		if c != nil {
 			c.Close()
 		}
 	}

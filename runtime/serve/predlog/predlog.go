@@ -324,17 +324,22 @@ type loss struct {
 	records int
 }
 
-// mostReasons bounds the reasons that are told apart; the rest counts with the last.
+// mostReasons bounds the reasons that are told apart; the rest counts as errOthers.
 const mostReasons = 8
+
+var errOthers = errors.New("other reasons")
 
 func (l *losses) add(err error, records int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.why {
-		if w := &l.why[i]; w.err == err || w.err.Error() == err.Error() || i == mostReasons-1 {
+		if w := &l.why[i]; w.err == err || w.err.Error() == err.Error() || i == mostReasons {
 			w.records += records
 			return
 		}
+	}
+	if len(l.why) == mostReasons {
+		err = errOthers
 	}
 	l.why = append(l.why, loss{err, records})
 }

@@ -269,7 +269,7 @@ func (v *View) annotate(d diag.Diagnostic) {
 
 // credentials are the parts of URLs that a line of an environment's file may hold and
 // nobody is shown: who asks, and options that are named like secrets.
-var credentials = regexp.MustCompile(`://[^\s"?]*@|(?i)[?&;][\w.-]*(?:secret|password|passwd|token|key)[\w.-]*=[^&\s"]+`)
+var credentials = regexp.MustCompile(`://.*@|(?i)[?&;][\w.-]*(?:secret|password|passwd|token|key)[\w.-]*=[^&\s"]+`)
 
 // snippet prints the line of a range with its part underlined.
 func (v *View) snippet(b *strings.Builder, r diag.Range) {
