@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -700,42 +701,59 @@ func TestSlowBodiesGiveWay(t *testing.T) {
 	svc := one()
 	svc.Limits.Concurrent, svc.Limits.Read = 4, service.Duration(time.Hour)
 	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.75)}})
-	var slow []net.Conn
-	for range 4 {
+	gone := make(chan string)
+	begin := func() {
 		c, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
 		fmt.Fprintf(c, "POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{")
-		slow = append(slow, c)
+		go func() {
+			b := make([]byte, 12)
+			if _, err := io.ReadFull(c, b); err == nil {
+				select {
+				case gone <- string(b):
+				case <-t.Context().Done():
+				}
+			}
+		}()
+	}
+	for range 4 {
+		begin()
 	}
 	small := `{"features":{"f.x":1,"f.c":"a"}}`
 	large := small + strings.Repeat(" ", 32<<10) // is net/http's
-	for i, status, refused := 0, 0, false; status != 200; i++ {
-		res, err := r.client.Post(r.url+"/v1/predict", "application/json", strings.NewReader([]string{small, large}[i%2]))
+	ask := func(body string) int {
+		res, err := r.client.Post(r.url+"/v1/predict", "application/json", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		res.Body.Close()
-		if status = res.StatusCode; status != 200 && status != 503 {
-			t.Fatal(status)
+		if res.StatusCode != 200 && res.StatusCode != 503 {
+			t.Fatal(res.StatusCode)
 		}
-		if refused = refused || status == 503; status == 200 && !refused {
-			status = 0 // they have not all come yet
-		}
+		return res.StatusCode
 	}
-	gone := make(chan string, len(slow))
-	for _, c := range slow {
-		go func() {
-			b := make([]byte, 12)
-			if _, err := io.ReadFull(c, b); err == nil {
-				gone <- string(b)
+	for i, ended := 0, false; !ended; i++ { // for as long as they are not slow yet
+		ask([]string{small, large}[i%2])
+		select {
+		case got := <-gone:
+			switch got {
+			case "HTTP/1.1 503": // it came while others were asking
+				begin()
+			case "HTTP/1.1 408":
+				ended = true
+			default:
+				t.Fatal(got)
 			}
-		}()
+		default:
+		}
 	}
-	if got := <-gone; got != "HTTP/1.1 408" {
-		t.Error(got)
+	for _, body := range []string{small, large} {
+		for ask(body) != 200 { // whoever gave way has yet to leave
+			runtime.Gosched()
+		}
 	}
 }
 
