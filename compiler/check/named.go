@@ -40,9 +40,9 @@ func mayName(pattern, feature string) bool {
 	if ok, err := path.Match(pattern, feature); ok || err != nil {
 		return true // what is no pattern is the trainer's to tell
 	}
-	start, any := pattern, false
+	start, open := pattern, false
 	if i := strings.IndexAny(pattern, `*?[\\`); i >= 0 {
-		start, any = pattern[:i], true
+		start, open = pattern[:i], true
 	}
-	return strings.HasPrefix(start, feature) || any && strings.HasPrefix(feature, start)
+	return strings.HasPrefix(start, feature) || open && strings.HasPrefix(feature, start)
 }

@@ -28,8 +28,9 @@ type member struct {
 	since time.Time // when there was none any more
 }
 
-// A connection of net/http takes so much while the head of a request comes, as one of gRPC
-// does, and a plain one while a request comes. Each kind may have its share of the memory.
+// A connection of net/http, or of gRPC, takes so many bytes while the head of a request
+// comes, and a plain one while a request comes. Each of the three kinds may have one
+// connectionsShare-th of a replica's memory.
 const (
 	perConnection      = 2 * maxHeader
 	perPlainConnection = 32 << 10

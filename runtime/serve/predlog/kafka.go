@@ -31,8 +31,8 @@ import (
 // that is away fills the buffers; then records are dropped until it is back. Where
 // brokers refuse the service, or it does not trust them, they are dropped at once.
 //
-// Messages go in batches. A topic refuses those of more than its max.message.bytes,
-// which the messages are sent anew for in smaller ones, in the end one by one.
+// Messages go in batches. Those of a batch that is larger than the topic's
+// max.message.bytes, which it refuses whole, go anew in smaller ones, in the end one by one.
 type kafka struct {
 	log  *Log
 	opts []kgo.Opt

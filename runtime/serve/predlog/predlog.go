@@ -3,7 +3,8 @@
 // request: what cannot be kept is dropped and counted.
 //
 // Its memory is bounded: at most Buffer records and 64 MiB of them wait, and as
-// much again is in the open segments or on its way to Kafka. While a segment is
+// much again is in the open segments or on its way to Kafka, with a megabyte and one
+// record more where a topic takes no large batches. While a segment is
 // written its values are there up to five times more, as columns and as pages: 320 MiB
 // where one segment has all 64. A process that is killed loses what waits and the rows
 // of its open segments, and no other.
