@@ -240,9 +240,13 @@ func (t Task) Numeric() bool { return IsNumeric(t.Kind) }
 // IsNumeric is Task.Numeric by the task's kind.
 func IsNumeric(task string) bool { return task == Regression || task == Quantile || task == Count }
 
-// Cut is Threshold, or 0.5 without one.
+// Cut is the least probability, or score, that is decided as true, of each label where
+// there are several: Threshold, or 0.5 without one; 0 where the task decides no such thing.
 func (t Task) Cut() float64 {
-	if t.Threshold == 0 {
+	switch {
+	case t.Kind == Multiclass || t.Numeric():
+		return 0
+	case t.Threshold == 0:
 		return 0.5
 	}
 	return t.Threshold

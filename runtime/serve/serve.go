@@ -281,8 +281,12 @@ func (s *Server) record(c api.Call, a api.Answer, k kept, variant string, shadow
 	if s.plog == nil {
 		return
 	}
+	threshold := s.svc.Threshold
+	if threshold == 0 {
+		threshold = a.Threshold
+	}
 	s.plog.Add(predlog.Record{Time: s.now().Add(-took), ID: c.ID, Model: a.Model, Version: a.Version, Variant: variant, Fallback: a.Fallback, Shadow: shadow, Err: err,
-		Queue: a.Queue, Compute: a.Compute, Total: took, Rows: c.Rows, Schema: k.schema, Inputs: k.inputs, Outputs: a.Outputs})
+		Queue: a.Queue, Compute: a.Compute, Total: took, Threshold: threshold, Rows: c.Rows, Schema: k.schema, Inputs: k.inputs, Outputs: a.Outputs})
 }
 
 // enter takes a place among the requests that are being answered, from before their

@@ -439,10 +439,33 @@ func TestVersionsDecideForThemselves(t *testing.T) {
 			t.Errorf("only %v answered", seen)
 		}
 	}
-	ask(start(t, svc, s), map[string]bool{"1": true, "2": false})
-	all := *svc
-	all.Threshold = .5
-	ask(start(t, &all, s), map[string]bool{"1": false, "2": true})
+	logged := func(r *running, dir string, want map[string]bool) { // as it was decided
+		t.Helper()
+		r.end()
+		files, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
+		if err != nil || len(files) != 1 {
+			t.Fatal(files, err)
+		}
+		err = table.Read(t.Context(), files[0], map[string]table.Form{"_version": table.Texts, "_threshold": table.Floats, "probability": table.Floats}, func(b table.Batch) error {
+			for k, v := range b.Texts("_version") {
+				if p, threshold := b.Floats("probability")[k], b.Floats("_threshold")[k]; p >= threshold != want[v] {
+					t.Errorf("version %s: %v, from %v", v, p, threshold)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for threshold, want := range map[float64]map[string]bool{0: {"1": true, "2": false}, .5: {"1": false, "2": true}} {
+		svc, dir := *svc, t.TempDir()
+		svc.Threshold = threshold
+		svc.Log = &service.Log{Sample: 1, Dir: dir, Rows: 1 << 20, Every: service.Duration(time.Hour), Buffer: 1000}
+		r := start(t, &svc, s)
+		ask(r, want)
+		logged(r, dir, want)
+	}
 
 	// What follows an alias brings its own.
 	follows := one()

@@ -304,7 +304,7 @@ func (k *kafka) close(ctx context.Context) {
 //	 "id": "…", "service": "…", "model": "…", "version": "…", "variant": "…",
 //	 "fallback": false, "shadow": false,
 //	 "error": null or {"kind": 504, "text": "…"},
-//	 "queue_us": 12, "compute_us": 34, "total_us": 56, "rows": 2,
+//	 "queue_us": 12, "compute_us": 34, "total_us": 56, "threshold": 0.5 or null, "rows": 2,
 //	 "inputs": {"g.a": [1.5, null], "g.masked": null},
 //	 "outputs": {"probabilities": [[0.2, 0.8], [0.9, 0.1]], "class": ["b", "a"]}}
 //
@@ -337,6 +337,11 @@ func message(b []byte, r *Record, service string, masks bool) []byte {
 	number(`,"queue_us"`, r.Queue)
 	number(`,"compute_us"`, r.Compute)
 	number(`,"total_us"`, r.Total)
+	if b = append(b, `,"threshold":`...); r.Threshold == 0 {
+		b = append(b, "null"...)
+	} else {
+		b = strconv.AppendFloat(b, r.Threshold, 'g', -1, 32)
+	}
 	b = strconv.AppendInt(append(b, `,"rows":`...), int64(r.rows()), 10)
 	b = append(b, `,"inputs":`...)
 	b = r.values(b, false)

@@ -98,9 +98,9 @@ func TestKafka(t *testing.T) {
 	counts(t, m, 2, 0, 0, 0)
 	got := consume(t, c.Kafka[0], 2)
 	equal(t, string(got[0].Key), "a")
-	equal(t, string(got[0].Value), `{"format":"mlc.prediction.v2","time":"2026-01-31T12:00:00.000001Z","id":"a","service":"svc","model":"m","version":"3","variant":"champion","fallback":false,"shadow":false,"error":null,"queue_us":5,"compute_us":7,"total_us":20,"rows":2,`+
+	equal(t, string(got[0].Value), `{"format":"mlc.prediction.v2","time":"2026-01-31T12:00:00.000001Z","id":"a","service":"svc","model":"m","version":"3","variant":"champion","fallback":false,"shadow":false,"error":null,"queue_us":5,"compute_us":7,"total_us":20,"threshold":0.25,"rows":2,`+
 		`"inputs":{"p.age":[null,2],"p.name":null,"p.initial":null,"p.twice":null},"outputs":{"probabilities":[[1,0],[0.5,0.1]],"class":["yes","n\"o"]}}`)
-	equal(t, string(got[1].Value), `{"format":"mlc.prediction.v2","time":"2026-01-31T12:00:00.000001Z","id":"b","service":"svc","model":"m","version":"","variant":"","fallback":false,"shadow":true,"error":{"kind":400,"text":""},"queue_us":0,"compute_us":0,"total_us":0,"rows":1,"inputs":{},"outputs":{}}`)
+	equal(t, string(got[1].Value), `{"format":"mlc.prediction.v2","time":"2026-01-31T12:00:00.000001Z","id":"b","service":"svc","model":"m","version":"","variant":"","fallback":false,"shadow":true,"error":{"kind":400,"text":""},"queue_us":0,"compute_us":0,"total_us":0,"threshold":null,"rows":1,"inputs":{},"outputs":{}}`)
 	for _, r := range got {
 		if !json.Valid(r.Value) || strings.Contains(string(r.Value), "Ann") {
 			t.Errorf("%s", r.Value)

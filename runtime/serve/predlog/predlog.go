@@ -69,6 +69,9 @@ type Record struct {
 	// Err is why there is no answer.
 	Err                   *api.Error
 	Queue, Compute, Total time.Duration
+	// Threshold is the least probability, or score, that was decided as true; 0: the task
+	// has no such decision.
+	Threshold float64
 	// Rows is as in api.Call: 0 where the model does not batch.
 	Rows int
 	// Schema is that of the model, by Log.Schema; without one neither inputs nor

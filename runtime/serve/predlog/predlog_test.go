@@ -49,7 +49,7 @@ var signature = &bundle.Signature{
 func row(s *Schema, id string, age float64) Record {
 	return Record{
 		Time: time.Date(2026, 1, 31, 12, 0, 0, 1000, time.UTC), ID: id, Model: "m", Version: "3", Variant: "champion", Rows: 1, Schema: s,
-		Queue: 5 * time.Microsecond, Compute: 7 * time.Microsecond, Total: 20 * time.Microsecond,
+		Queue: 5 * time.Microsecond, Compute: 7 * time.Microsecond, Total: 20 * time.Microsecond, Threshold: 0.25,
 		Inputs:  []ort.Value{ort.Column([]float64{age}), ort.Column([]string{"Ann"}), ort.Column([]float64{3}), ort.Column([]float64{6})},
 		Outputs: []ort.Value{ort.Tensor{Shape: []int64{1, 2}, Data: []float32{0.25, 0.75}}, ort.Column([]string{"no"})},
 	}
@@ -163,8 +163,8 @@ func TestSegments(t *testing.T) {
 		"(c, 0, 7, NULL, NULL, NULL, NULL, NULL, NULL, false, false, 422)",
 		"(d, 0, 8, NULL, NULL, NULL, NULL, NULL, NULL, false, false, 504 no answer)",
 	})
-	equal(t, query(t, c.Dir, `_service, _model, _version, _variant, _time AT TIME ZONE 'UTC', _queue_us, _compute_us, _total_us`)[0],
-		"(svc, m, 3, champion, '2026-01-31 12:00:00.000001', 5, 7, 20)")
+	equal(t, query(t, c.Dir, `_service, _model, _version, _variant, _time AT TIME ZONE 'UTC', _queue_us, _compute_us, _total_us, _threshold`)[0],
+		"(svc, m, 3, champion, '2026-01-31 12:00:00.000001', 5, 7, 20, 0.25)")
 	path := files(t, c.Dir)[0]
 	if meta, err := table.Meta(path); err != nil || meta["mlc.format"] != Format {
 		t.Errorf("metadata %v, %v", meta, err)

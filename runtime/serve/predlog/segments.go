@@ -26,7 +26,8 @@ import (
 // A segment has a row for each row that was predicted: _time (TIMESTAMP in
 // microseconds UTC), _id, _row (from 0 in its request), _service, _model,
 // _version, _variant, _fallback, _shadow, _error (HTTP's status and the text),
-// _queue_us, _compute_us, _total_us, then the inputs by name, then the outputs by
+// _queue_us, _compute_us, _total_us, _threshold (FLOAT: the least probability, or score,
+// that was decided as true; NULL where nothing is decided), then the inputs by name, then the outputs by
 // name, where probabilities and quantiles are a column each, "probability.<class>",
 // "probability.<label>" and "quantile.<q>".
 //
@@ -42,7 +43,7 @@ import (
 // A message has its values as the model has them, times as microseconds.
 const Format = "mlc.prediction.v2"
 
-var fixed = []string{"_time", "_id", "_row", "_service", "_model", "_version", "_variant", "_fallback", "_shadow", "_error", "_queue_us", "_compute_us", "_total_us"}
+var fixed = []string{"_time", "_id", "_row", "_service", "_model", "_version", "_variant", "_fallback", "_shadow", "_error", "_queue_us", "_compute_us", "_total_us", "_threshold"}
 
 // maxOpen is how many segments are open at once, one for each set of columns.
 const maxOpen = 8
@@ -282,7 +283,13 @@ func (g *segment) columns(service string, masks bool) []table.Column {
 		})},
 		table.Column{Name: "_queue_us", Data: each(g, func(r *Record) int64 { return r.Queue.Microseconds() })},
 		table.Column{Name: "_compute_us", Data: each(g, func(r *Record) int64 { return r.Compute.Microseconds() })},
-		table.Column{Name: "_total_us", Data: each(g, func(r *Record) int64 { return r.Total.Microseconds() })})
+		table.Column{Name: "_total_us", Data: each(g, func(r *Record) int64 { return r.Total.Microseconds() })},
+		table.Column{Name: "_threshold", Data: each(g, func(r *Record) float32 {
+			if r.Threshold == 0 {
+				return float32(math.NaN())
+			}
+			return float32(r.Threshold)
+		})})
 	if g.schema == nil {
 		return cols
 	}
