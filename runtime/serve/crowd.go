@@ -1,12 +1,13 @@
 package serve
 
 import (
+	"container/list"
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
-	"time"
+
+	"google.golang.org/grpc/peer"
 )
 
 // crowd bounds the connections of a listener, and so the memory of callers who have asked
@@ -16,16 +17,19 @@ type crowd struct {
 	net.Listener
 	most int
 
-	mu    sync.Mutex
-	conns map[*member]struct{}
+	mu   sync.Mutex
+	all  int
+	idle list.List // of the members that have no request, for longest first
 }
 
 // member is a connection of a crowd.
 type member struct {
 	net.Conn
 	crowd *crowd
-	asked int       // requests that are being answered
-	since time.Time // when there was none any more
+	// With the crowd's mu:
+	asked int           // requests that are being answered
+	place *list.Element // in idle, or nil
+	gone  bool
 }
 
 // A connection of net/http, or of gRPC, takes so many bytes while the head of a request
@@ -48,7 +52,7 @@ func (s *Server) most(bytes int64) int {
 }
 
 func newCrowd(l net.Listener, most int) *crowd {
-	return &crowd{Listener: l, most: most, conns: map[*member]struct{}{}}
+	return &crowd{Listener: l, most: most}
 }
 
 // Accept waits for a connection that there is room for.
@@ -58,10 +62,10 @@ func (c *crowd) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		m := &member{Conn: conn, crowd: c, since: time.Now()}
-		gone, ok := c.enter(m)
-		if gone != nil {
-			_ = gone.Conn.Close()
+		m := &member{Conn: conn, crowd: c}
+		first, ok := c.enter(m)
+		if first != nil {
+			_ = first.Conn.Close()
 		}
 		if ok {
 			return m, nil
@@ -71,31 +75,60 @@ func (c *crowd) Accept() (net.Conn, error) {
 }
 
 // enter takes a connection in, and returns the one that has to go for that.
-func (c *crowd) enter(m *member) (gone *member, ok bool) {
+func (c *crowd) enter(m *member) (first *member, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.conns) >= c.most {
-		for o := range c.conns {
-			if o.asked == 0 && (gone == nil || o.since.Before(gone.since)) {
-				gone = o
-			}
-		}
-		if gone == nil {
+	if c.all >= c.most {
+		e := c.idle.Front()
+		if e == nil {
 			return nil, false
 		}
-		delete(c.conns, gone)
+		first = e.Value.(*member)
+		first.leave()
 	}
-	c.conns[m] = struct{}{}
-	return gone, true
+	c.all++
+	m.place = c.idle.PushBack(m)
+	return first, true
+}
+
+// leave makes room, once; with the crowd's mu.
+func (m *member) leave() {
+	if m.gone {
+		return
+	}
+	m.gone = true
+	m.crowd.all--
+	m.rest(false)
+}
+
+// rest says whether the member is among those that have no request; with the crowd's mu.
+func (m *member) rest(idle bool) {
+	switch {
+	case !idle && m.place != nil:
+		m.crowd.idle.Remove(m.place)
+		m.place = nil
+	case idle && m.place == nil && !m.gone:
+		m.place = m.crowd.idle.PushBack(m)
+	}
 }
 
 // Close ends the connection.
 func (m *member) Close() error {
 	m.crowd.mu.Lock()
-	delete(m.crowd.conns, m)
+	m.leave()
 	m.crowd.mu.Unlock()
 	return m.Conn.Close()
 }
+
+// memberAddr is where a member comes from, and the member: servers hand the address on
+// where they do not the connection.
+type memberAddr struct {
+	net.Addr
+	member *member
+}
+
+// RemoteAddr is a memberAddr.
+func (m *member) RemoteAddr() net.Addr { return memberAddr{m.Conn.RemoteAddr(), m} }
 
 // CloseWrite ends what is sent, for net/http to let the other side read it.
 func (m *member) CloseWrite() error {
@@ -109,20 +142,16 @@ func (m *member) CloseWrite() error {
 func (m *member) ask(n int) {
 	m.crowd.mu.Lock()
 	defer m.crowd.mu.Unlock()
-	if m.asked += n; m.asked == 0 {
-		m.since = time.Now()
-	}
+	m.asked += n
+	m.rest(m.asked == 0)
 }
 
 type memberKey struct{}
 
 // inCrowd is an http.Server's ConnContext.
 func inCrowd(ctx context.Context, c net.Conn) context.Context {
-	if secure, ok := c.(*tls.Conn); ok {
-		c = secure.NetConn()
-	}
-	if m, ok := c.(*member); ok {
-		return context.WithValue(ctx, memberKey{}, m)
+	if a, ok := c.RemoteAddr().(memberAddr); ok {
+		return context.WithValue(ctx, memberKey{}, a.member)
 	}
 	return ctx
 }
@@ -136,4 +165,14 @@ func asking(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// askingRPC tells a connection's crowd of a call, which is over with its context.
+func askingRPC(ctx context.Context) {
+	if p, ok := peer.FromContext(ctx); ok {
+		if a, ok := p.Addr.(memberAddr); ok {
+			a.member.ask(1)
+			context.AfterFunc(ctx, func() { a.member.ask(-1) })
+		}
+	}
 }

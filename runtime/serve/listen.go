@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -124,7 +123,7 @@ func (s *Server) Serve(ctx context.Context, e Endpoints, ready func(Endpoints)) 
 		}
 		return newCrowd(simple.Listen(l), most)
 	}, main.Serve)
-	start("grpc", &opened.GRPC, func(l net.Listener) net.Listener { return netutil.LimitListener(l, most) }, rpc.Serve)
+	start("grpc", &opened.GRPC, func(l net.Listener) net.Listener { return newCrowd(l, most) }, rpc.Serve)
 	start("metrics", &opened.Metrics, nil, metrics.Serve)
 	start("debug", &opened.Debug, nil, pprofs.Serve)
 	if err = deaf.Err(); err == nil {
@@ -463,6 +462,7 @@ func (s *Server) grpcServer(g *guard, secure *certificates) *grpc.Server {
 				return ctx, err.GRPCStatus().Err()
 			}
 			context.AfterFunc(ctx, s.leave)
+			askingRPC(ctx)
 			return s.reading(ctx), nil
 		}),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (res any, err error) {

@@ -1018,6 +1018,42 @@ func TestClientsThatHangOrVanish(t *testing.T) {
 	}
 }
 
+// Callers of gRPC who ask nothing any more make room for others; those with a call under
+// way stay.
+func TestManyGRPCConnections(t *testing.T) {
+	svc := one()
+	svc.Memory = 1 // room for the least number of connections
+	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
+	client := func() pb.GRPCInferenceServiceClient {
+		conn, err := grpc.NewClient(r.at.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return pb.NewGRPCInferenceServiceClient(conn)
+	}
+	kept, err := client().ModelStreamInfer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func() {
+		t.Helper()
+		if err := kept.Send(&pb.ModelInferRequest{ModelName: "none"}); err != nil {
+			t.Error(err)
+		}
+		if m, err := kept.Recv(); err != nil || m.ErrorMessage == "" {
+			t.Errorf("%v %v", m, err)
+		}
+	}
+	ask()
+	for range 200 {
+		if _, err := client().ServerLive(t.Context(), &pb.ServerLiveRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+}
+
 // A gRPC caller who sends half of a message and then nothing is cut off on either
 // port, and so is one who opens a stream and asks nothing. A stream that has asked may
 // pause for longer, as a connection of HTTP may.
