@@ -309,7 +309,7 @@ func (s *Server) enter() *api.Error {
 
 func (s *Server) leave() { s.inflight.Add(-1) }
 
-// Refused counts a request that no model was asked for.
+// Refused counts a request that failed before a model was asked.
 func (s *Server) Refused(protocol string, kind api.Kind) {
 	s.metrics.answered(s.svc.Name, api.Answer{}, protocol, int(kind))
 	if kind == api.Overloaded {

@@ -1400,6 +1400,10 @@ func TestRefusalsAreCounted(t *testing.T) {
 		{"/v2/models/n/infer", "{}", secret, "", 404, `code="404",model="",protocol="http"`},
 		{"/v2/models/m/infer", "{}", secret, "", 400, `code="400",model="",protocol="http"`},
 		{"/v2/models/m/infer", "{}", "", "", 401, `code="401",model="",protocol="http"`},
+		{"/v1/nothing", "", secret, "", 404, `code="404",model="",protocol="typed"`},
+		{"/v1/model", "", secret, "", 405, `code="405",model="",protocol="typed"`},
+		{"/v2/nothing", "", secret, "", 404, `code="404",model="",protocol="http"`},
+		{"/v2/models/m", "", secret, "", 405, `code="405",model="",protocol="http"`},
 	} {
 		line := `mlc_requests_total{` + c.line + `,service="api",variant="",version=""}`
 		was, _ := strconv.Atoi(r.metric(line))

@@ -31,8 +31,8 @@ type Models interface {
 	// Ready reports whether every model that should serve does, and the server is
 	// not draining.
 	Ready() bool
-	// Refused is told of a request for an inference that no model was asked for, with
-	// the kind of what it was answered; protocol is as in Call.
+	// Refused is told of a request that failed before a model was asked, with the kind of
+	// what it was answered; protocol is as in Call.
 	Refused(protocol string, kind Kind)
 }
 

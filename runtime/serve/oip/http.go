@@ -42,11 +42,11 @@ func (s *HTTP) Handler() http.Handler {
 			x := api.HTTP(w, r)
 			if r.Method != method && (r.Method != http.MethodHead || method != http.MethodGet) {
 				w.Header().Set("Allow", method)
-				fail(x, http.StatusMethodNotAllowed, method+" is wanted here")
+				failed(x, s.refused(api.Errorf(http.StatusMethodNotAllowed, "%s is wanted here", method)))
 				return
 			}
 			if err := h(x, r); err != nil {
-				failed(x, err)
+				failed(x, s.refused(err))
 			}
 		})
 	}
@@ -69,7 +69,7 @@ func (s *HTTP) Handler() http.Handler {
 	route("POST", "/v2/repository/models/{model}/load", s.load)
 	route("POST", "/v2/repository/models/{model}/unload", s.unload)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(api.HTTP(w, r), http.StatusNotFound, "there is nothing at this path")
+		failed(api.HTTP(w, r), s.refused(api.Errorf(http.StatusNotFound, "there is nothing at this path")))
 	})
 	return mux
 }
@@ -296,7 +296,7 @@ func (s *HTTP) inferred(ctx context.Context, x api.Exchange, model, version stri
 	return nil
 }
 
-// refused tells of a request that no model was asked for, and is err.
+// refused tells of a request that failed before a model was asked, and is err.
 func (s *HTTP) refused(err error) error {
 	s.models.Refused("http", api.Kind(httpStatus(api.From(err).Kind)))
 	return err

@@ -165,10 +165,14 @@ func (a *API) Handler() http.Handler { return http.HandlerFunc(a.serve) }
 
 func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	x := api.HTTP(w, r)
+	refuse := func(status int, text string) {
+		a.models.Refused("typed", api.Kind(status))
+		a.fail(x, idOf(x), status, text)
+	}
 	get := func(f func(api.Exchange)) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			x.AddHeader("Allow", "GET, HEAD")
-			a.fail(x, idOf(x), http.StatusMethodNotAllowed, "this is read with GET")
+			refuse(http.StatusMethodNotAllowed, "this is read with GET")
 			return
 		}
 		f(x)
@@ -177,7 +181,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	case PredictPath:
 		if r.Method != http.MethodPost {
 			x.AddHeader("Allow", "POST")
-			a.fail(x, idOf(x), http.StatusMethodNotAllowed, "rows are sent with POST")
+			refuse(http.StatusMethodNotAllowed, "rows are sent with POST")
 			return
 		}
 		a.Predict(r.Context(), x)
@@ -188,7 +192,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	case "/":
 		get(func(api.Exchange) { a.page.serve(w) })
 	default:
-		a.fail(x, idOf(x), http.StatusNotFound, "there is nothing here; see /openapi.json")
+		refuse(http.StatusNotFound, "there is nothing here; see /openapi.json")
 	}
 }
 
