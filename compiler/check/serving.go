@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -543,12 +544,32 @@ func (r *resolver) size(v *spec.Value) int64 {
 	return n
 }
 
+// networks reads addresses, alone or as networks.
+func (r *resolver) networks(v *spec.Value) []netip.Prefix {
+	if v == nil {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, x := range v.List {
+		p, err := netip.ParsePrefix(text(x))
+		if a, aerr := netip.ParseAddr(text(x)); aerr == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			r.add(x.Path, diag.BadValue, "%q is no address", text(x)).Because("", `write an address like "10.0.0.7", or a network like "10.0.0.0/8"`)
+			continue
+		}
+		out = append(out, p.Masked())
+	}
+	return out
+}
+
 // limits reads the bounds of a service, with defaults.
 func (r *resolver) limits(s *ir.Service, v *spec.Value) {
 	l, b, res := v.Get("limits"), v.Get("batching"), v.Get("resources")
 	perClient, burst := r.quota(l.Get("per_client"))
 	s.Limits = service.Limits{Body: r.size(l.Get("body")), Rows: get[int](l.Get("rows")), Concurrent: get[int](l.Get("concurrent")),
-		PerClient: perClient, PerClientBurst: int(math.Ceil(min(burst, 1<<30))), Read: service.Duration(r.span(l.Get("read")))}
+		PerClient: perClient, PerClientBurst: int(math.Ceil(min(burst, 1<<30))), Read: service.Duration(r.span(l.Get("read"))), Proxies: r.networks(l.Get("proxies"))}
 	s.Batching = service.Batching{MaxRows: get[int](b.Get("max_rows")), MaxDelay: service.Duration(r.duration(b.Get("max_delay"))), Queue: get[int](b.Get("queue"))}
 	s.Deadline, s.P99 = service.Duration(r.span(v.Get("deadline"))), service.Duration(r.span(v.Get("latency").Get("p99")))
 	s.Expected, s.Peak = r.rate(v.Get("load").Get("expected")), r.rate(v.Get("load").Get("peak"))

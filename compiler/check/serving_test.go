@@ -3,6 +3,7 @@ package check_test
 import (
 	"context"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -105,7 +106,7 @@ system: schema.#System & {
 			fallback: {after: "50ms", answer: {probability: 0.25}, breaker: {over: "5s"}}
 			shadow: {model: "late@staging", share: 0.5}
 			log: {sample: 0.1, mask: ["order.*"]}
-			limits: {body: "64Ki", per_client: "50/s"}
+			limits: {body: "64Ki", per_client: "50/s", proxies: ["10.1.2.3/8", "::1"]}
 			auth: {bearer: ["env:TOKEN"]}
 			tls: {cert: "/etc/tls/tls.crt", key: "/etc/tls/tls.key"}
 			cors: ["https://app.example.com"]
@@ -194,6 +195,8 @@ func TestServingProofs(t *testing.T) {
 			latency: {p9: "20ms"}
 			replica: {}`, "MLC1101 MLC1101 MLC1102", `"high"`},
 		{"schema: duration of nothing", `deadline: "100ms"`, `deadline: "0s"`, "MLC1102", `"0s"`},
+		{"limits: no address", `"::1"`, `"proxy.example"`, "MLC1102", `"proxy.example"`},
+		{"limits: no network", `10.1.2.3/8`, `10.1.2.3/33`, "MLC1102", `"10.1.2.3/33"`},
 		{"schema: rate of nothing", `per_client: "50/s"`, `per_client: "0/s"`, "MLC1102", `"0/s"`},
 		{"schema: size of nothing", `body: "64Ki"`, `body: "0"`, "MLC1102", `"0"`},
 		// References.
@@ -446,6 +449,8 @@ func TestServingTasks(t *testing.T) {
 	}
 }
 
+var prefixes = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+
 // TestServices: what a spec says of its services comes out whole, with defaults.
 func TestServices(t *testing.T) {
 	dir := t.TempDir()
@@ -476,7 +481,7 @@ func TestServices(t *testing.T) {
 			P99: ms(20), Deadline: ms(100), Expected: 10. / 60, Peak: 1000, Batching: service.Batching{MaxRows: 32, MaxDelay: ms(2), Queue: 2000},
 			Fallback: &service.Fallback{After: ms(50), Answer: map[string]any{"probability": 0.25}, Breaker: &service.Breaker{Errors: 0.5, Over: ms(5000), Least: 20}},
 			Log:      &service.Log{Sample: 0.1, Dir: ".mlc/predictions/api", Mask: []string{"order.distance", "order.ordered_at"}, Rows: 100000, Every: ms(60000), Buffer: 8192},
-			Limits:   service.Limits{Body: 64 << 10, Rows: 1000, Concurrent: 256, PerClient: 50, PerClientBurst: 50, Read: ms(10000)},
+			Limits:   service.Limits{Body: 64 << 10, Rows: 1000, Concurrent: 256, PerClient: 50, PerClientBurst: 50, Read: ms(10000), Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}},
 			Auth:     &service.Auth{Bearer: []string{"env:TOKEN"}}, TLS: &service.TLS{Cert: "/etc/tls/tls.crt", Key: "/etc/tls/tls.key"}, CORS: []string{"https://app.example.com"},
 			Replicas: service.Replicas{Min: 2, Max: 4}, CPU: 1, Memory: 512 << 20, Providers: []string{"cuda"},
 		},
@@ -509,12 +514,12 @@ func TestServices(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(s.Service, back); diff != "" {
+		if diff := cmp.Diff(s.Service, back, prefixes); diff != "" {
 			t.Errorf("service %s is not what its JSON says:\n%s", s.Name, diff)
 		}
 		got = append(got, s.Service)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, prefixes); diff != "" {
 		t.Error(diff)
 	}
 	if len(r.Batches) != 1 {

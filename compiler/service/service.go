@@ -5,6 +5,7 @@ package service
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"time"
 )
@@ -155,6 +156,8 @@ type Limits struct {
 	// PerClientBurst are the requests of PerClient that may come at once: the 10 of "10/m"; 0: those of a second.
 	PerClientBurst int      `json:"per_client_burst,omitempty"`
 	Read           Duration `json:"read"` // the time that a request's body may take
+	// Proxies are where X-Forwarded-For is believed from.
+	Proxies []netip.Prefix `json:"proxies,omitempty"`
 }
 
 // Auth says who may call. Secrets are references: "env:NAME" or "file:PATH".

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ type guard struct {
 	bearer, keys [][sha256.Size]byte
 	perClient    rate.Limit
 	burst        int // of perClient
+	proxies      []netip.Prefix
 
 	mu       sync.Mutex
 	now, old map[string]*rate.Limiter // two generations: who has not called for one is forgotten
@@ -40,7 +42,7 @@ const (
 )
 
 func newGuard(svc *service.Service, secret func(string) (string, error)) (*guard, error) {
-	g := &guard{perClient: rate.Limit(svc.Limits.PerClient), burst: max(svc.Limits.PerClientBurst, int(svc.Limits.PerClient), 1), now: map[string]*rate.Limiter{}}
+	g := &guard{perClient: rate.Limit(svc.Limits.PerClient), burst: max(svc.Limits.PerClientBurst, int(svc.Limits.PerClient), 1), proxies: svc.Limits.Proxies, now: map[string]*rate.Limiter{}}
 	if svc.Auth == nil {
 		return g, nil
 	}
@@ -164,11 +166,42 @@ func (g *guard) asks(x api.Exchange) *api.Error {
 	if len(g.bearer)+len(g.keys) == 0 && g.perClient <= 0 {
 		return nil
 	}
-	remote := x.RemoteAddr()
-	if host, _, err := net.SplitHostPort(remote); err == nil {
-		remote = host
+	return g.admit(x.Header("Authorization"), x.Header("X-Api-Key"), g.caller(x.RemoteAddr(), func() []string { return x.Headers("X-Forwarded-For") }))
+}
+
+// caller is the address of who asks over a connection from remote. A proxy that is
+// trusted adds to the end of the header X-Forwarded-For whom it was asked by, so that
+// what callers write there themselves is before that, and not believed. Of IPv6 it is the
+// network of 64 bits: one caller has all of it (RFC 6177).
+func (g *guard) caller(remote string, forwarded func() []string) string {
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return remote
 	}
-	return g.admit(x.Header("Authorization"), x.Header("X-Api-Key"), remote)
+	a := at.Addr().Unmap().WithZone("")
+	if g.trusts(a) {
+		hops := strings.Split(strings.Join(forwarded(), ","), ",")
+		for i := len(hops) - 1; i >= 0 && g.trusts(a); i-- {
+			hop := strings.TrimSpace(hops[i])
+			next, err := netip.ParseAddr(hop)
+			if p, perr := netip.ParseAddrPort(hop); perr == nil { // as some write it
+				next, err = p.Addr(), nil
+			}
+			if err != nil {
+				break
+			}
+			a = next.Unmap().WithZone("")
+		}
+	}
+	if a.Is6() {
+		return netip.PrefixFrom(a, 64).Masked().String()
+	}
+	return a.String()
+}
+
+// trusts reports whether an address is one of the proxies'.
+func (g *guard) trusts(a netip.Addr) bool {
+	return slices.ContainsFunc(g.proxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // cors answers browsers of the declared origins; without any, none.

@@ -396,7 +396,7 @@ func (g *guard) admitted(ctx context.Context, md metadata.MD) *api.Error {
 	}
 	remote := ""
 	if p, ok := peer.FromContext(ctx); ok {
-		remote, _, _ = net.SplitHostPort(p.Addr.String())
+		remote = g.caller(p.Addr.String(), func() []string { return md.Get("x-forwarded-for") })
 	}
 	return g.admit(first("authorization"), first("x-api-key"), remote)
 }

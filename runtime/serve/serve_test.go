@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -943,6 +944,28 @@ func TestRateOfAClient(t *testing.T) {
 	}
 	if a := r.predict(row); a.Status != 429 || a.Header.Get("Retry-After") == "" {
 		t.Errorf("%+v", a)
+	}
+}
+
+// A proxy that is trusted tells whom it asks for, and callers cannot pass for others.
+func TestRateBehindProxies(t *testing.T) {
+	s := &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}}
+	for proxies, cases := range map[string][]struct {
+		forwarded string
+		want      int
+	}{
+		"127.0.0.0/8": {{"192.0.2.1", 200}, {"192.0.2.1", 429}, {"192.0.2.2", 200}, {"192.0.2.9, 192.0.2.2", 429}, {"192.0.2.3, 127.0.0.9", 200}, {"192.0.2.3:4321", 429},
+			{"2001:db8::1", 200}, {"2001:db8::2", 429}, {"2001:db8:0:1::2", 200}, {"::ffff:192.0.2.3", 429}, {"", 200}, {"nonsense", 429}, {"192.0.2.7, nonsense", 429}},
+		"10.0.0.0/8": {{"192.0.2.1", 200}, {"192.0.2.2", 429}},
+	} {
+		svc := one()
+		svc.Limits.PerClient, svc.Limits.Proxies = .001, []netip.Prefix{netip.MustParsePrefix(proxies)}
+		r := start(t, svc, s)
+		for _, c := range cases {
+			if a := r.predict(row, "X-Forwarded-For", c.forwarded); a.Status != c.want {
+				t.Errorf("behind %s, %q: %d, not %d", proxies, c.forwarded, a.Status, c.want)
+			}
+		}
 	}
 }
 
