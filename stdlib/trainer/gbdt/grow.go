@@ -189,10 +189,10 @@ func (g *grower) count(rows []int32) histogram {
 }
 
 // add is the innermost loop of training. Rows are fetched some ahead of their use,
-// since they lie anywhere in memory. Four features go at once; those beyond the last
-// count what nobody reads.
+// since they lie anywhere in memory. Four features go at once, whose bins stay in the
+// first cache for all of these rows; those beyond the last count what nobody reads.
 func (g *grower) add(to *[group][256]cell, from [][group]uint8, rows []int32, features int) {
-	var ahead [64]struct {
+	var ahead [512]struct {
 		cell
 		bins [group]uint8
 	}
@@ -202,20 +202,21 @@ func (g *grower) add(to *[group][256]cell, from [][group]uint8, rows []int32, fe
 			ahead[i].cell, ahead[i].bins = g.fixed.row(g.d[r], r), from[r]
 		}
 		rows = rows[n:]
-		for i := range ahead[:n] {
-			a := &ahead[i]
-			grad, hn := a.g, a.hn
-			for f := 0; f < features; f += 4 {
-				c := &to[f&31][a.bins[f&31]]
+		for f := 0; f < features; f += 4 {
+			four := (*[4][256]cell)(to[f:])
+			for i := range ahead[:n] {
+				a := &ahead[i]
+				grad, hn, bins := a.g, a.hn, (*[4]uint8)(a.bins[f:])
+				c := &four[0][bins[0]]
 				c.g += grad
 				c.hn += hn
-				c = &to[(f+1)&31][a.bins[(f+1)&31]]
+				c = &four[1][bins[1]]
 				c.g += grad
 				c.hn += hn
-				c = &to[(f+2)&31][a.bins[(f+2)&31]]
+				c = &four[2][bins[2]]
 				c.g += grad
 				c.hn += hn
-				c = &to[(f+3)&31][a.bins[(f+3)&31]]
+				c = &four[3][bins[3]]
 				c.g += grad
 				c.hn += hn
 			}

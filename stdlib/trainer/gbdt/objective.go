@@ -96,9 +96,14 @@ func (b *booster) derive(score, y []float64, d [][]derivatives) []derivatives {
 					q := sigmoid(s)
 					g, h = q-label[c], max(q*(1-q), 1e-16)
 				}
-				v := derivatives{float32(w * g), float32(w * h)}
+				v, t := derivatives{float32(w * g), float32(w * h)}, &top[c]
 				d[c][i] = v
-				top[c] = derivatives{max(top[c].g, v.g, -v.g), max(top[c].h, v.h)}
+				if v.g > t.g || -v.g > t.g { // max takes longer than all the rest
+					t.g = max(v.g, -v.g)
+				}
+				if v.h > t.h {
+					t.h = v.h
+				}
 			}
 		}
 	})
