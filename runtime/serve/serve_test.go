@@ -43,6 +43,7 @@ import (
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/serve"
 	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/generate"
 	"mlc.dev/mlc/runtime/serve/oip/oiptest"
 	"mlc.dev/mlc/runtime/serve/oip/pb"
 	"mlc.dev/mlc/runtime/table"
@@ -1528,5 +1529,31 @@ func TestSteps(t *testing.T) {
 	}
 	if steps == 0 {
 		t.Error("no record of the steps")
+	}
+}
+
+// What mlc generate writes is what the service says of itself, be it a canary that takes
+// one feature more, or steps that feed each other.
+func TestGeneratedIsServed(t *testing.T) {
+	wider := model(.75)
+	g := onnx.New("wider")
+	zero := g.Op("Mul", g.Cast(g.Op("IsNaN", g.Input("f.age", onnx.Double, -1, 1)), onnx.Float), g.Scalar(float32(0)))
+	g.Output("probability", g.Op("Add", zero, g.Scalar(float32(.75))), onnx.Float, -1, 1)
+	wider.Model = g.Marshal()
+	wider.Signature.Inputs = []bundle.Tensor{{Name: "f.age", DType: "double", Width: 1, Type: types.Int}}
+	wider.Signature.Raw = []lower.Field{{Name: "f.age", Column: "age", Type: types.Int}}
+	split, steps := one(), one()
+	split.Split = []service.Branch{{Name: "a", Model: ref("a"), Weight: 50}, {Name: "b", Model: ref("b"), Weight: 50}}
+	steps.Split, steps.Steps = nil, []service.Step{{Name: "first", Model: ref("a")}, {Name: "second", Model: ref("b"), Inputs: map[string]string{"f.age": "first.probability"}}}
+	for _, svc := range []*service.Service{split, steps} {
+		bundles := map[int]*bundle.Bundle{1: model(.25), 2: wider}
+		r := start(t, svc, &shelf{aliases: map[string]int{"a": 1, "b": 2}, bundles: bundles})
+		files, err := generate.Files(generate.Input{Service: svc, Signatures: map[service.Ref]*bundle.Signature{ref("a"): &bundles[1].Signature, ref("b"): &bundles[2].Signature}, Targets: []string{"openapi"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, live := r.get(r.url + "/openapi.json"); live != string(files["openapi.json"]) {
+			t.Errorf("the service says\n%s\nand generated is\n%s", live, files["openapi.json"])
+		}
 	}
 }

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -10,6 +11,7 @@ import (
 	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/serve/api"
 	"mlc.dev/mlc/runtime/serve/predlog"
+	"mlc.dev/mlc/runtime/serve/typed"
 )
 
 // step is one model of several that feed each other.
@@ -52,36 +54,21 @@ func (r *route) form() *composed {
 	if len(r.steps) > 0 {
 		main = handles[len(handles)-1]
 	}
-	var sig *bundle.Signature
-	if main.sig != nil {
-		all := *main.sig
-		sig = &all
-		sig.Model, sig.Inputs, sig.Raw = r.s.svc.Name, nil, nil
-		if len(r.steps) == 0 {
-			sig.Model = main.sig.Model
-		}
-	}
+	sigs := make([]*bundle.Signature, len(handles))
 	seen := map[string]bool{}
 	for i, h := range handles {
-		if h.sig == nil {
-			sig = nil
-		}
-		for k, in := range h.Inputs() {
+		sigs[i] = h.sig
+		for _, in := range h.Inputs() {
 			if _, fed := parts[i].fed[in.Name]; fed || seen[in.Name] {
 				continue
 			}
 			seen[in.Name] = true
 			c.inputs = append(c.inputs, in)
-			if sig == nil {
-				continue
-			}
-			sig.Inputs = append(sig.Inputs, h.sig.Inputs[k])
-			for _, f := range h.sig.Raw {
-				if f.Name == in.Name {
-					sig.Raw = append(sig.Raw, f)
-				}
-			}
 		}
+	}
+	sig, errs := typed.Compose(r.s.svc, sigs)
+	if err := errors.Join(errs...); err != nil {
+		r.s.log.Error("the service's models do not go together", "error", err)
 	}
 	c.sig = sig
 	if r.s.plog != nil {

@@ -53,9 +53,9 @@ type Target struct {
 var targets = []Target{
 	{"openapi", "OpenAPI 3.1 of the typed API", hasAPI, openAPI},
 	{"proto", "the typed API as a gRPC service", hasAPI, protoFile},
-	{"clients/go", "client in Go, on net/http", hasAPI, folder("clients/go")},
-	{"clients/python", "client in Python, on the standard library", hasAPI, folder("clients/python")},
-	{"clients/typescript", "client in TypeScript, on fetch", hasAPI, folder("clients/typescript")},
+	{"clients/go", "client in Go, on net/http", all(hasAPI, carried), folder("clients/go")},
+	{"clients/python", "client in Python, on the standard library", all(hasAPI, carried), folder("clients/python")},
+	{"clients/typescript", "client in TypeScript, on fetch", all(hasAPI, carried), folder("clients/typescript")},
 	{"docker", "Dockerfile for what a team adds to the image, and a Compose file", imaged, folder("docker")},
 	{"kubernetes", "Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget, NetworkPolicy", all(rooted, imaged), kubernetes},
 	{"kserve", "KServe InferenceService, protocol v2", all(plain, rooted, imaged), folder("kserve")},
@@ -160,6 +160,9 @@ func hasAPI(v *view) error {
 	}
 	return nil
 }
+
+// carried asks that clients can name every feature.
+func carried(v *view) error { return named(v.front.Raw) }
 
 // signed asks that every model's tensors are known.
 func signed(v *view) error {

@@ -216,7 +216,7 @@ func TestBadInput(t *testing.T) {
 		"variable with space": func(in *Input) { in.Service.Auth.Bearer = []string{"env:A B"} },
 		"log with dollar":     func(in *Input) { in.Service.Log.Dir = "/$HOME/log" },
 		"a secret as it is":   func(in *Input) { in.Service.Auth.Bearer = []string{"hunter2"} },
-		"feature with quote":  func(in *Input) { in.Signatures[late].Raw[0].Name = "a`b" },
+		"client with quote":   func(in *Input) { rename(in, "a`b"); in.Targets = []string{"clients/go"} },
 		"feature of no type":  func(in *Input) { in.Signatures[late].Raw[0].Type = "blob" },
 		"text that is none":   func(in *Input) { in.Signatures[late].Raw[0].In = []any{1.0} },
 		"tensor of no type":   func(in *Input) { in.Signatures[late].Inputs[0].DType = "complex64" },
@@ -241,6 +241,53 @@ var late = service.Ref{Model: "late", Alias: "production"}
 func disagree(in *Input) {
 	in.Service.Split = nil
 	in.Service.Steps = []service.Step{{Name: "a", Model: late}, {Name: "b", Model: service.Ref{Model: "early", Alias: "v3"}}}
+	sig := *in.Signatures[late]
+	sig.Raw = slices.Clone(sig.Raw)
+	sig.Raw[0].Type = map[bool]types.Type{false: types.Bool, true: types.String}[sig.Raw[0].Type == types.Bool]
+	in.Signatures[in.Service.Steps[1].Model] = &sig
+}
+
+// rename gives the first feature another name.
+func rename(in *Input, name string) {
+	sig := in.Signatures[late]
+	old := sig.Raw[0].Name
+	sig.Raw[0].Name = name
+	for i := range sig.Inputs {
+		if x := &sig.Inputs[i]; x.Name == old {
+			x.Name = name
+		}
+	}
+}
+
+// TestNamesThatClientsCannotCarry: only the clients are left out, and it is told why.
+func TestNamesThatClientsCannotCarry(t *testing.T) {
+	in := load(t, "binary")
+	for name, carried := range map[string]bool{"row.naïve": true, "row.日本": true, "row.x'y\"z": false} {
+		rename(&in, name)
+		files, err := Files(in)
+		left, lerr := LeftOut(in)
+		if err != nil || lerr != nil {
+			t.Fatal(err, lerr)
+		}
+		if _, ok := files["openapi.json"]; !ok {
+			t.Errorf("%s: no description", name)
+		}
+		clients := 0
+		for path := range files {
+			if strings.HasPrefix(path, "clients/") {
+				clients++
+			}
+		}
+		told := 0
+		for _, l := range left {
+			if strings.Contains(l.Why.Error(), "of the name") {
+				told++
+			}
+		}
+		if carried != (clients > 0) || carried != (told == 0) {
+			t.Errorf("%s: %d files of clients, %d left out", name, clients, told)
+		}
+	}
 }
 
 // TestStepsTakeWhatNoStepGives: the request of several steps has no feature that an
@@ -259,7 +306,7 @@ func TestStepsTakeWhatNoStepGives(t *testing.T) {
 		inputs = append(inputs, i.Name)
 	}
 	want := []string{"day.pressure", "day.holiday"}
-	if !slices.Equal(raw, want) || !slices.Equal(inputs, want) || sig.Model != "rides" {
+	if !slices.Equal(raw, want) || !slices.Equal(inputs, want) || sig.Model != in.Service.Name {
 		t.Errorf("raw %v, inputs %v of %s", raw, inputs, sig.Model)
 	}
 	if n := len(in.Signatures[service.Ref{Model: "rides", Alias: "production"}].Raw); n != 3 {

@@ -6,13 +6,13 @@ import (
 	"go/token"
 	"math"
 	"path"
-	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/lower"
@@ -20,6 +20,7 @@ import (
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/typed"
 )
 
 // view is what templates see.
@@ -150,59 +151,46 @@ func ident(s string) bool {
 	return s != ""
 }
 
-// front is the signature of the service as a whole: that of its first branch, or
-// of its steps together, which take what no earlier step gives and answer with the
-// last. It is nil where a model has none.
+// front is the signature of the service as a whole, as it has it when it serves. It is
+// nil where a model has none.
 func front(s *service.Service, signatures map[service.Ref]*bundle.Signature) (*bundle.Signature, error) {
-	if len(s.Steps) == 0 {
-		if len(s.Split) == 0 {
-			return nil, errors.New("the service has no model")
-		}
-		return signatures[s.Split[0].Model], nil
-	}
-	var out bundle.Signature
-	at := map[string]int{}
+	var sigs []*bundle.Signature
 	for _, st := range s.Steps {
-		sig := signatures[st.Model]
-		if sig == nil {
-			return nil, nil
-		}
-		inputs := out.Inputs
-		for _, t := range sig.Inputs {
-			if _, fed := st.Inputs[t.Name]; !fed && !slices.ContainsFunc(inputs, func(o bundle.Tensor) bool { return o.Name == t.Name }) {
-				inputs = append(inputs, t)
-			}
-		}
-		raw := out.Raw
-		for _, f := range sig.Raw {
-			if _, fed := st.Inputs[f.Name]; fed {
-				continue
-			}
-			if i, ok := at[f.Name]; ok {
-				if !reflect.DeepEqual(raw[i], f) {
-					return nil, fmt.Errorf("the steps declare %s in different ways", f.Name)
-				}
-				continue
-			}
-			at[f.Name] = len(raw)
-			raw = append(raw, f)
-		}
-		out = *sig
-		out.Inputs, out.Raw = inputs, raw
+		sigs = append(sigs, signatures[st.Model])
 	}
-	return &out, nil
+	if len(s.Steps) == 0 {
+		for _, b := range s.Split {
+			sigs = append(sigs, signatures[b.Model])
+		}
+	}
+	if len(sigs) == 0 {
+		return nil, errors.New("the service has no model")
+	}
+	sig, errs := typed.Compose(s, sigs)
+	return sig, errors.Join(errs...)
 }
 
 // maxTexts is the most texts that clients list as a feature's type.
 const maxTexts = 64
 
+// named reports the first feature whose name no client can carry. A tag of Go's
+// encoding/json has the least choice: letters, digits, and these of ASCII.
+func named(raw []lower.Field) error {
+	for _, f := range raw {
+		odd := func(r rune) bool {
+			return !unicode.IsLetter(r) && !unicode.IsDigit(r) && (r < ' ' || r > '~' || strings.ContainsRune("\"',\\`", r))
+		}
+		if f.Name == "" || !utf8.ValidString(f.Name) || strings.ContainsFunc(f.Name, odd) {
+			return fmt.Errorf("clients cannot carry a feature of the name %q", f.Name)
+		}
+	}
+	return nil
+}
+
 func features(raw []lower.Field) ([]feature, error) {
 	names := make([]string, len(raw))
 	for i, f := range raw {
 		names[i] = f.Name
-		if f.Name == "" || strings.ContainsFunc(f.Name, func(r rune) bool { return r < ' ' || r > '~' || strings.ContainsRune("\"',\\`", r) }) {
-			return nil, fmt.Errorf("clients cannot carry a feature of the name %q", f.Name)
-		}
 	}
 	goIDs, pyIDs, tsIDs := goStyle.distinct(names), pyStyle.distinct(names), tsStyle.distinct(names)
 	out := make([]feature, len(raw))

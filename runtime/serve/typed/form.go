@@ -37,6 +37,7 @@ type form struct {
 	names          []string
 	numbers, texts int
 	inputs         []int // fields in the order of the signature's inputs
+	byNumber       []int // fields in the order of their numbers in the .proto
 	tensorNames    []string
 	// main is the output of numbers, class that of the classes' names, -1 if none.
 	main, class int
@@ -44,8 +45,8 @@ type form struct {
 	keys        []string // theirs in JSON, with the colon
 	openapi     []byte
 	model       []byte // answer of /v1/model, but for the version
-	// err says why the signature cannot be served.
-	err *api.Error
+	// err says why the signature cannot be served, protoErr why not over gRPC.
+	err, protoErr *api.Error
 }
 
 const ambiguous = -1

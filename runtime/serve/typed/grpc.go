@@ -89,6 +89,9 @@ func (a *API) answerProto(ctx context.Context, msg []byte, id *string, header fu
 		ctx = limit
 	}
 	m, f, fail := a.serving()
+	if fail == nil {
+		fail = f.protoErr
+	}
 	if fail != nil {
 		return refuse(fail)
 	}

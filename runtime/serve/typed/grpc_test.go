@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +35,7 @@ import (
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/compiler/types"
 	"mlc.dev/mlc/runtime/bundle"
+	"mlc.dev/mlc/runtime/ort"
 	"mlc.dev/mlc/runtime/serve/api"
 )
 
@@ -451,25 +454,106 @@ func TestOddNames(t *testing.T) {
 	for i := range row.Len() {
 		got = append(got, fmt.Sprintf("%s=%d", row.Get(i).Name(), row.Get(i).Number()))
 	}
-	if s := strings.Join(got, " "); s != "a_b_c=1 a_b_c_2=2 a_bC_3=3 x_9___=4 a_b_c_2_2=5" {
+	if s := strings.Join(got, " "); s != "a_b_c_337255274=337255274 a_b_c_47792263=47792263 a_bC_356284342=356284342 x_9___=535871818 a_b_c_2=210893775" {
 		t.Error(s)
 	}
 }
 
-func TestFieldNumbersPassOverTheReserved(t *testing.T) {
-	sig := &bundle.Signature{Raw: make([]lower.Field, 19_010)}
+// Numbers are those of names and types: with these, clients that are out there send them.
+func TestFieldNumbers(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		typ  types.Type
+		want int
+	}{{"f.income", types.Float, 215805232}, {"f.income", types.Int, 530584021}, {"f.debt", types.Float, 158856183}} {
+		if n := numberOf(c.name, c.typ); n != c.want {
+			t.Errorf("%s %s has number %d", c.typ, c.name, n)
+		}
+	}
+	sig := &bundle.Signature{Raw: make([]lower.Field, 2000)}
 	for i := range sig.Raw {
 		sig.Raw[i].Name = fmt.Sprintf("f.%d", i)
 	}
 	f := newForm(testService(), sig)
-	for i := range f.fields {
-		n := protowire.Number(f.fields[i].number)
-		if n >= 19000 && n <= 19999 || f.fieldOf(n) != i {
-			t.Fatalf("field %d has number %d, which is field %d", i, n, f.fieldOf(n))
+	for _, start := range []int{0, 1000, 2000, 3000} { // wherever the last field was
+		for i := range f.fields {
+			next, n := start, protowire.Number(f.fields[i].number)
+			if n < 1 || n > protowire.MaxValidNumber || n >= 19000 && n <= 19999 || f.fieldOf(n, &next) != i {
+				t.Fatalf("field %d has number %d", i, n)
+			}
 		}
 	}
-	if f.fieldOf(19500) != -1 || f.fieldOf(30_000) != -1 {
+	next := 0
+	if f.fieldOf(19500, &next) != -1 || f.fieldOf(1, &next) != -1 {
 		t.Error("numbers of no field")
+	}
+
+	// Two of one number are told, and never taken for each other.
+	seen := map[int]string{}
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("g.%d", i)
+		n := numberOf(name, types.Float)
+		other, twice := seen[n]
+		seen[n] = name
+		if !twice {
+			continue
+		}
+		sig := birds(kind.Binary)
+		sig.Raw = append(sig.Raw, lower.Field{Name: name, Type: types.Float, Nullable: true}, lower.Field{Name: other, Type: types.Float, Nullable: true})
+		inputs(sig)
+		if _, err := Proto(testService(), sig); err == nil || !strings.Contains(err.Error(), "have the same number in protobuf") {
+			t.Errorf("%s and %s: %v", name, other, err)
+		}
+		a, m := setup(sig, nil)
+		m.sig = birds(kind.Binary)
+		c := dialProto(t, a, m.sig)
+		m.sig = sig
+		if _, err := c.predict(t, `{"rows":[`+goodProto+`]}`); status.Code(err) != codes.Unimplemented {
+			t.Error(err)
+		}
+		if w := post(a, `{"features":`+good+`}`); w.Code != 200 {
+			t.Error(w.Body)
+		}
+		break
+	}
+}
+
+// A client stays right when a version comes that has other features, or these in another
+// order; what is of another type is told.
+func TestProtoOfAnotherVersion(t *testing.T) {
+	a, m := setup(birds(kind.Binary), nil)
+	c := dialProto(t, a, m.sig)
+	row := `{"rows":[{"bird_species":"wren","bird_weight":9.5,"bird_eggs":3,"bird_ringed":true,"nest_height":2}]}`
+	value := func(name string) any {
+		for i, in := range m.sig.Inputs {
+			if in.Name == name {
+				return m.last.Inputs[i].(ort.Tensor).Data
+			}
+		}
+		return nil
+	}
+	ask := func() {
+		t.Helper()
+		if _, err := c.predict(t, row); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]any{"bird.species": []string{"wren"}, "bird.weight": []float64{9.5}, "bird.eggs": []float64{3}, "bird.ringed": []float64{1}, "nest.height": []float64{2}} {
+			if got := value(name); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s is %v, not %v", name, got, want)
+			}
+		}
+	}
+	ask()
+	m.sig = birds(kind.Binary)
+	slices.Reverse(m.sig.Raw)
+	m.sig.Raw = slices.Insert(m.sig.Raw, 3, lower.Field{Name: "bird.age", Type: types.Int, Nullable: true}, lower.Field{Name: "aa.gap", Type: types.Float, Nullable: true})
+	inputs(m.sig)
+	ask()
+	m.sig = birds(kind.Binary)
+	m.sig.Raw[2].Type = types.Bool // eggs
+	inputs(m.sig)
+	if _, err := c.predict(t, row); !strings.Contains(violations(t, err), "UNKNOWN") {
+		t.Error(err)
 	}
 }
 

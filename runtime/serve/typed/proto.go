@@ -1,8 +1,12 @@
 package typed
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,25 +55,52 @@ const (
 	anomalyDecision         = 7
 )
 
-// The numbers that protobuf keeps for itself.
-const firstReserved, lastReserved = 19000, 19999
+// The greatest number that protobuf has, and those that it keeps for itself.
+const (
+	lastNumber                  = 1<<29 - 1
+	firstReserved, lastReserved = 19000, 19999
+)
 
-// nameProto gives the fields their names and numbers in the .proto: the numbers
-// count the signature's features from 1.
+// numberOf is the number of a feature in messages. It follows from its name and type, not
+// from what else a model takes: a client stays right when a version has other features,
+// and what it sends of one that is gone, or of another type now, is no field at all.
+func numberOf(name string, t types.Type) int {
+	for salt := 0; ; salt++ {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %s", salt, t, name))
+		if n := int(binary.BigEndian.Uint32(sum[:]) & lastNumber); n > 0 && (n < firstReserved || n > lastReserved) {
+			return n
+		}
+	}
+}
+
+// nameProto gives the fields their names and numbers in the .proto. Fields whose names
+// are one in protobuf have their numbers behind them.
 func (f *form) nameProto() {
+	// Protobuf also wants the names to differ in JSON, where underscores go.
+	plain := func(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
+	count := map[string]int{}
+	for i := range f.fields {
+		x := &f.fields[i]
+		x.number, x.proto = numberOf(x.Name, x.Type), identifier(x.Name)
+		count[plain(x.proto)]++
+		f.byNumber = append(f.byNumber, i)
+	}
 	taken := map[string]bool{}
 	for i := range f.fields {
 		x := &f.fields[i]
-		if x.number = i + 1; x.number >= firstReserved {
-			x.number += lastReserved - firstReserved + 1
+		if count[plain(x.proto)] > 1 {
+			x.proto = fmt.Sprintf("%s_%d", x.proto, x.number)
 		}
-		// Protobuf also wants the names to differ in JSON, where underscores go.
-		plain := func() string { return strings.ToLower(strings.ReplaceAll(x.proto, "_", "")) }
-		x.proto = identifier(x.Name)
-		for n := 2; taken[plain()]; n++ {
-			x.proto = fmt.Sprintf("%s_%d", identifier(x.Name), n)
+		for taken[plain(x.proto)] {
+			x.proto += "_x"
 		}
-		taken[plain()] = true
+		taken[plain(x.proto)] = true
+	}
+	slices.SortFunc(f.byNumber, func(a, b int) int { return cmp.Compare(f.fields[a].number, f.fields[b].number) })
+	for k := 1; k < len(f.byNumber); k++ {
+		if a, b := &f.fields[f.byNumber[k-1]], &f.fields[f.byNumber[k]]; a.number == b.number {
+			f.protoErr = api.Errorf(api.Unsupported, "features %q and %q have the same number in protobuf, so there is no typed API over gRPC; rename one of them", a.Name, b.Name)
+		}
 	}
 }
 
@@ -95,12 +126,12 @@ func protoPackage(svc *service.Service) string {
 var protoTypes = map[types.Type]string{types.Int: "optional int64", types.Float: "optional double", types.Bool: "optional bool", types.String: "optional string", types.Timestamp: "google.protobuf.Timestamp"}
 
 // Proto describes the API of svc over gRPC as a .proto of version 3. A feature's
-// number is its place in the signature; one that is not set is missing. The error is
-// an *api.Error where the signature cannot be served.
+// number is numberOf's; one that is not set is missing. The error is an *api.Error
+// where the signature cannot be served.
 func Proto(svc *service.Service, sig *bundle.Signature) (string, error) {
 	f := newForm(svc, sig)
-	if f.err != nil {
-		return "", f.err
+	if err := cmp.Or(f.err, f.protoErr); err != nil {
+		return "", err
 	}
 	var b strings.Builder
 	w := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -117,7 +148,7 @@ func Proto(svc *service.Service, sig *bundle.Signature) (string, error) {
 	w("// Predictor predicts rows of features.\nservice Predictor {")
 	w("  // Predict answers every row, in order. Rows that are not what the model takes are\n  // INVALID_ARGUMENT, with each fault in the details, a google.rpc.BadRequest.")
 	w("  rpc Predict(PredictRequest) returns (PredictResponse);\n}\n")
-	w("// Row is the features of a row. One that is not set is missing.\nmessage Row {")
+	w("// Row is the features of a row. One that is not set is missing. A field's number follows\n// from its name and type: it is the same in every version of the model that has it.\nmessage Row {")
 	for i := range f.fields {
 		x := &f.fields[i]
 		w("  // %s", comment(x.describe()))
@@ -173,18 +204,18 @@ func comment(s string) string {
 // errMalformed is a message that is none of protobuf's.
 var errMalformed = api.Errorf(api.BadRequest, "the message is not what the .proto says")
 
-// fieldOf is the place of the feature with a number, or -1.
-func (f *form) fieldOf(n protowire.Number) int {
-	i := int(n) - 1
-	if n > lastReserved {
-		i -= lastReserved - firstReserved + 1
-	} else if n >= firstReserved {
-		return -1
+// fieldOf is the place of the feature with a number, or -1. next is that number's place
+// among the rising ones if the field before it was the one before, as writers have it.
+func (f *form) fieldOf(n protowire.Number, next *int) int {
+	k := *next
+	if k >= len(f.byNumber) || f.fields[f.byNumber[k]].number != int(n) {
+		var ok bool
+		if k, ok = slices.BinarySearchFunc(f.byNumber, int(n), func(i, n int) int { return cmp.Compare(f.fields[i].number, n) }); !ok {
+			return -1
+		}
 	}
-	if i >= len(f.fields) {
-		return -1
-	}
-	return i
+	*next = k + 1
+	return f.byNumber[k]
 }
 
 // readProto reads a PredictRequest. An error says that it is none or has too many
@@ -244,6 +275,7 @@ func (b *batch) readProto(m []byte) *api.Error {
 // readProtoRow reads a Row. Of a field that comes twice the last one counts; of a
 // Timestamp too, where protobuf would merge them and no writer sends two.
 func (b *batch) readProtoRow(m []byte) *api.Error {
+	next := 0
 	for len(m) > 0 {
 		num, typ, n := protowire.ConsumeTag(m)
 		if n < 0 {
@@ -255,7 +287,7 @@ func (b *batch) readProtoRow(m []byte) *api.Error {
 		}
 		v := m[:n]
 		m = m[n:]
-		i := b.fieldOf(num)
+		i := b.fieldOf(num, &next)
 		if i < 0 {
 			if !b.full() {
 				b.add(b.place(strconv.Itoa(int(num))), Unknown, "generate the client from this version's .proto", "a row has no field of that number")
