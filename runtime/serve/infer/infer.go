@@ -68,6 +68,7 @@ type Model struct {
 	session *ort.Session
 	o       Options
 	batch   bool // calls may be put together
+	steady  bool // rows take about as long as each other
 
 	mu       sync.Mutex
 	wake     *sync.Cond
@@ -151,6 +152,7 @@ func Load(model []byte, o Options) (*Model, error) {
 	if err := m.warm(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	m.steady = m.batch && steady(model)
 	for range o.Workers {
 		m.workers.Go(m.work)
 	}
@@ -412,10 +414,11 @@ func (m *Model) one(ctx context.Context, arrived time.Time, in []ort.Value, rows
 	}
 }
 
-// quick reports whether a run of some rows is over before anyone could leave it.
+// quick reports whether a run of some rows is over before anyone could leave it. What
+// the last runs took tells that of a steady model only.
 func (m *Model) quick(rows int) bool {
 	took := time.Duration(m.perRun.Load())
-	return m.batch && rows <= quickRows && took > 0 && took < m.o.Quick
+	return m.steady && rows <= quickRows && took > 0 && took < m.o.Quick
 }
 
 // gather takes a call that callers can run themselves, into a batch that is about to

@@ -587,3 +587,32 @@ func TestNoModel(t *testing.T) {
 		t.Error("it was loaded")
 	}
 }
+
+// byValue takes as long as the greatest x says, between nodes that a run can end at.
+func byValue() []byte {
+	g := onnx.New("by_value")
+	x := g.Input("x", onnx.Float, -1, 1)
+	top := g.OpA("ReduceMax", onnx.Attrs{"keepdims": 0}, x)
+	y := g.Op("Range", g.Scalar(float32(0)), top, g.Scalar(float32(1)))
+	for range 40 {
+		y = g.Op("Sin", y)
+	}
+	zero := g.Op("Mul", g.OpA("ReduceMax", onnx.Attrs{"keepdims": 0}, y), g.Scalar(float32(0)))
+	g.Output("y", g.Op("Add", x, zero), onnx.Float, -1, 1)
+	return g.Marshal()
+}
+
+// However quick its last runs were, who asks a model whose work goes by values can leave it.
+func TestQuickRunsOfUnsteadyModels(t *testing.T) {
+	m := load(t, byValue(), infer.Options{MaxRows: 8, Workers: 1, Quick: time.Hour})
+	for range 100 {
+		if _, err := ask[float32](t.Context(), m, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := ask[float32](ctx, m, 1<<23); !errors.Is(err, context.DeadlineExceeded) { // seconds
+		t.Error(err)
+	}
+}
