@@ -14,6 +14,7 @@ type breaker struct {
 	over  time.Duration
 	least int
 	now   func() time.Time
+	told  func(open bool) // of what changes
 
 	mu      sync.Mutex
 	buckets [10]struct{ calls, failures int }
@@ -74,6 +75,7 @@ func (b *breaker) done(how outcome, probe bool) {
 		switch how {
 		case succeeded:
 			b.open.Store(false)
+			b.told(false)
 			clear(b.buckets[:])
 		case failed:
 			b.since = b.now()
@@ -97,6 +99,7 @@ func (b *breaker) done(how outcome, probe bool) {
 	if !b.open.Load() && calls >= b.least && float64(failures) >= b.share*float64(calls) {
 		b.since = b.now()
 		b.open.Store(true)
+		b.told(true)
 	}
 }
 

@@ -149,7 +149,9 @@ func (c *modelCollector) Collect(out chan<- prometheus.Metric) {
 		send(descRows, prometheus.GaugeValue, float64(waiting), l...)
 		send(descPending, prometheus.GaugeValue, float64(waiting), l...)
 		send(descSuccess, prometheus.CounterValue, float64(st.Success.Count), l...)
-		send(descFailure, prometheus.CounterValue, float64(st.Failure.Count), append(l, "OTHER")...)
+		for reason, n := range map[string]uint64{"REJECTED": st.Rejected, "CANCELED": st.Cancelled, "OTHER": st.Failure.Count - st.Rejected - st.Cancelled} {
+			send(descFailure, prometheus.CounterValue, float64(n), append(l, reason)...)
+		}
 		send(descCount, prometheus.CounterValue, float64(st.Inferences), l...)
 		send(descExec, prometheus.CounterValue, float64(st.Executions), l...)
 		send(descDuration, prometheus.CounterValue, us(st.Success.Total), l...)

@@ -448,6 +448,8 @@ func (s *Server) handles() []*counted {
 		h.free()
 		c.stats.Inferences += st.Inferences
 		c.stats.Executions += st.Executions
+		c.stats.Rejected += st.Rejected
+		c.stats.Cancelled += st.Cancelled
 		for to, from := range map[*api.Stat]api.Stat{&c.stats.Success: st.Success, &c.stats.Failure: st.Failure, &c.stats.Queue: st.Queue, &c.stats.Compute: st.Compute} {
 			to.Count += from.Count
 			to.Total += from.Total

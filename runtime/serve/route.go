@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"mlc.dev/mlc/compiler/kind"
 	"mlc.dev/mlc/compiler/service"
@@ -30,6 +33,7 @@ type route struct {
 	steps    []step
 	shadow   *slotFor
 	mirror   chan mirrored
+	fallen   rate.Sometimes // how often it is told that the fallback answers
 }
 
 type branch struct {
@@ -40,14 +44,14 @@ type branch struct {
 }
 
 func newRoute(s *Server) *route {
-	r := &route{s: s}
+	r := &route{s: s, fallen: rate.Sometimes{First: 1, Interval: time.Minute}}
 	sum := 0.0
 	for _, b := range s.svc.Split {
 		sum += b.Weight
-		r.branches = append(r.branches, branch{Branch: b, slot: s.slot(b.Model), upTo: sum, breaker: s.breaker()})
+		r.branches = append(r.branches, branch{Branch: b, slot: s.slot(b.Model), upTo: sum, breaker: s.breaker(b.Name)})
 	}
 	if len(s.svc.Steps) > 0 {
-		r.branches = []branch{{Branch: service.Branch{Name: ""}, breaker: s.breaker(), upTo: 100}}
+		r.branches = []branch{{Branch: service.Branch{Name: ""}, breaker: s.breaker(""), upTo: 100}}
 		for _, st := range s.svc.Steps {
 			r.steps = append(r.steps, step{st, s.slot(st.Model)})
 		}
@@ -275,7 +279,10 @@ func (r *route) instead(c api.Call, err error, reason string) (api.Answer, kept,
 		return a, kept{}, err
 	}
 	r.s.metrics.fallback.WithLabelValues(r.s.svc.Name, reason).Inc()
-	a.Outputs, a.Fallback = out, true
+	a.Outputs, a.Fallback, a.Cause = out, true, api.From(err)
+	r.fallen.Do(func() {
+		r.s.log.Warn("the fallback answers", "id", c.ID, "model", a.Model, "reason", reason, "error", cmp.Or(a.Cause.Err, error(a.Cause)))
+	})
 	if len(c.Columns) > 0 {
 		a.Outputs, a.Columns = h.byColumn(out, c.Columns)
 	}

@@ -183,12 +183,18 @@ func within(ctx context.Context, f func() error) error {
 // Metrics are for Prometheus to gather.
 func (s *Server) Metrics() prometheus.Gatherer { return s.metrics.registry }
 
-func (s *Server) breaker() *breaker {
+func (s *Server) breaker(variant string) *breaker {
 	f := s.svc.Fallback
 	if f == nil || f.Breaker == nil {
 		return nil
 	}
-	return &breaker{share: f.Breaker.Errors, over: f.Breaker.Over.Std(), least: f.Breaker.Least, now: s.now}
+	return &breaker{share: f.Breaker.Errors, over: f.Breaker.Over.Std(), least: f.Breaker.Least, now: s.now, told: func(open bool) {
+		if open {
+			s.log.Warn("the breaker is open: the fallback answers, and the model is left alone for a while", "variant", variant, "for", f.Breaker.Over.Std())
+			return
+		}
+		s.log.Info("the breaker is closed: the model answers again", "variant", variant)
+	}}
 }
 
 // breakers are those of the branches, by name.
@@ -284,6 +290,9 @@ func (s *Server) record(c api.Call, a api.Answer, k kept, variant string, shadow
 	threshold := s.svc.Threshold
 	if threshold == 0 {
 		threshold = a.Threshold
+	}
+	if a.Fallback {
+		err = a.Cause
 	}
 	s.plog.Add(predlog.Record{Time: s.now().Add(-took), ID: c.ID, Model: a.Model, Version: a.Version, Variant: variant, Fallback: a.Fallback, Shadow: shadow, Err: err,
 		Queue: a.Queue, Compute: a.Compute, Total: took, Threshold: threshold, Rows: c.Rows, Schema: k.schema, Inputs: k.inputs, Outputs: a.Outputs})

@@ -807,6 +807,8 @@ func TestShadowThatCrashes(t *testing.T) {
 func TestFallbackAfterADeadline(t *testing.T) {
 	svc := one()
 	svc.Fallback = &service.Fallback{After: service.Duration(5 * time.Millisecond), Answer: map[string]any{"probability": .27}}
+	dir := t.TempDir()
+	svc.Log = &service.Log{Sample: 1, Dir: dir, Rows: 1 << 20, Every: service.Duration(time.Hour), Buffer: 1000}
 	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: slow()}})
 	a := r.predict(`{"rows":[{"f.x":1},{"f.x":2}]}`)
 	if a.Status != 200 || !a.Fallback || len(a.Predictions) != 2 || a.Predictions[1].Probability != .27 || a.Predictions[1].Decision {
@@ -814,6 +816,25 @@ func TestFallbackAfterADeadline(t *testing.T) {
 	}
 	if got := r.metric(`mlc_fallbacks_total{reason="deadline",service="api"}`); got != "1" {
 		t.Errorf("fallbacks %q", got)
+	}
+	if got := r.metric(`nv_inference_request_failure{model="m",reason="CANCELED",version="1"}`); got != "1" {
+		t.Errorf("cancelled %q", got)
+	}
+	r.end()
+	files, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	err = table.Read(t.Context(), files[0], map[string]table.Form{"_error": table.Texts}, func(b table.Batch) error {
+		for _, why := range b.Texts("_error") {
+			if !strings.HasPrefix(why, "504 ") {
+				t.Errorf("the log has %q", why)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

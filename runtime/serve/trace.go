@@ -83,6 +83,9 @@ func describeSpan(span trace.Span, c api.Call, a api.Answer, err *api.Error) {
 	span.SetAttributes(attribute.String("mlc.request_id", c.ID), attribute.String("mlc.protocol", c.Protocol), attribute.Int("mlc.rows", c.Rows),
 		attribute.String("mlc.model", a.Model), attribute.String("mlc.version", a.Version), attribute.String("mlc.variant", a.Variant), attribute.Bool("mlc.fallback", a.Fallback),
 		attribute.Int64("mlc.queue_us", a.Queue.Microseconds()), attribute.Int64("mlc.compute_us", a.Compute.Microseconds()))
+	if a.Fallback {
+		span.AddEvent("fallback", trace.WithAttributes(attribute.String("mlc.cause", a.Cause.Text)))
+	}
 	if err != nil {
 		span.SetStatus(codes.Error, err.Text)
 	}

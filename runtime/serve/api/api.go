@@ -104,8 +104,9 @@ type Answer struct {
 	Columns []string
 	// Model and Version answered; Variant is the branch of a split, or "".
 	Model, Version, Variant string
-	// Fallback says that the outputs are the declared fallback's.
+	// Fallback says that the outputs are the declared fallback's, Cause why.
 	Fallback bool
+	Cause    *Error
 	// Threshold is the least probability, or score, that the version which answered
 	// decides as true; 0: it is not told.
 	Threshold float64
@@ -133,8 +134,10 @@ type Stats struct {
 	// Triton's clients take it.
 	Inferences, Executions uint64
 	Success, Failure       Stat
-	Queue, Compute         Stat
-	LastInference          time.Time
+	// Of Failure, Rejected found no room, and Cancelled had no time left or nobody to answer.
+	Rejected, Cancelled uint64
+	Queue, Compute      Stat
+	LastInference       time.Time
 	// Batches are by rows in a run.
 	Batches map[int]Stat
 }

@@ -104,7 +104,8 @@ type call struct {
 	arrived time.Time
 	// gathered calls are counted with their batch: nobody can leave them.
 	gathered bool
-	done     chan result // of one
+	began    atomic.Pointer[time.Time] // its run; nil of what is gathered
+	done     chan result               // of one
 }
 
 // over reports whether the call had no time left when it came. Whose caller has left is
@@ -305,8 +306,7 @@ func (m *Model) Infer(ctx context.Context, in []ort.Value, rows int) ([]ort.Valu
 			m.stats.Compute.Total += t.Compute
 			m.stats.LastInference = start
 		} else {
-			m.stats.Failure.Count++
-			m.stats.Failure.Total += took
+			m.failed(api.From(err).Kind, took)
 		}
 		m.mu.Unlock()
 	}
@@ -317,6 +317,18 @@ func (m *Model) Infer(ctx context.Context, in []ort.Value, rows int) ([]ort.Valu
 		return nil, t, api.From(err)
 	}
 	return out, t, nil
+}
+
+// failed counts a call; with the lock.
+func (m *Model) failed(kind api.Kind, took time.Duration) {
+	m.stats.Failure.Count++
+	m.stats.Failure.Total += took
+	switch kind {
+	case api.Unavailable:
+		m.stats.Rejected++
+	case api.Timeout, api.Cancelled:
+		m.stats.Cancelled++
+	}
 }
 
 // chunks runs a large call in parts, by the ends of their rows, as many at once as there
@@ -410,7 +422,12 @@ func (m *Model) one(ctx context.Context, arrived time.Time, in []ort.Value, rows
 		return r.out, Timing{r.queue, r.compute}, false, r.err
 	case <-ctx.Done():
 		m.leave(c)
-		return nil, Timing{Queue: time.Since(c.arrived)}, false, ctx.Err()
+		t := Timing{Queue: time.Since(c.arrived)}
+		if began := c.began.Load(); began != nil { // it ran, and waited no longer than until then
+			t.Compute = time.Since(*began)
+			t.Queue -= t.Compute
+		}
+		return nil, t, false, ctx.Err()
 	}
 }
 
@@ -615,7 +632,11 @@ func (m *Model) Busy(left time.Duration) *api.Error {
 	if len(m.queue) == 0 {
 		return nil
 	}
-	return m.full(m.rows/len(m.queue), left)
+	err := m.full(m.rows/len(m.queue), left)
+	if err != nil {
+		m.failed(err.Kind, 0)
+	}
+	return err
 }
 
 // leave takes a call whose caller is gone out of the queue.
@@ -728,6 +749,10 @@ func (m *Model) run(batch []*call) {
 	for i, c := range batch {
 		calls[i] = c.in
 		rows += c.rows
+		if !c.gathered {
+			began := started // which is on the heap then
+			c.began.Store(&began)
+		}
 	}
 	ctx, free := context.Background(), func() {}
 	if !m.quick(rows) {

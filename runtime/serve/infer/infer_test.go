@@ -408,8 +408,12 @@ func TestModelThatRunsTooLong(t *testing.T) {
 	m := load(t, slow(), infer.Options{Workers: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()
-	if _, err := ask(ctx, m, make([]float32, 512)...); kindOf(err) != api.Timeout {
-		t.Errorf("%v", err)
+	x := ort.Tensor{Shape: []int64{512, 1}, Data: make([]float32, 512)}
+	if _, took, err := m.Infer(ctx, []ort.Value{x}, 512); kindOf(err) != api.Timeout || took.Compute <= took.Queue { // it waited for nothing
+		t.Errorf("%v, %+v", err, took)
+	}
+	if s := m.Stats(); s.Failure.Count != 1 || s.Cancelled != 1 || s.Rejected != 0 {
+		t.Errorf("%+v", s)
 	}
 	if _, err := ask[float32](t.Context(), m, 1); err != nil {
 		t.Error(err)
@@ -455,6 +459,9 @@ func TestBusy(t *testing.T) {
 	}
 	if err := m.Busy(-1); err == nil {
 		t.Error("no time is left")
+	}
+	if s := m.Stats(); s.Failure.Count != 2 || s.Rejected+s.Cancelled != 2 {
+		t.Errorf("%+v", s)
 	}
 	second := start(m, 3, 1.0)
 	free()

@@ -66,7 +66,7 @@ type Record struct {
 	// Model, Version and Variant answered, or should have.
 	Model, Version, Variant string
 	Fallback, Shadow        bool
-	// Err is why there is no answer.
+	// Err is why there is no answer, or not the model's but the fallback's.
 	Err                   *api.Error
 	Queue, Compute, Total time.Duration
 	// Threshold is the least probability, or score, that was decided as true; 0: the task

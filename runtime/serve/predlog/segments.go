@@ -25,7 +25,7 @@ import (
 //
 // A segment has a row for each row that was predicted: _time (TIMESTAMP in
 // microseconds UTC), _id, _row (from 0 in its request), _service, _model,
-// _version, _variant, _fallback, _shadow, _error (HTTP's status and the text),
+// _version, _variant, _fallback, _shadow, _error (HTTP's status and the text, of a fallback too),
 // _queue_us, _compute_us, _total_us, _threshold (FLOAT: the least probability, or score,
 // that was decided as true; NULL where nothing is decided), then the inputs by name, then the outputs by
 // name, where probabilities and quantiles are a column each, "probability.<class>",
