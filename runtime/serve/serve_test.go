@@ -1007,6 +1007,31 @@ func TestCORSIsOffByDefault(t *testing.T) {
 	}
 }
 
+// A caller whose body is a few times too large writes it, and reads why it was refused.
+func TestBodiesOverTheLimitAreAnswered(t *testing.T) {
+	r := start(t, one(), &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
+	for _, path := range []string{"/v1/predict", "/v2/models/m/infer"} {
+		for range 10 {
+			for _, length := range []int64{6 << 20, -1} { // -1: in chunks
+				req, err := http.NewRequest("POST", r.url+path, io.NopCloser(io.LimitReader(zeros{}, 6<<20)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.ContentLength = length
+				req.Header.Set("Content-Type", "application/json")
+				res, err := r.client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				res.Body.Close()
+				if res.StatusCode != 413 {
+					t.Errorf("%s: %d", path, res.StatusCode)
+				}
+			}
+		}
+	}
+}
+
 func TestLargeBody(t *testing.T) {
 	r := start(t, one(), &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
 	for _, path := range []string{"/v1/predict", "/v2/models/m/infer"} {

@@ -52,10 +52,6 @@ func (x overHTTP) RemoteAddr() string { return x.r.RemoteAddr }
 
 // Body takes memory for what comes, and little of it for what Content-Length claims.
 func (x overHTTP) Body(b []byte, most int64, within time.Duration) ([]byte, error) {
-	if x.r.ContentLength > most {
-		x.w.Header().Set("Connection", "close")
-		return b, &http.MaxBytesError{Limit: most}
-	}
 	if within > 0 {
 		// A writer that has no deadlines, as in tests, does without. It is lifted
 		// after, for net/http to watch for callers that leave.
@@ -63,6 +59,11 @@ func (x overHTTP) Body(b []byte, most int64, within time.Duration) ([]byte, erro
 		if rc.SetReadDeadline(time.Now().Add(within)) == nil {
 			defer rc.SetReadDeadline(time.Time{}) //nolint:errcheck // the connection is gone then
 		}
+	}
+	if x.r.ContentLength > most {
+		x.w.Header().Set("Connection", "close")
+		x.pass(x.r.ContentLength)
+		return b, &http.MaxBytesError{Limit: most}
 	}
 	body := http.MaxBytesReader(x.w, x.r.Body, most)
 	const least, believed = 4 << 10, 32 << 10
@@ -81,8 +82,22 @@ func (x overHTTP) Body(b []byte, most int64, within time.Duration) ([]byte, erro
 			x.w.Header().Set("Connection", "close")
 			return b, err
 		default:
+			if errors.As(err, new(*http.MaxBytesError)) {
+				x.pass(passed)
+			}
 			return b, err
 		}
+	}
+}
+
+// passed is the most of a body that is read for nothing.
+const passed = 16 << 20
+
+// pass reads n bytes of a body that is too large, so that the caller, who writes on, is
+// not cut off before the answer; longer ones are, as are those who wait to be asked for it.
+func (x overHTTP) pass(n int64) {
+	if n <= passed && x.r.ProtoMajor == 1 && x.r.Header.Get("Expect") == "" {
+		_, _ = io.CopyN(io.Discard, x.r.Body, n) // the answer is the same
 	}
 }
 
