@@ -34,14 +34,9 @@ func triton(v *view) (map[string][]byte, error) {
 	for _, r := range refs {
 		names[r.Model]++
 	}
-	readme, err := render("templates/triton/README.md.tmpl", struct {
-		*view
-		Refs []service.Ref
-	}{v, refs})
-	if err != nil {
-		return nil, err
-	}
-	out := map[string][]byte{"triton/README.md": readme}
+	var models []tritonModel
+	var err error
+	out := map[string][]byte{}
 	b := v.in.Service.Batching
 	for _, r := range refs {
 		m := tritonModel{view: v, Model: r.Model, Ref: r, MaxBatch: max(1, b.MaxRows, v.in.Service.Limits.Rows), Delay: b.MaxDelay.Std().Microseconds(),
@@ -66,8 +61,13 @@ func triton(v *view) (map[string][]byte, error) {
 		if out[at], err = render("templates/triton/config.pbtxt.tmpl", m); err != nil {
 			return nil, err
 		}
+		models = append(models, m)
 	}
-	return out, nil
+	out["triton/README.md"], err = render("templates/triton/README.md.tmpl", struct {
+		*view
+		Models []tritonModel
+	}{v, models})
+	return out, err
 }
 
 // tritonTypes are Triton's names of the types of tensors.

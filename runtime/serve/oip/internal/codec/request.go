@@ -359,7 +359,7 @@ func (s *scanner) tensor(a *assembler, binary *[]byte) error {
 				return err
 			}
 			if t = ParseType(text); t == None {
-				return api.Errorf(api.Invalid, "there is no datatype %q", clip(text))
+				return noDatatype(text)
 			}
 		case "shape":
 			shape = make([]int64, 0, 4)

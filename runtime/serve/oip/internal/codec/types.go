@@ -100,6 +100,18 @@ func Datatype(onnx string) string {
 	return "INVALID"
 }
 
+// noDatatype says what a caller takes for a datatype. Metadata have names that are none.
+func noDatatype(text []byte) *api.Error {
+	how := ""
+	switch string(text) {
+	case "SEQUENCE":
+		how = `; send a sequence s as tensors "s[0]", "s[1]", …, the first with the parameter sequence_length`
+	case "MAP":
+		how = `; send a map m as the tensors "m.keys" and "m.values"`
+	}
+	return api.Errorf(api.Invalid, "there is no datatype %q%s", clip(text), how)
+}
+
 // TypeOf is the Type of the data of an ort.Tensor; None is what none has.
 func TypeOf(data any) Type {
 	switch data.(type) {

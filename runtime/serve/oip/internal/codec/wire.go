@@ -175,7 +175,7 @@ func wireTensor(msg, raw []byte, isRaw bool, in *assembler) error {
 			name = f.text()
 		case f.is(2, protowire.BytesType):
 			if t = ParseType(f.text()); t == None {
-				return api.Errorf(api.Invalid, "there is no datatype %q", clip(f.val))
+				return noDatatype(f.val)
 			}
 		case f.is(3, protowire.VarintType):
 			shape = append(shape, int64(f.x))
