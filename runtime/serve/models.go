@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"mlc.dev/mlc/compiler/service"
 	"mlc.dev/mlc/runtime/bundle"
 	"mlc.dev/mlc/runtime/ort"
@@ -40,6 +42,7 @@ type handle struct {
 	columns []string        // of the main output
 	schema  *predlog.Schema // nil: nothing is logged
 	failing sync.Once       // that it fails as a shadow is told
+	tracer  trace.Tracer    // nil: nobody traces
 
 	users atomic.Int64  // calls, and 1 for the holders
 	idle  chan struct{} // closed when there are none
@@ -228,6 +231,7 @@ func (s *Server) load(ctx context.Context, ref service.Ref, h *handle) error {
 	if err != nil {
 		return err
 	}
+	h.tracer = s.tracer
 	if b.Signature.Format != "" {
 		h.sig, h.columns = &b.Signature, api.Columns(b.Signature.Task)
 	}
@@ -583,6 +587,9 @@ func ask(ctx context.Context, h *handle, c api.Call) (api.Answer, error) {
 	}
 	out, t, err := h.Infer(ctx, in, c.Rows)
 	a.Outputs, a.Queue, a.Compute = out, t.Queue, t.Compute
+	if h.tracer != nil {
+		h.trace(ctx, t, err)
+	}
 	if err == nil && len(c.Columns) > 0 {
 		a.Outputs, a.Columns = h.byColumn(out, c.Columns)
 	}

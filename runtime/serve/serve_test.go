@@ -1262,12 +1262,17 @@ func TestTraces(t *testing.T) {
 	p := sdktrace.NewTracerProvider(sdktrace.WithSyncer(&spans))
 	r := startTraced(t, one(), &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}}, p.Tracer("t"))
 	r.predict(row, "Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-	got := spans.GetSpans()
-	if len(got) != 1 || got[0].SpanContext.TraceID().String() != "4bf92f3577b34da6a3ce929d0e0e4736" || got[0].Parent.SpanID().String() != "00f067aa0ba902b7" {
+	got := spans.GetSpans() // the model's, which ends first, and the request's
+	if len(got) != 2 || got[1].SpanContext.TraceID().String() != "4bf92f3577b34da6a3ce929d0e0e4736" || got[1].Parent.SpanID().String() != "00f067aa0ba902b7" {
 		t.Fatalf("%+v", got)
 	}
-	if text := fmt.Sprint(got[0].Attributes); !strings.Contains(text, "mlc.version") || strings.Contains(text, "f.x") {
-		t.Error(text)
+	if got[0].Name != "model m" || got[0].Parent.SpanID() != got[1].SpanContext.SpanID() {
+		t.Errorf("%+v", got[0])
+	}
+	for _, s := range got {
+		if text := fmt.Sprint(s.Attributes); !strings.Contains(text, "mlc.version") || strings.Contains(text, "f.x") {
+			t.Error(text)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"mlc.dev/mlc/runtime/serve/api"
+	"mlc.dev/mlc/runtime/serve/infer"
 )
 
 // w3c reads the trace that a caller is in from its headers, as of W3C Trace Context.
@@ -89,4 +91,17 @@ func describeSpan(span trace.Span, c api.Call, a api.Answer, err *api.Error) {
 	if err != nil {
 		span.SetStatus(codes.Error, err.Text)
 	}
+}
+
+// trace tells of a call of the model in a span of its own, below the request's: one for
+// each step.
+func (h *handle) trace(ctx context.Context, t infer.Timing, err error) {
+	now := time.Now()
+	_, span := h.tracer.Start(ctx, "model "+h.Name(), trace.WithTimestamp(now.Add(-t.Queue-t.Compute)), trace.WithAttributes(
+		attribute.String("mlc.model", h.Name()), attribute.String("mlc.version", h.Version()),
+		attribute.Int64("mlc.queue_us", t.Queue.Microseconds()), attribute.Int64("mlc.compute_us", t.Compute.Microseconds())))
+	if err != nil {
+		span.SetStatus(codes.Error, api.From(err).Text)
+	}
+	span.End(trace.WithTimestamp(now))
 }
