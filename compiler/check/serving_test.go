@@ -159,6 +159,7 @@ func TestServingProofs(t *testing.T) {
 		{"sound", "", "", "", ""},
 		// The schema.
 		{"schema: kind", `kind: "batch"`, `kind: "bach"`, "MLC1102", `"bach"`},
+		{"schema: two defaults", `body: "64Ki"`, `body: *"64Ki" | string`, "MLC1103", "body"},
 		{"schema: no kind", `kind: "batch"`, ``, "MLC1103", "nightly"},
 		{"schema: unknown field", `sticky: "order.distance"`, `stick: "order.distance"`, "MLC1101", "stick"},
 		{"schema: field of the other kind", `schedule: "0 3 * * *"`, `latency: p99: "5ms"`, "MLC1101", "latency"},

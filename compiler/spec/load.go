@@ -604,6 +604,10 @@ func (s *Spec) convert(err error, list *diag.List, code diag.Code) {
 			}) {
 				continue // the misspelt field is the one that is missing
 			}
+			if _, written := s.places[path]; written {
+				list.Add(s.Label(path), diag.MissingField, "%s has no value of its own", path).Because("it is a type, or has a default (*…) where mlc has one: of two neither holds", "write one value; a tag may stand behind it: 40 @tag(name,type=int)")
+				continue
+			}
 			list.Add(s.Label(up), diag.MissingField, "%s has no field %q", orSystem(up), name).Because("it is required", "add "+name+": …")
 		case strings.Contains(msg, "reference ") && strings.Contains(msg, "not found") || strings.Contains(msg, "undefined field"):
 			d := list.Add(at, diag.UndefinedName, "%s", msg)
