@@ -488,6 +488,51 @@ func TestFixedSums(t *testing.T) {
 	})
 }
 
+// TestBestBin: the best split of a number is the first of the greatest gain among all
+// that there are.
+func TestBestBin(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		bins := rapid.IntRange(1, 40).Draw(r, "bins")
+		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(r, "seed"), 0))
+		g := &grower{booster: &booster{args: args{MinRows: rapid.IntRange(1, 20).Draw(r, "min_rows"), L2: rapid.SampledFrom([]float64{0, 1}).Draw(r, "l2"), MinGain: rapid.SampledFrom([]float64{0, .5}).Draw(r, "min_gain")}, monotone: []int{0}}, fixed: newFixed(1<<20, 1, 1)}
+		g.binned = binned{edges: [][]float32{make([]float32, bins-1)}, values: [][]float32{nil}}
+		l := &leaf{low: math.Inf(-1), high: math.Inf(1), hist: make(histogram, 1)}
+		h := &l.hist[0][0]
+		missing := rapid.Bool().Draw(r, "missing")
+		rows := rapid.IntRange(1, 400).Draw(r, "rows")
+		for i := range rows {
+			bin := random.IntN(bins)
+			if missing && random.IntN(4) == 0 {
+				bin = missingBin
+			}
+			c := g.fixed.row(derivatives{2*random.Float32() - 1, random.Float32()}, int32(i))
+			h[bin], l.sum = h[bin].add(c), l.sum.add(c)
+		}
+		var want split
+		try := func(bin int, left cell, missingLeft bool) {
+			if gain := g.gain(l, 0, left, g.score(l, l.sum, g.args.L2), g.args.L2); gain > want.gain {
+				want = split{gain: gain, bin: bin, missing: missingLeft, left: left}
+			}
+		}
+		var run cell
+		for bin := range bins - 1 {
+			run = run.add(h[bin])
+			if h[bin].hn != 0 || bin == 0 {
+				try(bin, run, false)
+				if missing && h[missingBin].hn != 0 {
+					try(bin, run.add(h[missingBin]), true)
+				}
+			}
+		}
+		if h[missingBin].hn != 0 {
+			try(bins-1, l.sum.sub(h[missingBin]), false)
+		}
+		if got := g.bestBin(l, 0); got != want {
+			r.Errorf("%+v, not %+v", got, want)
+		}
+	})
+}
+
 // BenchmarkTrain trains on rows like those of higgs: 28 numbers, two classes.
 func BenchmarkTrain(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 2))

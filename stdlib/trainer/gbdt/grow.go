@@ -421,6 +421,18 @@ func (g *grower) bestBin(l *leaf, f int) (best split) {
 	h := &l.hist[f/group][f%group]
 	missing, last := h[missingBin], g.last(f)
 	before := g.score(l, l.sum, g.args.L2)
+	if !g.bounded {
+		best = g.bestFree(h[:last], l.sum, missing, before)
+		if best.feature = f; missing.hn != 0 {
+			if gain := g.gain(l, f, l.sum.sub(missing), before, g.args.L2); gain > best.gain {
+				best = split{gain: gain, feature: f, bin: last, left: l.sum.sub(missing)}
+			}
+		}
+		if best.gain == 0 {
+			return split{}
+		}
+		return best
+	}
 	try := func(bin int, left cell, missingLeft bool) {
 		if gain := g.gain(l, f, left, before, g.args.L2); gain > best.gain {
 			best = split{gain: gain, feature: f, bin: bin, missing: missingLeft, left: left}
@@ -439,6 +451,42 @@ func (g *grower) bestBin(l *leaf, f int) (best split) {
 	}
 	if missing.hn != 0 {
 		try(last, l.sum.sub(missing), false)
+	}
+	return best
+}
+
+// bestFree is the best split of a number after one of the bins in h, where no leaf has
+// bounds: what bestBin does of others, written out, since it takes most of the time
+// that histograms do not.
+func (g *grower) bestFree(h []cell, sum, missing cell, before float64) (best split) {
+	x, l2, least := g.fixed, g.args.L2, int64(g.args.MinRows)
+	rows, shift := int64(1)<<x.shift-1, x.shift&63
+	most := max(g.args.MinGain, 1e-10) // a gain is above it
+	var run cell
+	for bin, c := range h {
+		if c.hn == 0 && bin > 0 {
+			continue // the same rows as before
+		}
+		run = run.add(c)
+		if sum.sub(run).hn&rows < least {
+			break // ever fewer are right
+		}
+		left := run
+		for missingLeft := false; ; missingLeft = true {
+			right := sum.sub(left)
+			if left.hn&rows >= least && right.hn&rows >= least {
+				gl, hl := float64(left.g)*x.ofG, float64(max(left.hn>>shift, 1))*x.ofH
+				gr, hr := float64(right.g)*x.ofG, float64(max(right.hn>>shift, 1))*x.ofH
+				if gain := gl*gl/(hl+l2) + gr*gr/(hr+l2) - before; gain > most && hl >= leastHessian && hr >= leastHessian {
+					most = gain
+					best = split{gain: gain, bin: bin, missing: missingLeft, left: left}
+				}
+			}
+			if missingLeft || missing.hn == 0 {
+				break
+			}
+			left = run.add(missing)
+		}
 	}
 	return best
 }
