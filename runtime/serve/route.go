@@ -209,7 +209,7 @@ func (r *route) Infer(ctx context.Context, c api.Call) (api.Answer, error) {
 			if ferr != nil {
 				return a, k, err
 			}
-			f.Version, f.Threshold = a.Version, a.Threshold
+			f.Version, f.Threshold = a.Version, cmp.Or(a.Threshold, f.Threshold)
 			return f, fk, nil
 		}
 		if r.mirror != nil {
@@ -280,6 +280,9 @@ func (r *route) instead(c api.Call, err error, reason string) (api.Answer, kept,
 	}
 	r.s.metrics.fallback.WithLabelValues(r.s.svc.Name, reason).Inc()
 	a.Outputs, a.Fallback, a.Cause = out, true, api.From(err)
+	if h.sig != nil {
+		a.Threshold = h.sig.Task.Cut()
+	}
 	r.fallen.Do(func() {
 		r.s.log.Warn("the fallback answers", "id", c.ID, "model", a.Model, "reason", reason, "error", cmp.Or(a.Cause.Err, error(a.Cause)))
 	})

@@ -849,6 +849,9 @@ func TestModelThatRunsTooLong(t *testing.T) {
 func TestBreakerOpens(t *testing.T) {
 	svc := one()
 	svc.Fallback = &service.Fallback{Answer: map[string]any{"probability": .27}, Breaker: &service.Breaker{Errors: .5, Over: service.Duration(time.Hour), Least: 4}}
+	svc.Threshold = 0 // the version's own
+	dir := t.TempDir()
+	svc.Log = &service.Log{Sample: 1, Dir: dir, Rows: 1 << 20, Every: service.Duration(time.Hour), Buffer: 1000}
 	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: picky()}})
 	for range 6 {
 		if a := r.predict(`{"features":{"f.x":99}}`); a.Status != 200 || !a.Fallback {
@@ -863,6 +866,23 @@ func TestBreakerOpens(t *testing.T) {
 	}
 	if got := r.metric(`mlc_breaker_open{service="api",variant="a"}`); got != "1" {
 		t.Errorf("open %q", got)
+	}
+	// Whoever answered, the log has what it was decided by.
+	r.end()
+	files, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	err = table.Read(t.Context(), files[0], map[string]table.Form{"_threshold": table.Floats}, func(b table.Batch) error {
+		for _, threshold := range b.Floats("_threshold") {
+			if threshold != .5 {
+				t.Errorf("decided by %v", threshold)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -1094,19 +1114,33 @@ func TestManyGRPCConnections(t *testing.T) {
 	svc := one()
 	svc.Memory = 1 // room for the least number of connections
 	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
-	client := func() pb.GRPCInferenceServiceClient {
-		conn, err := grpc.NewClient(r.at.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
+	_, ask := stream(t, r.at.GRPC)
+	ask()
+	for range 200 {
+		if _, err := inference(t, r.at.GRPC).ServerLive(t.Context(), &pb.ServerLiveRequest{}); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { conn.Close() })
-		return pb.NewGRPCInferenceServiceClient(conn)
 	}
-	kept, err := client().ModelStreamInfer(t.Context())
+	ask()
+}
+
+// inference is a client of the Open Inference Protocol over gRPC, on a connection of its own.
+func inference(t *testing.T, address string) pb.GRPCInferenceServiceClient {
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := func() {
+	t.Cleanup(func() { conn.Close() })
+	return pb.NewGRPCInferenceServiceClient(conn)
+}
+
+// stream opens a stream of inferences; ask sends one on it that has an answer.
+func stream(t *testing.T, address string) (kept pb.GRPCInferenceService_ModelStreamInferClient, ask func()) {
+	kept, err := inference(t, address).ModelStreamInfer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kept, func() {
 		t.Helper()
 		if err := kept.Send(&pb.ModelInferRequest{ModelName: "none"}); err != nil {
 			t.Error(err)
@@ -1115,13 +1149,6 @@ func TestManyGRPCConnections(t *testing.T) {
 			t.Errorf("%v %v", m, err)
 		}
 	}
-	ask()
-	for range 200 {
-		if _, err := client().ServerLive(t.Context(), &pb.ServerLiveRequest{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ask()
 }
 
 // A gRPC caller who sends half of a message and then nothing is cut off on either
@@ -1132,24 +1159,7 @@ func TestGRPCClientsThatHang(t *testing.T) {
 	svc.Limits.Read = service.Duration(-4900 * time.Millisecond)
 	r := start(t, svc, &shelf{aliases: map[string]int{"a": 1}, bundles: map[int]*bundle.Bundle{1: model(.5)}})
 	for _, address := range []string{r.at.HTTP, r.at.GRPC} {
-		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		kept, err := pb.NewGRPCInferenceServiceClient(conn).ModelStreamInfer(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		ask := func() {
-			t.Helper()
-			if err := kept.Send(&pb.ModelInferRequest{ModelName: "none"}); err != nil {
-				t.Error(err)
-			}
-			if m, err := kept.Recv(); err != nil || m.ErrorMessage == "" {
-				t.Errorf("%v %v", m, err)
-			}
-		}
+		kept, ask := stream(t, address)
 		ask()
 		var h2 http.Protocols
 		h2.SetUnencryptedHTTP2(true)

@@ -625,7 +625,7 @@ func (m *Model) full(rows int, left time.Duration) *api.Error {
 }
 
 // Busy is the error that a call like those that wait would get now if it had as long
-// as left, or nil.
+// as left, or nil. With an error a refused call is counted: it is not made then.
 func (m *Model) Busy(left time.Duration) *api.Error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
